@@ -1,4 +1,8 @@
 // Unit and simulation tests: they need neither privileges nor devices.
+import { bundlePages } from './scripts/pages.mjs';
+
+await bundlePages(); // tests of the pages read the bundles
+
 export default {
   files: ['__test__/**/*.test.ts', '!__test__/vfio/**'],
   extensions: { ts: 'module' },

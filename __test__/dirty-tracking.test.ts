@@ -83,7 +83,10 @@ async function stage(t: ExecutionContext): Promise<Stage> {
     ],
   });
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
-  await bar.map({ offset: 0n, length: at(4), backing: { file: taggedFile(t, 'bar', 4, 1), offset: 0n } });
+  await bar.addMapping({
+    range: AddressRange.of(0n, at(4)),
+    backing: { file: taggedFile(t, 'bar', 4, 1), offset: 0n },
+  });
   await bar.mapToGuest(at(128));
   let stops = 0;
   const tracking = new DirtyTracking(addressSpaceOf(memory), () => void stops++);
@@ -135,9 +138,9 @@ test('what was read and not told stays known while the memory is hidden', async 
   t.deepEqual(numbers(await tracking.readDirty(pages(3, 1))), [3]);
   const cover = await memory.regions.addRegion({ name: 'cover', range: pages(0, 100), priority: 200 });
   await cover.addMapping({ range: pages(0, 100), backing: 'private' });
-  await cover.map();
+  await cover.mapToGuest();
   t.deepEqual(numbers(await tracking.readDirty(pages(110, 20))), []);
-  await cover.unmap();
+  await cover.unmapFromGuest();
   t.deepEqual(numbers(await tracking.readDirty(ALL)), [4]);
 });
 
@@ -239,7 +242,7 @@ test('a read waits for the change that is under way', async (t) => {
   logs[0].write(3);
   const region = await memory.regions.addRegion({ name: 'more', range: pages(280, 2) });
   await region.addMapping({ range: pages(0, 2), backing: 'private' });
-  const [, found] = await Promise.all([region.map(), tracking.readDirty(pages(0, 290))]);
+  const [, found] = await Promise.all([region.mapToGuest(), tracking.readDirty(pages(0, 290))]);
   t.deepEqual(numbers(found), [3]);
   t.true(logs[0].calls.includes(`read ${pages(280, 2)}`), 'and finds what has come');
 });

@@ -3,6 +3,7 @@
  */
 import { NativeMemoryFile, type NativeVfioDevice } from '#native';
 import test from 'ava';
+import { AddressRange } from '../ts/index.ts';
 import { regionAccess } from '../ts/vfio/region-access.ts';
 import { VfioDevice } from '../ts/vfio/vfio-device.ts';
 import type { VfioRegion } from '../ts/vfio/vfio-region.ts';
@@ -62,7 +63,7 @@ test('guest memory reads and writes the BAR of a VFIO device by accesses to its 
   const backing = device.regions[0]?.backing();
   if (backing === undefined) throw new Error('the device has a BAR');
   const window = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await window.map({ offset: 0n, length: PAGE, backing });
+  await window.addMapping({ range: AddressRange.of(0n, PAGE), backing });
   await window.mapToGuest(16n * PAGE);
   t.deepEqual(memory.read(16n * PAGE + 8n, 4), Uint8Array.of(7, 7, 7, 7));
   memory.write(16n * PAGE + 12n, Uint8Array.of(1, 2));

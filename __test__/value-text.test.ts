@@ -66,7 +66,7 @@ test('ranges, memory and addresses say it too', async (t) => {
   t.teardown(() => file.close());
   const window = memory.newDeviceMemory({ name: 'w', length: 4096n });
   const backing = { file, offset: wrong(0) };
-  const error = await t.throwsAsync(window.map({ offset: 0n, length: 4096n, backing }));
+  const error = await t.throwsAsync(window.addMapping({ range: AddressRange.of(0n, 4096n), backing }));
   t.regex(error?.message ?? '', /is a non-negative bigint, not the number 0$/);
   const width = await t.throwsAsync(GuestMemory.create({ addressWidth: wrong(40n) }));
   t.regex(width?.message ?? '', /a whole number of bits from 12 to \d+, not the bigint 40n$/);

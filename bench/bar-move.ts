@@ -1,7 +1,7 @@
 /**
  * Moves of one BAR among other mappings.
  */
-import { type DeviceMemory, type GuestMemory, MemoryFile } from '../ts/index.ts';
+import { AddressRange, type DeviceMemory, type GuestMemory, MemoryFile } from '../ts/index.ts';
 import { manyMappings } from './many-mappings.ts';
 import { formatCounts, type Figure, formatValues, median, spread, time } from './measure.ts';
 import type { Join } from './targets.ts';
@@ -33,7 +33,7 @@ export async function createMappedWindow(
 ): Promise<{ window: DeviceMemory; bar: MemoryFile }> {
   const bar = MemoryFile.create(length, { name: 'BAR' });
   const window = memory.newDeviceMemory({ name: 'BAR', length });
-  await window.map({ offset: 0n, length, backing: { file: bar, offset: 0n } });
+  await window.addMapping({ range: AddressRange.of(0n, length), backing: { file: bar, offset: 0n } });
   await window.mapToGuest(BAR_ADDRESSES[0]);
   return { window, bar };
 }

@@ -3,7 +3,7 @@
  * also compared with `Buffer.copy` into a new one.
  */
 import { GuestMemory, MemoryFile } from '../ts/index.ts';
-import { viewFile } from '../ts/memory/memory-file.ts';
+import { fileMemoryOf } from '../ts/memory/memory-file.ts';
 import { type Figure, formatValues, median } from './measure.ts';
 
 const ROUNDS = 21;
@@ -52,7 +52,7 @@ function compareWithGoal({ ratio }: Size, times: readonly number[], copy: number
 /** Allocates whole pages: a copy takes up to three times as long between different offsets in a page. */
 function newPages(): Buffer<ArrayBuffer> {
   const file = MemoryFile.create(BigInt(MAX_BYTES));
-  const pages = Buffer.from(viewFile(file, 0n, file.length));
+  const pages = Buffer.from(fileMemoryOf(file).view(0n, file.length));
   file.close();
   return pages.fill(1); // faulted in
 }

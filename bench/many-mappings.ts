@@ -3,7 +3,7 @@
  */
 import { AddressRange, GuestMemory, MemoryFile, type Region } from '../ts/index.ts';
 import { addressSpaceOf } from '../ts/guest/guest-memory.ts';
-import { newRegion } from '../ts/guest/region-manager.ts';
+import { newRegion } from '../ts/guest/new-region.ts';
 import { openStore } from '../ts/memory/backing.ts';
 
 export const PAGE = 4096n;
@@ -40,7 +40,7 @@ export async function manyMappings(count: number, gap: bigint): Promise<ManyMapp
       draft.map(id, { range: AddressRange.of(index * stride, PAGE), store, writable: true });
     }
   });
-  await region.map();
+  await region.mapToGuest();
   return { memory, file, region, spare };
 }
 

@@ -27,8 +27,8 @@ async function changesAmong(others: number): Promise<number[]> {
   const steps = [
     () => region.addMapping(added),
     () => region.removeMappings(added.range),
-    () => overlay.map(),
-    () => overlay.unmap(),
+    () => overlay.mapToGuest(),
+    () => overlay.unmapFromGuest(),
   ];
   const taken: number[][] = steps.map(() => []);
   for (let round = 0; round < ROUNDS; round++) {

@@ -2,7 +2,7 @@
  * A driver in user space: QEMU's teaching device computes a factorial and interrupts, and moves bytes by DMA. Without an
  * argument the device is simulated; a PCI address names a real one that is bound to vfio-pci:
  *
- *     node --import=@oxc-node/core/register examples/edu-factorial.ts [0000:00:04.0]
+ *     node --import=./scripts/typescript/register.mjs examples/edu-factorial.ts [0000:00:04.0]
  */
 import { setImmediate as turn } from 'node:timers/promises';
 import { DmaBuffer, EventFd, GuestMemory, registers, u32, u64 } from '../ts/index.ts';

@@ -1,6 +1,7 @@
 // The tasks of package.json.
 import { NODE_TS, run, say, top } from './command.mjs';
 import { ALL, BUILD, prerequisites, printVersions } from './prerequisites.mjs';
+import { bundlePages } from './pages.mjs';
 import { compilePackage, lintPackage, mainPackage } from './release/packages.mjs';
 import { compiled, dependencies, must, nativeCore, nodeVersion } from './setup.mjs';
 import { allTests, guestTest, namedTests, unitTests, vfioTests } from './tests.mjs';
@@ -83,7 +84,7 @@ async function lintRust() {
 
 /** Types, the API reference and the package. */
 async function lintTypes() {
-  for (const project of ['tsconfig.json', 'testbed', 'ts/cli/view/page']) await must(bin('tsc'), ['-p', project]);
+  for (const project of ['tsconfig.json', 'testbed', 'ts/web']) await must(bin('tsc'), ['-p', project]);
   await compilePackage();
   await must(bin('tsc'), ['-p', 'scripts/consumer']);
   await must(process.execPath, REFERENCE);
@@ -110,6 +111,7 @@ async function built() {
   nodeVersion();
   await dependencies();
   await nativeCore();
+  await bundlePages();
 }
 
 async function script(path, args) {

@@ -20,7 +20,9 @@ export { SimulatedIommu } from './dma/simulated-iommu.ts';
 
 export { GuestMemory } from './guest/guest-memory.ts';
 export type { RamOptions } from './guest/ram.ts';
-export type { MappingOptions, Region, RegionManager } from './guest/region-manager.ts';
+export type { MappingOptions, MemoryChange, MemoryRegion } from './guest/memory-change.ts';
+export type { Region } from './guest/region.ts';
+export type { RegionManager } from './guest/region-manager.ts';
 export { DEFAULT_PRIORITY } from './guest/region-state.ts';
 export type { DeviceMemory } from './guest/device-memory.ts';
 export type { DmaMapperClient, DmaMapperHandle } from './guest/dma-mapper-client.ts';

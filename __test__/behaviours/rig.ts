@@ -93,7 +93,7 @@ export class Lender {
     const name = `memory ${this.#lent.length}`;
     const region = await this.#memory.regions.addRegion({ name, range: AddressRange.of(this.#next, length), kind });
     await region.addMapping({ range: AddressRange.of(0n, length), backing });
-    await region.map();
+    await region.mapToGuest();
     this.#next += length;
     const request = this.#lent.at(-1);
     if (request?.name !== name) throw new Error('the lender has just mapped it');

@@ -58,7 +58,7 @@ test('maps a large BAR into an address space of iommufd on a worker thread', asy
     const memory = await guest(t, {});
     const device = new MemoryOfDevice(t, 'device', count);
     const bar = memory.newDeviceMemory({ name: 'bar', length: at(count) });
-    await bar.map({ offset: 0n, length: at(count), backing: { file: device.file, offset: 0n } });
+    await bar.addMapping({ range: AddressRange.of(0n, at(count)), backing: { file: device.file, offset: 0n } });
     await bar.mapToGuest(at(4096));
     const handle = await stub.settle(join(t, memory, [stub, new IommufdTarget(stub as never, 'ioas', true)]));
     t.true(stub.calls.includes(call));
@@ -79,8 +79,8 @@ test('maps and unmaps more than 256 small mappings on a worker thread, and fewer
       const memory = await guest(t);
       const region = await regionOf(t, memory, count);
       const handle = await stub.settle(join(t, memory, [stub, port]));
-      await stub.settle(region.map());
-      await stub.settle(region.unmap());
+      await stub.settle(region.mapToGuest());
+      await stub.settle(region.unmapFromGuest());
       t.deepEqual(
         stub.takeCalls().filter((call) => call !== 'info'),
         calls,
@@ -110,7 +110,7 @@ test('quarantines a mapping whose dirty pages can not be read, and unmaps the ot
   const port = new IommufdTarget(stub as never, 'ioas', true);
   const memory = await guest(t);
   const region = await regionOf(t, memory, 3);
-  await region.map();
+  await region.mapToGuest();
   const handle = await join(t, memory, [stub, port]);
   const found: bigint[] = [];
   await stub.settle(port.startDirtyTracking((dirty) => found.push(dirty.range.start / at(1))));
@@ -127,11 +127,11 @@ test('maps again what was unmapped before a mapping whose dirty pages can not be
   const port = new IommufdTarget(stub as never, 'ioas', true);
   const memory = await guest(t);
   const region = await regionOf(t, memory, 3);
-  await region.map();
+  await region.mapToGuest();
   const handle = await join(t, memory, [stub, port]);
   await stub.settle(port.startDirtyTracking(() => {}));
   stub.unreadable = at(1);
-  await rejectsCode(t, stub.settle(region.unmap()), 'ERR_UNMAP_FAILED');
+  await rejectsCode(t, stub.settle(region.unmapFromGuest()), 'ERR_UNMAP_FAILED');
   t.deepEqual(stub.unmapped, [0n]);
   t.deepEqual(states(handle), [
     [0n, 'mapped'],
@@ -151,7 +151,7 @@ for (const [count, how] of [
       const region = await regionOf(t, memory, count);
       const handle = await stub.settle(join(t, memory, [stub, port]));
       stub.mapFailures = [[refusal(3), stuck(2), stuck(0)]];
-      const error = await rejectsCode(t, stub.settle(region.map()), 'ERR_ROLLBACK_FAILED');
+      const error = await rejectsCode(t, stub.settle(region.mapToGuest()), 'ERR_ROLLBACK_FAILED');
       t.deepEqual(error.range, pages(3, 1), 'the range that could not be mapped');
       t.deepEqual(states(handle), [
         [0n, 'quarantined'],
@@ -169,7 +169,7 @@ test('quarantines nothing of a batch that the native core has unmapped again', a
     const region = await regionOf(t, memory, 4);
     const handle = await join(t, memory, [stub, port]);
     stub.mapFailures = [[refusal(3)]];
-    const error = await rejectsCode(t, region.map(), 'ERR_MAPPING_LIMIT');
+    const error = await rejectsCode(t, region.mapToGuest(), 'ERR_MAPPING_LIMIT');
     t.deepEqual(error.range, pages(3, 1));
     t.deepEqual(states(handle), []);
     t.deepEqual(stub.unmapped, []);
@@ -181,7 +181,7 @@ test('quarantines what the native core could not unmap, and nothing else', async
   for (const [stub, port] of ports()) {
     const memory = await guest(t);
     const region = await regionOf(t, memory, 4);
-    await region.map();
+    await region.mapToGuest();
     const handle = await join(t, memory, [stub, port]);
     stub.unmapFailures = [[stuck(0), stuck(2)]]; // of the pages 3, 2, 1, 0
     await rejectsCode(t, handle.remove(), 'ERR_UNMAP_FAILED');

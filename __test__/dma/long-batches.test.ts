@@ -36,7 +36,7 @@ test('prepares the next part while one is mapped, and no further part', async (t
     const memory = await guest(t);
     const region = await regionOf(t, memory, COUNT);
     const handle = await stub.settle(join(t, memory, [stub, port]));
-    const mapped = region.map();
+    const mapped = region.mapToGuest();
     await until(() => countOf(stub, 'mapAsync') === 2, 'two parts are under way');
     for (let turn = 0; turn < 20; turn++) await setImmediate();
     t.is(countOf(stub, 'mapAsync'), 2);
@@ -55,7 +55,7 @@ test('unmaps the parts that are mapped when another one fails', async (t) => {
     const region = await regionOf(t, memory, COUNT);
     const handle = await stub.settle(join(t, memory, [stub, port]));
     stub.mapFailures = [[], [refusal(5)]];
-    const error = await rejectsCode(t, mapThreeParts(stub, region.map()), 'ERR_MAPPING_LIMIT');
+    const error = await rejectsCode(t, mapThreeParts(stub, region.mapToGuest()), 'ERR_MAPPING_LIMIT');
     t.deepEqual(error.range, pages(PART + 5, 1));
     t.deepEqual(states(handle), []);
     t.deepEqual(stub.unmapped, [...downFrom(COUNT, 2 * PART), ...downFrom(PART, 0)]);
@@ -70,7 +70,7 @@ test('quarantines what remains of a part that fails, and what can not be unmappe
     const handle = await stub.settle(join(t, memory, [stub, port]));
     stub.mapFailures = [[], [refusal(5), stuck(2)]];
     stub.unmapFailures = [[stuck(0)]];
-    const error = await rejectsCode(t, mapThreeParts(stub, region.map()), 'ERR_ROLLBACK_FAILED');
+    const error = await rejectsCode(t, mapThreeParts(stub, region.mapToGuest()), 'ERR_ROLLBACK_FAILED');
     t.deepEqual(error.range, pages(PART + 5, 1));
     t.deepEqual(states(handle), [
       [BigInt(PART + 2), 'quarantined'],
@@ -86,7 +86,7 @@ test('quarantines what remains of the part that was under way when the one befor
     const region = await regionOf(t, memory, COUNT);
     const handle = await stub.settle(join(t, memory, [stub, port]));
     stub.mapFailures = [[refusal(1)], [refusal(2), stuck(0)]];
-    const error = await rejectsCode(t, stub.settle(region.map()), 'ERR_ROLLBACK_FAILED');
+    const error = await rejectsCode(t, stub.settle(region.mapToGuest()), 'ERR_ROLLBACK_FAILED');
     t.deepEqual(error.range, pages(1, 1), 'the first that could not be mapped');
     t.deepEqual(states(handle), [[BigInt(PART), 'quarantined']]);
     t.is(countOf(stub, 'mapAsync'), 2, 'no part is begun after that');
@@ -99,7 +99,7 @@ test('begins no part after the target is closed', async (t) => {
     const memory = await guest(t);
     const region = await regionOf(t, memory, COUNT);
     await stub.settle(join(t, memory, [stub, port]));
-    const mapped = region.map();
+    const mapped = region.mapToGuest();
     await until(() => countOf(stub, 'mapAsync') === 2, 'two parts are under way');
     const closed = abandon(memory, port);
     await mapped;
@@ -114,10 +114,10 @@ test('stops after the part that can not be unmapped, and maps again what is befo
   for (const [stub, port] of ports()) {
     const memory = await guest(t);
     const region = await regionOf(t, memory, COUNT);
-    await region.map();
+    await region.mapToGuest();
     const handle = await stub.settle(join(t, memory, [stub, port]));
     stub.unmapFailures = [[], [stuck(3)]];
-    await rejectsCode(t, stub.settle(region.unmap()), 'ERR_UNMAP_FAILED');
+    await rejectsCode(t, stub.settle(region.unmapFromGuest()), 'ERR_UNMAP_FAILED');
     t.is(countOf(stub, 'unmapAsync'), 2);
     t.is(countOf(stub, 'map'), PART + 3, 'one by one');
     t.deepEqual(
@@ -157,7 +157,7 @@ async function joinBatches(t: ExecutionContext, target: BatchTarget) {
 test('passes a long batch to a custom target in parts', async (t) => {
   const target = new BatchTarget();
   const { region } = await joinBatches(t, target);
-  await region.map();
+  await region.mapToGuest();
   t.deepEqual(target.batches, [PART, PART, 100]);
 });
 
@@ -165,14 +165,14 @@ test('unmaps the earlier parts from a custom target when one fails', async (t) =
   const target = new BatchTarget();
   const { memory, region, handle } = await joinBatches(t, target);
   target.failingBatch = 2;
-  const error = await rejectsCode(t, region.map(), 'ERR_MAP_FAILED');
+  const error = await rejectsCode(t, region.mapToGuest(), 'ERR_MAP_FAILED');
   t.deepEqual(error.range, pages(PART, 1), 'the target did not name one: the first of the part');
   t.deepEqual(target.unmapped, downFrom(PART, 0));
   t.deepEqual(states(handle), []);
 
   target.failingBatch = 4;
   target.failingUnmap = at(7);
-  await rejectsCode(t, region.map(), 'ERR_ROLLBACK_FAILED');
+  await rejectsCode(t, region.mapToGuest(), 'ERR_ROLLBACK_FAILED');
   t.deepEqual(states(handle), [[7n, 'quarantined']]);
   await memory.dmaMappers.targetClosed(target);
 });

@@ -3,16 +3,16 @@ import test from 'ava';
 import { AddressRange } from '../../ts/index.ts';
 import { Revocations } from '../../ts/dma/revocations.ts';
 import type { SubMapping } from '../../ts/dma/sub-mapping.ts';
-import { declareDevice } from '../../ts/memory/device-state.ts';
+import { fileMemoryOf } from '../../ts/memory/memory-file.ts';
 import { taggedFile } from '../support/pages.ts';
 
 /** More than a function takes as arguments. */
 const MANY = 300_000;
 
 test('checks every mapping of a device that has revoked mappings', (t) => {
-  const file = taggedFile(t, 'BAR', 1, 0);
+  const file = fileMemoryOf(taggedFile(t, 'BAR', 1, 0));
   const device = { accessible: true, revocations: 0 };
-  declareDevice(file, device);
+  file.device = device;
   const revocations = new Revocations();
   for (let page = 0; page < MANY; page++) {
     const range = AddressRange.of(BigInt(page) * 4096n, 4096n);

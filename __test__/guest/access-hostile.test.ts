@@ -16,7 +16,7 @@ test('an array that says another length is not written past the end of a mapping
   const region = await memory.regions.addRegion({ name: 'first page', range: pages(0, 1) });
   const file = taggedFile(t, 'file', 3, 0x10);
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   const lying = new Uint8Array(2 * PAGE_BYTES).fill(0x99);
   Object.defineProperty(lying, 'length', { value: 4 });
   throwsCode(t, () => memory.write(PAGE - 4n, lying), 'ERR_NOT_MAPPED');

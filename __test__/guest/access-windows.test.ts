@@ -108,7 +108,7 @@ test('does not read the parts of a file that are not mapped', async (t) => {
   const region = await memory.regions.addRegion({ name: 'middle', range: pages(1, 2) });
   const file = taggedFile(t, 'file', 4, 0x10);
   await region.addMapping({ range: pages(0, 2), backing: { file, offset: PAGE } });
-  await region.map();
+  await region.mapToGuest();
   t.is(memory.read8(PAGE), 0x11);
   for (const gpa of [0n, PAGE - 1n, at(3)]) throwsCode(t, () => memory.read8(gpa), 'ERR_NOT_MAPPED');
   throwsCode(t, () => memory.write32(PAGE - 1n, 0), 'ERR_NOT_MAPPED');
@@ -138,10 +138,10 @@ test('a change of the memory map is seen by the next access', async (t) => {
   const over = await memory.regions.addRegion({ name: 'over', range: pages(1, 1), priority: 500 });
   await over.addMapping({ range: pages(0, 1), backing: { file: taggedFile(t, 'over', 1, 0x20), offset: 0n } });
   t.is(memory.read8(PAGE), 0);
-  await over.map();
+  await over.mapToGuest();
   t.is(memory.read8(PAGE), 0x20);
   t.is(memory.read32(PAGE - 2n), 0x2020_0000);
-  await over.unmap();
+  await over.unmapFromGuest();
   t.is(memory.read8(PAGE), 0);
   await memory.close();
   throwsCode(t, () => memory.read8(PAGE), 'ERR_CLOSED');

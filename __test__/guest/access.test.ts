@@ -1,11 +1,11 @@
 // Copies to and from guest-physical addresses.
 import test from 'ava';
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
-import { MemoryFile, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
 import { throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, PAGE_BYTES, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
-import { declareDevice } from '../../ts/memory/device-state.ts';
+import { fileMemoryOf } from '../../ts/memory/memory-file.ts';
 import { temporaryFile } from '../support/temporary-file.ts';
 
 test('RAM is zero at first, and reads back written bytes', async (t) => {
@@ -53,7 +53,7 @@ test('an access may cross from one sub-mapping to the next', async (t) => {
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: at(3) } });
   await region.addMapping({ range: pages(1, 1), backing: 'private' });
   await region.addMapping({ range: pages(2, 1), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   memory.write(at(5), new Uint8Array(PAGE_BYTES).fill(0x99));
 
   const bytes = memory.read(at(5) - 2n, PAGE_BYTES + 4);
@@ -95,7 +95,7 @@ for (const mapped of [false, true]) {
     const region = await memory.regions.addRegion({ name: 'rom', range: pages(0, 2) });
     await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n }, writable: false });
     await region.addMapping({ range: pages(1, 1), backing: 'private', writable: false });
-    await region.map();
+    await region.mapToGuest();
     if (mapped) await memory.dmaMappers.addDmaMapper(new RecordingTarget({ needsVa: true }));
     for (const gpa of [0n, PAGE]) {
       memory.write(gpa, Uint8Array.of(3));
@@ -133,7 +133,7 @@ test('a file that was truncated is an error, not a signal', async (t) => {
   t.teardown(() => file.close());
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 2) });
   await region.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   ftruncateSync(fd, PAGE_BYTES);
   t.deepEqual(memory.read(0n, 1), Uint8Array.of(0));
   throwsCode(t, () => memory.read(PAGE, 1), 'ERR_OUT_OF_RANGE');
@@ -150,7 +150,7 @@ test('maps a file that is open for reading, read-only for devices', async (t) =>
   const memory = await guest(t);
   const region = await memory.regions.addRegion({ name: 'rom', range: pages(4, 1) });
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n }, writable: false });
-  await region.map();
+  await region.mapToGuest();
   const iommu = new SimulatedIommu();
   await memory.dmaMappers.addDmaMapper(iommu);
   t.deepEqual(iommu.read(at(4), 1), Uint8Array.of(0x5a));
@@ -160,7 +160,7 @@ test('the BAR of a device is read and written by the device, at the offsets of i
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const file = taggedFile(t, 'bar', 4, 0x10);
   const log: string[] = [];
-  declareDevice(file, {
+  fileMemoryOf(file).device = {
     accessible: true,
     revocations: 0,
     access: {
@@ -170,9 +170,9 @@ test('the BAR of a device is read and written by the device, at the offsets of i
       },
       write: (offset, bytes) => void log.push(`write ${bytes.join(' ')} at ${offset}`),
     },
-  });
+  };
   const window = memory.newDeviceMemory({ name: 'bar', length: at(2) });
-  await window.map({ offset: 0n, length: at(2), backing: { file, offset: at(2) } });
+  await window.addMapping({ range: AddressRange.of(0n, at(2)), backing: { file, offset: at(2) } });
   await window.mapToGuest(PAGE);
   t.deepEqual(memory.read(PAGE - 1n, 3), Uint8Array.of(0, 0x5a, 0x5a));
   memory.write(at(2) + 4n, Uint8Array.of(1, 2, 3, 4));

@@ -2,7 +2,7 @@
 import test from 'ava';
 import { AddressRange, DmaBuffer } from '../../ts/index.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
-import { newRegion } from '../../ts/guest/region-manager.ts';
+import { newRegion } from '../../ts/guest/new-region.ts';
 import { manyPages } from '../support/many-pages.ts';
 import { PAGE, at, guest } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';

@@ -39,7 +39,7 @@ test('a place outside of 64 bits, of the address width, or of whole pages is ref
   const target = new RecordingTarget({ needsVa: true });
   await memory.dmaMappers.addDmaMapper(target);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(2) });
-  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   const add = (range: AddressRange): Promise<unknown> => memory.regions.addRegion({ name: 'r', range });
 
   await refused(t, memory, target, [
@@ -76,7 +76,7 @@ test('a mapping outside of its region, its file or of whole pages is refused', a
   const target = new RecordingTarget({ needsVa: true });
   await memory.dmaMappers.addDmaMapper(target);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(8, 8) });
-  await region.map();
+  await region.mapToGuest();
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(2) });
   await bar.mapToGuest(0n);
@@ -108,13 +108,21 @@ test('a mapping outside of its region, its file or of whole pages is refused', a
     [
       'bar offset a number',
       'ERR_INVALID_ARGUMENT',
-      () => bar.map({ offset: wrong(0), length: PAGE, backing: 'private' }),
+      () => bar.addMapping({ range: AddressRange.of(wrong(0), PAGE), backing: 'private' }),
     ],
-    ['bar beyond', 'ERR_OUT_OF_RANGE', () => bar.map({ offset: PAGE, length: at(2), backing: 'private' })],
-    ['bar beyond u64', 'ERR_OUT_OF_RANGE', () => bar.map({ offset: U64 - PAGE, length: at(2), backing: 'private' })],
-    ['bar empty', 'ERR_EMPTY_RANGE', () => bar.map({ offset: 0n, length: 0n, backing: 'private' })],
-    ['bar unmap unaligned', 'ERR_UNALIGNED', () => bar.unmap({ offset: 8n, length: 8n })],
-    ['bar unmap NaN', 'ERR_INVALID_ARGUMENT', () => bar.unmap({ offset: 0n, length: wrong(NaN) })],
+    [
+      'bar beyond',
+      'ERR_OUT_OF_RANGE',
+      () => bar.addMapping({ range: AddressRange.of(PAGE, at(2)), backing: 'private' }),
+    ],
+    [
+      'bar beyond u64',
+      'ERR_OUT_OF_RANGE',
+      () => bar.addMapping({ range: AddressRange.of(U64 - PAGE, at(2)), backing: 'private' }),
+    ],
+    ['bar empty', 'ERR_EMPTY_RANGE', () => bar.addMapping({ range: AddressRange.of(0n, 0n), backing: 'private' })],
+    ['bar unmap unaligned', 'ERR_UNALIGNED', () => bar.removeMappings(AddressRange.of(8n, 8n))],
+    ['bar unmap NaN', 'ERR_INVALID_ARGUMENT', () => bar.removeMappings(AddressRange.of(0n, wrong(NaN)))],
   ]);
 });
 

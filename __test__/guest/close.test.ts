@@ -1,7 +1,7 @@
 // The end of guest memory.
 import test from 'ava';
 import { readFileSync } from 'node:fs';
-import { GuestMemory } from '../../ts/index.ts';
+import { AddressRange, GuestMemory } from '../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
@@ -9,7 +9,7 @@ import { RecordingTarget } from '../support/recording-target.ts';
 test('close unmaps everything from every target while the memory is still there', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(2) }] });
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   await bar.mapToGuest(at(4));
   const targets = [
     new RecordingTarget({ name: 'plain', async: true }),
@@ -35,11 +35,11 @@ test('after close every change fails with ERR_CLOSED', async (t) => {
     addRegion: () => memory.regions.addRegion({ name: 'late', range: pages(8, 1) }),
     addMapping: () => region.addMapping({ range: pages(0, 1), backing: 'private' }),
     removeMappings: () => region.removeMappings(pages(0, 1)),
-    'region.map': () => region.map(),
-    'region.unmap': () => region.unmap(),
+    'region.map': () => region.mapToGuest(),
+    'region.unmap': () => region.unmapFromGuest(),
     'region.remove': () => region.remove(),
-    'bar.map': () => bar.map({ offset: 0n, length: PAGE, backing: 'private' }),
-    'bar.unmap': () => bar.unmap({ offset: 0n, length: PAGE }),
+    'bar.map': () => bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' }),
+    'bar.unmap': () => bar.removeMappings(AddressRange.of(0n, PAGE)),
     mapToGuest: () => bar.mapToGuest(0n),
     unmapFromGuest: () => bar.unmapFromGuest(),
     addDmaMapper: () => memory.dmaMappers.addDmaMapper(new RecordingTarget()),
@@ -121,7 +121,7 @@ test('a closed guest memory maps no file', async (t) => {
   const file = taggedFile(t, name, 1, 1);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   await memory.dmaMappers.addDmaMapper(new RecordingTarget({ needsVa: true }));
   const isShown = (): boolean => readFileSync('/proc/self/maps', 'utf8').includes(`/memfd:${name}`);
   t.true(isShown());

@@ -3,7 +3,13 @@
  * has not.
  */
 import test, { type ExecutionContext } from 'ava';
-import type { DeviceMemory, DmaMapperHandle, GuestMemory, PeerToPeer } from '../../ts/index.ts';
+import {
+  AddressRange,
+  type DeviceMemory,
+  type DmaMapperHandle,
+  type GuestMemory,
+  type PeerToPeer,
+} from '../../ts/index.ts';
 import { type AddressSpace } from '../../ts/guest/address-space.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { MemoryOfDevice, RevocableTarget } from '../support/device-file.ts';
@@ -28,8 +34,8 @@ async function stage(t: ExecutionContext, policies: readonly PeerToPeer[] = ['re
   const memory = await guest(t, { ram: [{ start: 0n, length: at(2) }] });
   const device = new MemoryOfDevice(t, 'device', 4);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(3) });
-  await bar.map({ offset: 0n, length: PAGE, backing: { file: device.file, offset: 0n } });
-  await bar.map({ offset: at(2), length: PAGE, backing: { file: device.file, offset: at(2) } });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file: device.file, offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(at(2), PAGE), backing: { file: device.file, offset: at(2) } });
   await bar.mapToGuest(at(8));
   const log: string[] = [];
   const targets = [
@@ -64,7 +70,7 @@ const MAPPED = ['mapped', 'mapped', 'mapped'];
 test('all targets give the memory up before it is done, and have it again after it', async (t) => {
   const { space, device, targets, handles, log } = await stage(t);
   const lent = targets[1].held()[1]?.hostMemory;
-  await space.withoutMappings([device.file], async () => {
+  await space.withoutMappings([device.memory], async () => {
     log.push('act');
     device.revoke();
     for (const target of targets) t.deepEqual(target.heldText(), FULL.slice(0, 1), 'RAM stays');
@@ -84,7 +90,7 @@ test('passes on the error of the action, and maps the memory again', async (t) =
     () => Promise.reject(new Error('the reset failed')),
   ]) {
     const { space, device, targets, handles } = await stage(t);
-    await t.throwsAsync(space.withoutMappings([device.file], act), { message: 'the reset failed' });
+    await t.throwsAsync(space.withoutMappings([device.memory], act), { message: 'the reset failed' });
     for (const target of targets) t.deepEqual(target.heldText(), FULL);
     for (const handle of handles) t.deepEqual(states(handle), MAPPED);
   }
@@ -97,7 +103,7 @@ test('reports an action that throws and a rollback that fails, and records what 
     two.judge = ({ op, range }) => (op === 'map' && range.start === at(10) ? new Error('no room') : undefined);
     throw new Error('the reset failed');
   };
-  const error = await rejectsCode(t, space.withoutMappings([device.file], act), 'ERR_ROLLBACK_FAILED');
+  const error = await rejectsCode(t, space.withoutMappings([device.memory], act), 'ERR_ROLLBACK_FAILED');
   t.regex(error.message, /the reset failed.*no room/);
   t.deepEqual(handles.map(states), [MAPPED, ['mapped', 'mapped', 'failed ERR_MAP_FAILED'], MAPPED]);
 });
@@ -109,7 +115,7 @@ test('whichever unmap fails, nothing is done, that range is quarantined, and all
       const picky = targets[which];
       if (picky === undefined) throw new Error('there are three');
       picky.judge = new RefuseAt('unmap', k).judge;
-      const act = space.withoutMappings([device.file], () => t.fail('it is done'));
+      const act = space.withoutMappings([device.memory], () => t.fail('it is done'));
       const error = await rejectsCode(t, act, 'ERR_UNMAP_FAILED');
       t.is(error.target, picky.name);
       t.is(error.range?.start, at(8 + 2 * k));
@@ -123,7 +129,7 @@ test('whichever unmap fails, nothing is done, that range is quarantined, and all
       await rejectsCode(t, bar.mapToGuest(at(16)), 'ERR_RANGE_QUARANTINED');
       picky.loseAll();
       await memory.dmaMappers.targetClosed(picky);
-      await space.withoutMappings([device.file], () => {});
+      await space.withoutMappings([device.memory], () => {});
       await bar.mapToGuest(at(16));
     }
   }
@@ -137,7 +143,7 @@ for (const policy of ['required', 'best-effort'] as const) {
       if (picky === undefined) throw new Error('there are three');
       picky.judge = new RefuseAt('map', 0, new Error('no room')).judge;
       let done = false;
-      const act = space.withoutMappings([device.file], () => void (done = true));
+      const act = space.withoutMappings([device.memory], () => void (done = true));
       if (policy === 'best-effort') await act;
       else t.is((await rejectsCode(t, act, 'ERR_MAP_FAILED')).target, picky.name);
       t.true(done);
@@ -156,7 +162,7 @@ for (const policy of ['required', 'best-effort'] as const) {
 test('each target by its own policy: who may miss it does, who does not want it is not asked', async (t) => {
   const { space, device, targets, handles, log } = await stage(t, ['best-effort', 'off', 'required']);
   const [one] = targets;
-  await space.withoutMappings([device.file], () => {
+  await space.withoutMappings([device.memory], () => {
     one.judge = ({ op }) => (op === 'map' ? new Error('not now') : undefined);
   });
   t.deepEqual(handles.map(states), [
@@ -166,9 +172,9 @@ test('each target by its own policy: who may miss it does, who does not want it 
   ]);
   t.false(log.some((entry) => entry.startsWith('two')));
   one.judge = ACCEPT;
-  await space.withoutMappings([device.file], () => {});
+  await space.withoutMappings([device.memory], () => {});
   t.is(states(handles[0])[1], 'failed ERR_MAP_FAILED', 'what was missed before is missed after');
-  await space.giveMissing([device.file]);
+  await space.giveMissing([device.memory]);
   t.deepEqual(states(handles[0]), MAPPED);
 });
 
@@ -176,15 +182,15 @@ test('changes that are called meanwhile come after it, and no other device is to
   const { memory, space, device, bar, targets, handles, log } = await stage(t);
   const other = new MemoryOfDevice(t, 'other device', 1, 0x70);
   const window = memory.newDeviceMemory({ name: 'window', length: PAGE });
-  await window.map({ offset: 0n, length: PAGE, backing: { file: other.file, offset: 0n } });
+  await window.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file: other.file, offset: 0n } });
   await window.mapToGuest(at(32));
   log.length = 0;
   let pending: Promise<unknown>[] = [];
   const late = new RecordingTarget({ name: 'late', needsVa: true });
-  await space.withoutMappings([device.file], async () => {
+  await space.withoutMappings([device.memory], async () => {
     pending = [
       bar.mapToGuest(at(16)),
-      space.withoutMappings([device.file], () => void log.push('second act')),
+      space.withoutMappings([device.memory], () => void log.push('second act')),
       memory.dmaMappers.addDmaMapper(late),
       handles[0]?.refresh() ?? Promise.reject(new Error('there are three')),
       bar.unmapFromGuest(),
@@ -207,16 +213,16 @@ test('several devices at once, and such as nobody has', async (t) => {
   const other = new MemoryOfDevice(t, 'other device', 1, 0x70);
   const absent = new MemoryOfDevice(t, 'absent device', 1);
   const window = memory.newDeviceMemory({ name: 'window', length: PAGE });
-  await window.map({ offset: 0n, length: PAGE, backing: { file: other.file, offset: 0n } });
+  await window.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file: other.file, offset: 0n } });
   await window.mapToGuest(at(4));
   log.length = 0;
-  await space.withoutMappings([other.file, device.file], () => {
+  await space.withoutMappings([other.memory, device.memory], () => {
     for (const target of targets) t.deepEqual(target.heldText(), FULL.slice(0, 1));
   });
   for (const target of targets) t.is(target.held().length, 4);
   log.length = 0;
-  await space.withoutMappings([absent.file], () => void log.push('act'));
-  await space.giveMissing([absent.file]);
+  await space.withoutMappings([absent.memory], () => void log.push('act'));
+  await space.giveMissing([absent.memory]);
   t.deepEqual(log, ['act']);
 });
 
@@ -224,9 +230,9 @@ test('after guest memory was closed it is done, and nothing is mapped', async (t
   const { memory, space, device, targets } = await stage(t);
   const closing = memory.close();
   let done = false;
-  await space.withoutMappings([device.file], () => void (done = true));
+  await space.withoutMappings([device.memory], () => void (done = true));
   await closing;
-  await space.giveMissing([device.file]);
+  await space.giveMissing([device.memory]);
   t.true(done);
   for (const target of targets) t.deepEqual(target.held(), []);
 });
@@ -236,9 +242,9 @@ test('a target that is here for its quarantine alone gets nothing new', async (t
   const [one, two] = targets;
   one.judge = ({ op, range }) => (op === 'unmap' && range.start === 0n ? new Error('stuck') : undefined);
   await rejectsCode(t, handles[0]?.remove() ?? Promise.resolve(), 'ERR_UNMAP_FAILED');
-  await space.withoutMappings([device.file], () => void t.deepEqual(two.heldText(), FULL.slice(0, 1)));
+  await space.withoutMappings([device.memory], () => void t.deepEqual(two.heldText(), FULL.slice(0, 1)));
   device.revoke();
-  await space.giveMissing([device.file]);
+  await space.giveMissing([device.memory]);
   t.deepEqual(one.heldText(), FULL.slice(0, 1));
   t.deepEqual(two.heldText(), FULL);
   one.loseAll();
@@ -254,11 +260,11 @@ test('maps only the missing memory when a device responds again', async (t) => {
   for (const target of [one, two])
     target.judge = ({ op, range }) => void log.push(`${target.name} ${op} ${range.start / PAGE}`);
   log.length = 0;
-  await space.giveMissing([device.file]);
+  await space.giveMissing([device.memory]);
   t.deepEqual(log, ['one map 16', 'two map 18']);
   device.revoke();
   log.length = 0;
-  await space.giveMissing([device.file]);
+  await space.giveMissing([device.memory]);
   t.deepEqual(log, ['one unmap 16', 'one map 16', 'one unmap 18', 'one map 18'], 'who says that it is void');
   t.deepEqual(handles.map(states), [MAPPED, MAPPED, MAPPED]);
 });
@@ -268,17 +274,17 @@ for (const policy of ['required', 'best-effort'] as const) {
     const { space, device, targets, handles } = await stage(t, [policy]);
     const [one, two] = targets;
     await space
-      .withoutMappings([device.file], () => {
+      .withoutMappings([device.memory], () => {
         for (const target of [one, two]) target.judge = ({ op }) => (op === 'map' ? new Error('off') : undefined);
       })
       .catch(() => {});
     for (const handle of handles.slice(0, 2)) t.is(states(handle)[2], 'failed ERR_MAP_FAILED');
     one.judge = ({ op, range }) => (op === 'map' && range.start === at(8) ? new Error('off') : undefined);
     two.judge = ACCEPT;
-    await space.giveMissing([device.file]);
+    await space.giveMissing([device.memory]);
     t.deepEqual(handles.map(states), [['mapped', 'failed ERR_MAP_FAILED', 'mapped'], MAPPED, MAPPED]);
     one.judge = ACCEPT;
-    await space.giveMissing([device.file]);
+    await space.giveMissing([device.memory]);
     t.deepEqual(states(handles[0]), MAPPED);
   });
 }
@@ -288,7 +294,7 @@ test('quarantines a revoked mapping that can not be unmapped, and maps the rest'
   const [one] = targets;
   device.revoke();
   one.judge = ({ op, range }) => (op === 'unmap' && range.start === at(8) ? new Error('stuck') : undefined);
-  await space.giveMissing([device.file]);
+  await space.giveMissing([device.memory]);
   t.deepEqual(states(handles[0]), ['mapped', 'quarantined ERR_UNMAP_FAILED', 'mapped']);
   one.loseAll();
   await memory.dmaMappers.targetClosed(one);

@@ -1,6 +1,6 @@
 // Closing the window of a BAR: when it resolves, the window has left guest memory.
 import test from 'ava';
-import { type DeviceMemory, type ErrorCode, type GuestMemory, PeerDmaError } from '../../ts/index.ts';
+import { AddressRange, type DeviceMemory, type ErrorCode, type GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
@@ -11,9 +11,9 @@ async function windowOverRegion(t: Parameters<typeof guest>[0]): Promise<{ memor
   const file = taggedFile(t, 'file', 2, 0x30);
   const below = await memory.regions.addRegion({ name: 'below', range: pages(4, 1), priority: -1 });
   await below.addMapping({ range: pages(0, 1), backing: { file, offset: PAGE } });
-  await below.map();
+  await below.mapToGuest();
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: { file, offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file, offset: 0n } });
   await bar.mapToGuest(at(4));
   return { memory, bar };
 }

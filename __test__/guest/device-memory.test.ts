@@ -1,6 +1,6 @@
 // The window of a BAR: prepared, placed, moved, taken away.
 import test from 'ava';
-import { PeerDmaError, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, PeerDmaError, SimulatedIommu } from '../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
@@ -9,8 +9,8 @@ test('a BAR that moves is unmapped everywhere before it is mapped anywhere', asy
   const memory = await guest(t);
   const file = taggedFile(t, 'bar-file', 4, 0x50);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
-  await bar.map({ offset: 0n, length: PAGE, backing: { file, offset: 0n } });
-  await bar.map({ offset: at(2), length: at(2), backing: { file, offset: at(2) } });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file, offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(at(2), at(2)), backing: { file, offset: at(2) } });
   await bar.mapToGuest(at(8));
   const log: string[] = [];
   for (const name of ['a', 'b']) {
@@ -45,8 +45,8 @@ test('a move that fails at the new address leaves the BAR at the old one in ever
   const memory = await guest(t);
   const file = taggedFile(t, 'bar-file', 4, 0x50);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
-  await bar.map({ offset: 0n, length: PAGE, backing: { file, offset: 0n } });
-  await bar.map({ offset: at(2), length: at(2), backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file, offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(at(2), at(2)), backing: 'private' });
   await bar.mapToGuest(at(8));
   memory.write(at(11), Uint8Array.of(0x77));
   const iommu = new SimulatedIommu();
@@ -77,7 +77,7 @@ test('a move onto a reserved IOVA is successful and says that devices can not re
   const iommu = new SimulatedIommu();
   const handle = await memory.dmaMappers.addDmaMapper(iommu);
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   await bar.mapToGuest(0xfee00000n);
   t.like(handle.status()[0], { state: 'failed', code: 'ERR_IOVA_UNREACHABLE', errno: 'EINVAL' });
   await bar.mapToGuest(0xfec00000n);
@@ -91,8 +91,8 @@ test('two BARs swap their addresses', async (t) => {
   await memory.dmaMappers.addDmaMapper(iommu, { peerToPeer: 'required' });
   const [a, b] = [0, 1].map((n) => memory.newDeviceMemory({ name: `bar${n}`, length: PAGE }));
   if (a === undefined || b === undefined) throw new Error('two were made');
-  await a.map({ offset: 0n, length: PAGE, backing: { file, offset: 0n } });
-  await b.map({ offset: 0n, length: PAGE, backing: { file, offset: PAGE } });
+  await a.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file, offset: 0n } });
+  await b.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file, offset: PAGE } });
   await a.mapToGuest(at(1));
   await b.mapToGuest(at(2));
   await a.mapToGuest(at(2)); // both are there now; the older shows
@@ -108,14 +108,14 @@ test('contents change while the BAR is placed and while it is not', async (t) =>
   const target = new RecordingTarget();
   await memory.dmaMappers.addDmaMapper(target);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
-  await bar.map({ offset: 0n, length: at(4), backing: { file, offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(0n, at(4)), backing: { file, offset: 0n } });
   t.deepEqual(target.takeCalls(), []);
-  await bar.unmap({ offset: at(3), length: PAGE });
+  await bar.removeMappings(AddressRange.of(at(3), PAGE));
   await bar.mapToGuest(at(4), { writable: false });
   t.deepEqual(target.takeCalls(), ['map 0x4000..0x7000 ro']);
-  await bar.unmap({ offset: at(2), length: PAGE });
+  await bar.removeMappings(AddressRange.of(at(2), PAGE));
   t.deepEqual(target.takeCalls(), ['unmap 0x4000..0x7000', 'map 0x4000..0x6000 ro']);
-  await bar.map({ offset: at(3), length: PAGE, backing: { file, offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(at(3), PAGE), backing: { file, offset: 0n } });
   t.deepEqual(target.takeCalls(), ['map 0x7000..0x8000 ro']);
   await bar.unmapFromGuest();
   await bar.unmapFromGuest();
@@ -127,15 +127,15 @@ test('a closed window is gone for good', async (t) => {
   const target = new RecordingTarget();
   await memory.dmaMappers.addDmaMapper(target);
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   await bar.mapToGuest(0n);
   await bar.close();
   await bar.close();
   t.deepEqual(target.held(), []);
   t.deepEqual(memory.inspect().regions, []);
   await rejectsCode(t, bar.mapToGuest(0n), 'ERR_REGION_REMOVED');
-  await rejectsCode(t, bar.unmap({ offset: 0n, length: PAGE }), 'ERR_REGION_REMOVED');
-  await rejectsCode(t, bar.map({ offset: 0n, length: PAGE, backing: 'private' }), 'ERR_REGION_REMOVED');
+  await rejectsCode(t, bar.removeMappings(AddressRange.of(0n, PAGE)), 'ERR_REGION_REMOVED');
+  await rejectsCode(t, bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' }), 'ERR_REGION_REMOVED');
 });
 
 test('a window that is disposed of leaves guest memory', async (t) => {

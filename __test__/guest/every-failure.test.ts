@@ -2,7 +2,7 @@
 // holds what is known of it, no memory is shown in another's place, and the change can be tried again.
 import { readdirSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
-import { GuestMemory, PeerDmaError, type PeerToPeer } from '../../ts/index.ts';
+import { AddressRange, GuestMemory, PeerDmaError, type PeerToPeer } from '../../ts/index.ts';
 import { type FaultPlan, heal, inject, countNative, DEVICE } from '../support/faults.ts';
 import { FailureScene, type Kinds, NEW_PRIVATE, isDevicePlace } from '../support/failure-scene.ts';
 import { at, PAGE, pages } from '../support/pages.ts';
@@ -48,7 +48,7 @@ async function repeatBars(scene: FailureScene): Promise<void> {
 /** The ROM fails to come, and the second target won't give a page back: the first can't have its RAM again. */
 async function quarantineLow(scene: FailureScene): Promise<void> {
   inject((_step, what) => what === 'other: map 0x1000..0x3000' || what === 'other: unmap 0x0..0x1000');
-  await scene.rom.map().catch(() => {});
+  await scene.rom.mapToGuest().catch(() => {});
   heal();
   const states = scene.memory.inspect().targets.map(({ mappings }) => mappings.map(({ state }) => state));
   if (states[0]?.[0] !== 'failed' || !states[1]?.includes('quarantined')) throw new Error('no such quarantine');
@@ -57,14 +57,14 @@ async function quarantineLow(scene: FailureScene): Promise<void> {
 const CHANGES: readonly Change[] = [
   {
     title: 'a region of RAM comes',
-    prepare: ({ high }) => high.unmap(),
-    run: ({ high }) => high.map(),
+    prepare: ({ high }) => high.unmapFromGuest(),
+    run: ({ high }) => high.mapToGuest(),
   },
-  { title: 'a region of RAM goes', run: ({ low }) => low.unmap() },
+  { title: 'a region of RAM goes', run: ({ low }) => low.unmapFromGuest() },
   { title: 'a region of RAM is removed', romShown: true, run: ({ low }) => low.remove() },
-  { title: 'a ROM comes above RAM', run: ({ rom }) => rom.map() },
-  { title: 'a ROM above RAM goes', romShown: true, run: ({ rom }) => rom.unmap() },
-  { title: 'RAM becomes read-only', romShown: true, run: ({ low }) => low.map({ writable: false }) },
+  { title: 'a ROM comes above RAM', run: ({ rom }) => rom.mapToGuest() },
+  { title: 'a ROM above RAM goes', romShown: true, run: ({ rom }) => rom.unmapFromGuest() },
+  { title: 'RAM becomes read-only', romShown: true, run: ({ low }) => low.mapToGuest({ writable: false }) },
   {
     title: 'a file replaces the middle of RAM',
     run: ({ low, file }) => low.addMapping({ range: pages(1, 2), backing: { file, offset: at(28) } }),
@@ -83,9 +83,10 @@ const CHANGES: readonly Change[] = [
   { title: 'a BAR closes', run: (scene) => scene.bar(0).close() },
   {
     title: 'a BAR shows more',
-    run: (scene) => scene.bar(0).map({ offset: PAGE, length: PAGE, backing: { file: scene.file, offset: at(9) } }),
+    run: (scene) =>
+      scene.bar(0).addMapping({ range: AddressRange.of(PAGE, PAGE), backing: { file: scene.file, offset: at(9) } }),
   },
-  { title: 'a BAR shows less', run: (scene) => scene.bar(0).unmap({ offset: at(2), length: PAGE }) },
+  { title: 'a BAR shows less', run: (scene) => scene.bar(0).removeMappings(AddressRange.of(at(2), PAGE)) },
   { title: 'the first target joins', romShown: true, following: [], run: (scene) => scene.join(0), repeat: repeatBars },
   {
     title: 'the first target joins, and takes no batches',
@@ -106,7 +107,7 @@ const CHANGES: readonly Change[] = [
     prepare: quarantineLow,
     run: async (scene) => {
       await scene.close(1);
-      await scene.low.map(); // nothing more to do, unless the former failed
+      await scene.low.mapToGuest(); // nothing more to do, unless the former failed
     },
   },
 ];

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import test from 'ava';
 import { AddressRange, GuestMemory, type Region, explain } from '../../ts/index.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
-import { newRegion } from '../../ts/guest/region-manager.ts';
+import { newRegion } from '../../ts/guest/new-region.ts';
 import { MANY, manyPages } from '../support/many-pages.ts';
 import { PAGE, at, guest, pages } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
@@ -41,7 +41,7 @@ test('returns the result of explain() of a snapshot at each address', async (t) 
         for (const page of backed.filter((one) => one < length)) {
           await region.addMapping({ range: pages(page, 1), backing: 'private' });
         }
-        if (active) await region.map().catch(() => {});
+        if (active) await region.mapToGuest().catch(() => {});
         made.push(region);
       }
       await made[gone]?.remove().catch(() => {});

@@ -1,6 +1,6 @@
 // What explain() says of an address: what is there, what hides what, and why a target does or doesn't reach it.
 import test from 'ava';
-import { explain, type MemorySnapshot } from '../../ts/index.ts';
+import { AddressRange, explain, type MemorySnapshot } from '../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
@@ -19,7 +19,7 @@ test('explains memory that a target has mapped, with its backing', async (t) => 
   const file = taggedFile(t, 'a+b', 8, 1);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(16, 8), priority: 3 });
   await region.addMapping({ range: pages(1, 4), backing: { file, offset: at(2) } });
-  await region.map();
+  await region.mapToGuest();
   await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
   const found = memory.explain(at(18) + 0x10n, 'A');
   t.deepEqual(found, {
@@ -39,7 +39,7 @@ test('explains hidden regions, and addresses that the VMM emulates', async (t) =
   const rom = await memory.regions.addRegion({ name: 'rom', range: pages(2, 1), priority: 500, kind: 'device' });
   const file = taggedFile(t, 'rom file', 1, 1);
   await rom.addMapping({ range: pages(0, 1), backing: { file, offset: 0n }, writable: false });
-  await rom.map();
+  await rom.mapToGuest();
   t.is(
     memory.explain(at(2)).text,
     '0x2000 is offset 0x0 of "rom" (device, priority 500), which shows rom file+0x0, read-only.' +
@@ -69,7 +69,7 @@ test('of equal priority the older region is to be seen', async (t) => {
   }
   for (const region of regions.reverse()) {
     await region.addMapping({ range: pages(0, 2), backing: 'private' });
-    await region.map();
+    await region.mapToGuest();
   }
   const { regions: layers, memory: seen } = memory.explain(0n);
   t.is(layers[0]?.name, seen?.region);
@@ -92,7 +92,7 @@ test('why a target does not reach device memory', async (t) => {
   const memory = await guest(t);
   const file = taggedFile(t, 'bar-file', 4, 1);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
-  await bar.map({ offset: 0n, length: at(4), backing: { file, offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(0n, at(4)), backing: { file, offset: 0n } });
   const refusing = new RecordingTarget({ name: 'refusing' });
   const voided = new RevokingTarget({ name: 'voided' });
   await memory.dmaMappers.addDmaMapper(refusing);

@@ -1,14 +1,15 @@
 // The difference between two flat maps.
 import fc from 'fast-check';
 import test from 'ava';
-import { AddressRange, type MemoryFile } from '../../ts/index.ts';
+import { AddressRange } from '../../ts/index.ts';
+import type { FileMemory } from '../../ts/memory/file-memory.ts';
 import type { SubMapping } from '../../ts/dma/sub-mapping.ts';
 import { StoreOwner } from '../../ts/memory/backing.ts';
 import { changeFlat } from '../../ts/guest/flat-change.ts';
 import { IntervalMap } from '../../ts/interval-map.ts';
 
 /** Files by name: the code under test compares them by identity. */
-const FILES = ['a', 'b', 'c'].map((name) => ({ name }) as MemoryFile);
+const FILES = ['a', 'b', 'c'].map((name) => ({ name }) as FileMemory);
 
 interface Options {
   readonly file?: number;

@@ -1,6 +1,6 @@
 // A target whose method never settles: targetClosed settles it, and what was asked behind it goes on.
 import test, { type ExecutionContext } from 'ava';
-import type { DeviceMemory, GuestMemory } from '../../ts/index.ts';
+import { AddressRange, type DeviceMemory, type GuestMemory } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { BatchRecordingTarget, RecordingTarget } from '../support/recording-target.ts';
@@ -35,7 +35,7 @@ async function scene(t: ExecutionContext): Promise<Scene> {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const file = taggedFile(t, 'bar', 1, 0x10);
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: { file, offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file, offset: 0n } });
   const other = new RecordingTarget({ name: 'other', needsVa: true, async: true });
   await memory.dmaMappers.addDmaMapper(other);
   return { memory, bar, other };
@@ -93,7 +93,7 @@ test('a batch that hangs while a target joins ends with targetClosed, and the ta
   const { memory, bar, other } = await scene(t);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(2, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
-  await region.map();
+  await region.mapToGuest();
   const hung = new BatchRecordingTarget({ name: 'hung', needsVa: true });
   const calls = hang(hung, 'mapDmaBatch');
   const joining = memory.dmaMappers.addDmaMapper(hung);
@@ -167,7 +167,7 @@ test('maps the quarantine of a closed target to the others, though a call of it 
   const region = await memory.regions.addRegion({ name: 'r', range: pages(2, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
   const calls = hang(hung, 'mapDma');
-  const mapped = region.map();
+  const mapped = region.mapToGuest();
   await until(() => calls.length === 1, 'the map is under way');
   await memory.dmaMappers.targetClosed(hung);
   await mapped;

@@ -14,7 +14,7 @@ test('keeps a closed file open for the regions that map it', async (t) => {
   file.write(0n, Uint8Array.of(0x77));
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 2) });
   await region.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   const early = new SimulatedIommu({ name: 'early' });
   await memory.dmaMappers.addDmaMapper(early);
   file.close();
@@ -23,7 +23,7 @@ test('keeps a closed file open for the regions that map it', async (t) => {
   t.is(memory.read(at(4), 1)[0], 0x77);
   const late = new SimulatedIommu({ name: 'late' });
   await memory.dmaMappers.addDmaMapper(late);
-  await region.map({ writable: false });
+  await region.mapToGuest({ writable: false });
   for (const iommu of [early, late]) t.is(iommu.read(at(4), 1)[0], 0x77);
   await region.removeMappings(pages(0, 1));
   memory.write(at(5), Uint8Array.of(0x78));
@@ -81,7 +81,7 @@ test('releases a closed file with the last piece that maps it', async (t) => {
   };
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 3) });
   await region.addMapping({ range: pages(0, 3), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   file.close();
   for (const page of [1, 0]) {
     await region.removeMappings(pages(page, 1)); // the first cuts it into two

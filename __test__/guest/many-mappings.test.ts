@@ -23,11 +23,11 @@ test('more mappings than the process may have are refused in time, and nothing i
   });
   const iommu = new SimulatedIommu();
   await memory.dmaMappers.addDmaMapper(iommu);
-  const error = await rejectsCode(t, region.map(), 'ERR_MAPPING_LIMIT');
+  const error = await rejectsCode(t, region.mapToGuest(), 'ERR_MAPPING_LIMIT');
   t.regex(error.message, /vm\.max_map_count/);
   t.deepEqual([iommu.mappings(), memory.inspect().flat], [[], []]);
 
   await region.removeMappings(AddressRange.of(at(2000), region.range.length - at(2000)));
-  await region.map();
+  await region.mapToGuest();
   t.is(iommu.mappings().length, 1000, 'fewer are fine, in the same process');
 });

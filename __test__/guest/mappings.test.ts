@@ -1,6 +1,6 @@
 // What targets are told when mappings and regions come, change and go.
 import test from 'ava';
-import { SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, SimulatedIommu } from '../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { type Call, RecordingTarget } from '../support/recording-target.ts';
@@ -14,7 +14,7 @@ test('adding to an active region maps, to an inactive one does not', async (t) =
 
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
   t.deepEqual(target.takeCalls(), []);
-  await region.map();
+  await region.mapToGuest();
   t.deepEqual(target.takeCalls(), ['map 0x4000..0x5000 rw']);
   await region.addMapping({ range: pages(2, 2), backing: { file, offset: PAGE }, writable: false });
   t.deepEqual(target.takeCalls(), ['map 0x6000..0x8000 ro']);
@@ -25,7 +25,7 @@ test('removing a mapping unmaps exactly its range', async (t) => {
   const target = new RecordingTarget({ needsVa: true });
   await memory.dmaMappers.addDmaMapper(target);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 16) });
-  await region.map();
+  await region.mapToGuest();
   for (const first of [0, 4, 6, 12]) await region.addMapping({ range: pages(first, 2), backing: 'private' });
   target.takeCalls();
 
@@ -34,7 +34,7 @@ test('removing a mapping unmaps exactly its range', async (t) => {
   await region.remove();
   t.deepEqual(target.takeCalls().sort(), ['unmap 0x0..0x2000', 'unmap 0xc000..0xe000']);
   t.deepEqual(target.breaches, []);
-  await rejectsCode(t, region.map(), 'ERR_REGION_REMOVED');
+  await rejectsCode(t, region.mapToGuest(), 'ERR_REGION_REMOVED');
   await rejectsCode(t, region.remove(), 'ERR_REGION_REMOVED');
 });
 
@@ -46,7 +46,7 @@ test('disabling a region unmaps each of its sub-mappings before its memory leave
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 8) });
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
   await region.addMapping({ range: pages(4, 2), backing: { file, offset: at(2) } });
-  await region.map();
+  await region.mapToGuest();
   target.takeCalls();
 
   const seen: (number | undefined)[] = [];
@@ -54,11 +54,11 @@ test('disabling a region unmaps each of its sub-mappings before its memory leave
     if (op === 'unmap') seen.push(request?.hostMemory?.read(0n, 1)[0]);
     return undefined;
   };
-  await region.unmap();
+  await region.unmapFromGuest();
   t.deepEqual(target.takeCalls(), ['unmap 0x0..0x1000', 'unmap 0x4000..0x6000']);
   t.deepEqual(seen, [0x40, 0x42]);
 
-  await region.map();
+  await region.mapToGuest();
   t.deepEqual(target.takeCalls(), ['map 0x0..0x1000 rw', 'map 0x4000..0x6000 rw']);
   t.deepEqual(target.breaches, []);
 });
@@ -75,7 +75,7 @@ for (const mapping of [true, false]) {
       await memory.dmaMappers.addDmaMapper(iommu);
       const r = await memory.regions.addRegion({ name: 'r', range: pages(0, 1) });
       await r.addMapping({ range: pages(0, 1), backing: { file, offset: 0n }, writable: mapping });
-      await r.map({ writable: region });
+      await r.mapToGuest({ writable: region });
 
       t.deepEqual(target.heldText(), [`0x0..0x1000 ${both ? 'rw' : 'ro'} r`]);
       t.is(memory.inspect().flat[0]?.writable, both);
@@ -92,13 +92,13 @@ test('mapping an active region again changes its writability', async (t) => {
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 2) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
   await region.addMapping({ range: pages(1, 1), backing: 'private', writable: false });
-  await region.map();
+  await region.mapToGuest();
   const target = new RecordingTarget({ needsVa: true });
   await memory.dmaMappers.addDmaMapper(target);
   target.takeCalls();
-  await region.map({ writable: false });
+  await region.mapToGuest({ writable: false });
   t.deepEqual(target.takeCalls(), ['unmap 0x0..0x1000', 'map 0x0..0x1000 ro'], 'page 1 was read-only before');
-  await region.map();
+  await region.mapToGuest();
   t.deepEqual(target.takeCalls(), ['unmap 0x0..0x1000', 'map 0x0..0x1000 rw']);
 });
 
@@ -111,7 +111,7 @@ test('adding over an existing mapping replaces the covered part', async (t) => {
   await memory.dmaMappers.addDmaMapper(target);
   await memory.dmaMappers.addDmaMapper(iommu);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 8) });
-  await region.map();
+  await region.mapToGuest();
   await region.addMapping({ range: pages(0, 4), backing: { file: below, offset: 0n } });
   target.takeCalls();
 
@@ -137,7 +137,7 @@ test('removing the middle of a mapping maps the pieces again', async (t) => {
   await memory.dmaMappers.addDmaMapper(target);
   await memory.dmaMappers.addDmaMapper(iommu);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
-  await region.map();
+  await region.mapToGuest();
   await region.addMapping({ range: pages(0, 4), backing: { file, offset: 0n } });
   target.takeCalls();
 
@@ -153,7 +153,7 @@ test('private memory keeps its contents when a part of it is removed', async (t)
   const iommu = new SimulatedIommu();
   await memory.dmaMappers.addDmaMapper(iommu);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
-  await region.map();
+  await region.mapToGuest();
   await region.addMapping({ range: pages(0, 4), backing: 'private' });
   for (let page = 0; page < 4; page++) memory.write(at(page), Uint8Array.of(0x60 + page));
   await region.removeMappings(pages(1, 1));
@@ -175,11 +175,11 @@ test('a neighbour that does not change sees no unmap and no map', async (t) => {
   target.takeCalls();
   const between = await memory.regions.addRegion({ name: 'between', range: pages(4, 4) });
   await between.addMapping({ range: pages(0, 4), backing: 'private' });
-  await between.map();
+  await between.mapToGuest();
   t.deepEqual(target.takeCalls(), ['map 0x4000..0x8000 rw']);
   await between.addMapping({ range: pages(3, 1), backing: 'private' });
   t.deepEqual(target.takeCalls(), ['unmap 0x4000..0x8000', 'map 0x4000..0x7000 rw', 'map 0x7000..0x8000 rw']);
-  await between.unmap();
+  await between.unmapFromGuest();
   t.deepEqual(target.takeCalls(), ['unmap 0x4000..0x7000', 'unmap 0x7000..0x8000']);
 });
 
@@ -189,15 +189,15 @@ test('changes that change nothing make no calls', async (t) => {
   const target = new RecordingTarget({ needsVa: true });
   await memory.dmaMappers.addDmaMapper(target);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 8) });
-  await region.unmap();
-  await region.map();
+  await region.unmapFromGuest();
+  await region.mapToGuest();
   await region.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: { file, offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file, offset: 0n } });
   await bar.mapToGuest(at(12));
   target.takeCalls();
 
-  await region.map();
+  await region.mapToGuest();
   await region.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
   await region.removeMappings(pages(2, 6));
   await bar.mapToGuest(at(12));

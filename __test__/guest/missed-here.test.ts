@@ -3,7 +3,7 @@
 import { closeSync, openSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type DeviceMemory, type GuestMemory, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, type DeviceMemory, type GuestMemory, MemoryFile, SimulatedIommu } from '../../ts/index.ts';
 import { VaMapper } from '../../ts/memory/va-mapper.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { interposeNative, outOfMemory } from '../support/native-faults.ts';
@@ -30,7 +30,10 @@ test.beforeEach(() => {
 async function newBar(memory: GuestMemory, backing: 'file' | 'private' = 'file'): Promise<DeviceMemory> {
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
   using file = MemoryFile.create(PAGE, { name: 'bar file' });
-  await bar.map({ offset: 0n, length: PAGE, backing: backing === 'file' ? { file, offset: 0n } : 'private' });
+  await bar.addMapping({
+    range: AddressRange.of(0n, PAGE),
+    backing: backing === 'file' ? { file, offset: 0n } : 'private',
+  });
   return bar;
 }
 
@@ -129,7 +132,7 @@ for (const peerToPeer of ['best-effort', 'off'] as const) {
     const memory = await withRam(t);
     const handle = await memory.dmaMappers.addDmaMapper(new SimulatedIommu({ name: 'A' }), { peerToPeer });
     const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-    await bar.map({ offset: 0n, length: PAGE, backing: { file, offset: 0n } });
+    await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file, offset: 0n } });
     for (const page of [4, 8]) {
       await bar.mapToGuest(at(page));
       t.like(handle.status()[1], peerToPeer === 'off' ? { state: 'skipped' } : { state: 'failed', errno: 'EACCES' });
@@ -156,7 +159,7 @@ test.serial('best-effort: private device memory is recorded as failed when no ad
   await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'B', needsVa: 'private' }));
   const region = await memory.regions.addRegion({ name: 'ram', range: pages(0, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
-  await rejectsCode(t, region.map(), 'ERR_ADDRESS_SPACE_LIMIT');
+  await rejectsCode(t, region.mapToGuest(), 'ERR_ADDRESS_SPACE_LIMIT');
   await Promise.all(taken.splice(0).map((va) => va.close()));
   await bar.mapToGuest(at(4));
   t.is(handle.status()[0]?.state, 'mapped');

@@ -1,7 +1,7 @@
 // What an observer sees: inspect() and the diagnostics channels.
 import test from 'ava';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import type { DmaEvent, MemoryChangeEvent, MemorySettledEvent } from '../../ts/index.ts';
+import { AddressRange, type DmaEvent, type MemoryChangeEvent, type MemorySettledEvent } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
@@ -10,7 +10,7 @@ test('inspect is plain data that JSON takes', async (t) => {
   const memory = await guest(t, { ram: [{ start: at(2), length: PAGE, private: true }] });
   const file = taggedFile(t, 'bar-file', 4, 1);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
-  await bar.map({ offset: PAGE, length: at(2), backing: { file, offset: PAGE }, writable: false });
+  await bar.addMapping({ range: AddressRange.of(PAGE, at(2)), backing: { file, offset: PAGE }, writable: false });
   await bar.mapToGuest(at(1));
   await memory.regions.addRegion({ name: 'idle', range: pages(32, 4), kind: 'device', priority: 7 });
   await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'one' }), { peerToPeer: 'off' });
@@ -96,7 +96,7 @@ test.serial('publishes changes and mappings on the diagnostics channels after th
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
   await region.addMapping({ range: pages(0, 2), backing: 'private', writable: false });
   t.deepEqual(log.splice(0), [], 'an inactive region is no news');
-  await region.map();
+  await region.mapToGuest();
   t.deepEqual(log.splice(0), ['map one 0x0..0x2000 ram r false', 'change -[] +[0x0..0x2000]']);
   await region.removeMappings(pages(1, 1));
   t.deepEqual(log.splice(0), [
@@ -104,7 +104,7 @@ test.serial('publishes changes and mappings on the diagnostics channels after th
     'map one 0x0..0x1000 ram r false',
     'change -[0x0..0x2000] +[0x0..0x1000]',
   ]);
-  await region.map();
+  await region.mapToGuest();
   t.deepEqual(log.splice(0), []);
   await handle.remove();
   t.deepEqual(log.splice(0), ['unmap one 0x0..0x1000 ram r false']);
@@ -129,7 +129,7 @@ test.serial('publishes no event for a failed change, and an unmap event for each
   await memory.dmaMappers.addDmaMapper(second);
   second.judge = new RefuseAt('map', 1).judge;
   listen(t, 'peerdma:memory.change', () => changes++);
-  await rejectsCode(t, region.map(), 'ERR_MAP_FAILED');
+  await rejectsCode(t, region.mapToGuest(), 'ERR_MAP_FAILED');
   t.is(changes, 0);
   const balance = new Map<string, number>();
   for (const entry of log) {
@@ -147,13 +147,13 @@ test.serial('publishes no event for a failed change, and an unmap event for each
 test.serial('publishes unmap events for all mappings of a closed target, quarantine included', async (t) => {
   const memory = await guest(t, { ram: [0, 4].map((page) => ({ start: at(page), length: PAGE })) });
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   await bar.mapToGuest(at(8));
   const target = new RecordingTarget({ name: 'closing' });
   await memory.dmaMappers.addDmaMapper(target, { peerToPeer: 'off' });
   target.judge = new RefuseAt('unmap', 0).judge;
   const cover = await memory.regions.addRegion({ name: 'cover', range: pages(0, 1), priority: 200 });
-  await rejectsCode(t, cover.map(), 'ERR_UNMAP_FAILED');
+  await rejectsCode(t, cover.mapToGuest(), 'ERR_UNMAP_FAILED');
   const log: string[] = [];
   listen(t, 'peerdma:dma.unmap', (message) => {
     const { target: name, range } = message as DmaEvent;
@@ -178,10 +178,14 @@ test.serial(
     const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
     const target = new RecordingTarget({ name: 'one' });
     const handle = await memory.dmaMappers.addDmaMapper(target);
-    await Promise.all([region.addMapping({ range: pages(0, 1), backing: 'private' }), region.map(), region.unmap()]);
+    await Promise.all([
+      region.addMapping({ range: pages(0, 1), backing: 'private' }),
+      region.mapToGuest(),
+      region.unmapFromGuest(),
+    ]);
     t.deepEqual(log.splice(0), ['change: 0', 'join: 0', 'change: 0', 'change: 1', 'change: 0']);
     target.judge = new RefuseAt('map', 0).judge;
-    await rejectsCode(t, region.map(), 'ERR_MAP_FAILED');
+    await rejectsCode(t, region.mapToGuest(), 'ERR_MAP_FAILED');
     t.regex(log.splice(0).join(), /^change PeerDmaError: one: can't map "r" .*: 0$/);
     await handle.remove();
     await memory.dmaMappers.targetClosed(target);
@@ -199,8 +203,8 @@ test.serial('events say which guest memory they are of', async (t) => {
   await memory.dmaMappers.addDmaMapper(new RecordingTarget());
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
-  await region.map();
-  await region.unmap();
+  await region.mapToGuest();
+  await region.unmapFromGuest();
   t.deepEqual(
     ids,
     ['dma.map', 'memory.change', 'dma.unmap', 'memory.change'].map((name) => [name, memory.id]),

@@ -1,6 +1,6 @@
 // Targets written by others: what they throw, answer and offer may be anything, and guest memory stays whole.
 import test from 'ava';
-import { PeerDmaError } from '../../ts/index.ts';
+import { AddressRange, PeerDmaError } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages } from '../support/pages.ts';
 import { BatchRecordingTarget, RecordingTarget } from '../support/recording-target.ts';
@@ -44,11 +44,11 @@ for (const [what, make] of TRAPS) {
     const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 4) });
     await region.addMapping({ range: pages(0, 1), backing: 'private' });
     await region.addMapping({ range: pages(2, 1), backing: 'private' });
-    await region.map();
+    await region.mapToGuest();
     const target = new RecordingTarget({ needsVa: true });
     const handle = await memory.dmaMappers.addDmaMapper(target);
     target.judge = ({ op, range }) => (op === 'unmap' && range.start === at(6) ? make() : undefined);
-    const error = await rejectsCode(t, region.unmap(), 'ERR_UNMAP_FAILED');
+    const error = await rejectsCode(t, region.unmapFromGuest(), 'ERR_UNMAP_FAILED');
     t.deepEqual(error.range, pages(6, 1));
     t.deepEqual(
       handle.status().map(({ state }) => state),
@@ -70,8 +70,8 @@ test('reads the properties of a target once, when it joins', async (t) => {
   Object.assign(target, take); // this one's own methods look at the rest
   const region = await memory.regions.addRegion({ name: 'r', range: pages(8, 2) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
-  await region.map();
-  await region.unmap();
+  await region.mapToGuest();
+  await region.unmapFromGuest();
   await handle.remove();
   t.deepEqual(memory.inspect().targets, []);
 });
@@ -113,15 +113,15 @@ test('whatever a method answers or throws, a failure is a failure', async (t) =>
     await memory.dmaMappers.addDmaMapper(target);
     const before = memory.inspect();
     Object.assign(target, { mapDma: failure });
-    await rejectsCode(t, region.map(), 'ERR_MAP_FAILED');
+    await rejectsCode(t, region.mapToGuest(), 'ERR_MAP_FAILED');
     t.deepEqual(memory.inspect(), before);
     Reflect.deleteProperty(target, 'mapDma');
-    await region.map();
+    await region.mapToGuest();
     Object.assign(target, { unmapDma: failure });
-    await rejectsCode(t, region.unmap(), 'ERR_UNMAP_FAILED');
+    await rejectsCode(t, region.unmapFromGuest(), 'ERR_UNMAP_FAILED');
     t.is(memory.inspect().quarantine.length, 1);
     await memory.dmaMappers.targetClosed(target);
-    await region.unmap();
+    await region.unmapFromGuest();
   }
 });
 
@@ -141,7 +141,7 @@ test('records a refusal with ERR_MAPPING_REVOKED as ERR_MAP_FAILED', async (t) =
   const target = new RecordingTarget();
   const handle = await memory.dmaMappers.addDmaMapper(target);
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   const range = pages(4, 1);
   for (const details of [{}, { range, target: 'recorder' }]) {
     target.judge = () => new PeerDmaError('ERR_MAPPING_REVOKED', 'switched off', details);

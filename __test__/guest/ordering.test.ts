@@ -1,6 +1,6 @@
 // One change at a time, in the order of the calls.
 import test from 'ava';
-import { type GuestMemory, PeerDmaError } from '../../ts/index.ts';
+import { AddressRange, type GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
@@ -17,7 +17,7 @@ test('changes that are called without awaiting apply in call order', async (t) =
   const all = [
     registering,
     bar.mapToGuest(at(1)),
-    bar.map({ offset: 0n, length: PAGE, backing: 'private' }),
+    bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' }),
     bar.mapToGuest(at(2)),
     bar.unmapFromGuest(),
     bar.mapToGuest(at(3), { writable: false }),
@@ -39,7 +39,7 @@ test('a failed change does not hinder the next in the queue', async (t) => {
   const target = new RecordingTarget({ async: true });
   await memory.dmaMappers.addDmaMapper(target);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
-  await region.map();
+  await region.mapToGuest();
   target.judge = new RefuseAt('map', 1).judge;
   const outcomes = await Promise.allSettled(
     [0, 1, 2].map((page) => region.addMapping({ range: pages(page, 1), backing: 'private' })),
@@ -58,7 +58,7 @@ test('one change is finished before the next one begins', async (t) => {
   await memory.dmaMappers.addDmaMapper(first);
   await memory.dmaMappers.addDmaMapper(second);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
-  await region.map();
+  await region.mapToGuest();
   const log: string[] = [];
   for (const target of [first, second]) {
     target.judge = ({ range }) => void log.push(`${target.name} ${range.start / PAGE}`);
@@ -75,7 +75,7 @@ test('inspect reports only complete changes', async (t) => {
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
   const during: string[][] = [];
   target.judge = () => void during.push(flat(memory));
-  await region.map();
+  await region.mapToGuest();
   t.deepEqual(during, [[]]);
   t.deepEqual(flat(memory), ['0x0..0x1000 r']);
 });
@@ -92,7 +92,7 @@ test('a change made from inside mapDma queues behind the one that called it', as
   await memory.dmaMappers.addDmaMapper(first);
   await memory.dmaMappers.addDmaMapper(second);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
-  await region.map();
+  await region.mapToGuest();
   const log1 = first.judge;
   let inner: Promise<void> | undefined;
   first.judge = (call) => {
@@ -116,14 +116,14 @@ test('makes the changes called before close, and rejects those after it', async 
   const target = new RecordingTarget({ async: true });
   await memory.dmaMappers.addDmaMapper(target);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
-  const before = [region.map(), region.addMapping({ range: pages(0, 1), backing: 'private' })];
+  const before = [region.mapToGuest(), region.addMapping({ range: pages(0, 1), backing: 'private' })];
   const closing = memory.close();
   const after = region.addMapping({ range: pages(1, 1), backing: 'private' });
   await rejectsCode(t, after, 'ERR_CLOSED');
   await Promise.all(before);
   await closing;
   t.deepEqual(target.calls, ['map 0x0..0x1000 rw', 'unmap 0x0..0x1000']);
-  t.true((await region.unmap().catch((error: unknown) => error)) instanceof PeerDmaError);
+  t.true((await region.unmapFromGuest().catch((error: unknown) => error)) instanceof PeerDmaError);
 });
 
 test('a target that does not settle keeps the queue waiting, and nobody from looking', async (t) => {
@@ -141,7 +141,7 @@ test('a target that does not settle keeps the queue waiting, and nobody from loo
   };
   const handle = await memory.dmaMappers.addDmaMapper(slow);
   const shown = await memory.regions.addRegion({ name: 'shown', range: pages(0, 1) });
-  await shown.map();
+  await shown.mapToGuest();
   const order: string[] = [];
   const first = shown.addMapping({ range: pages(0, 1), backing: 'private' }).then(() => order.push('first'));
   const queued = memory.regions.addRegion({ name: 'queued', range: pages(4, 1) }).then(() => order.push('queued'));

@@ -1,6 +1,6 @@
 // Who wins where regions overlap, and what becomes of the one that loses.
 import test from 'ava';
-import { type GuestMemory, type MemoryKind, type Region, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, type GuestMemory, type MemoryKind, type Region, SimulatedIommu } from '../../ts/index.ts';
 import { at, guest, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
 
@@ -11,7 +11,7 @@ async function covering(
   const { first, count, ...rest } = options;
   const region = await memory.regions.addRegion({ range: pages(first, count), ...rest });
   await region.addMapping({ range: pages(0, count), backing: 'private' });
-  await region.map();
+  await region.mapToGuest();
   return region;
 }
 
@@ -25,7 +25,7 @@ test('a higher region hides a lower one and uncovers it again, contents intact',
   const file = taggedFile(t, 'file', 2, 0x30);
   await low.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
   await low.addMapping({ range: pages(2, 2), backing: 'private' });
-  await low.map();
+  await low.mapToGuest();
   const iommu = new SimulatedIommu();
   await memory.dmaMappers.addDmaMapper(iommu);
   memory.write(at(2), Uint8Array.of(0x32));
@@ -42,11 +42,11 @@ test('a higher region hides a lower one and uncovers it again, contents intact',
   const high = await memory.regions.addRegion({ name: 'high', range: pages(1, 2), priority: 2 });
   await high.addMapping({ range: pages(0, 2), backing: 'private' });
   for (let round = 0; round < 3; round++) {
-    await high.map();
+    await high.mapToGuest();
     memory.write(at(1), Uint8Array.of(0x70));
     iommu.write(at(2), Uint8Array.of(0x71));
     t.deepEqual(shown(), [all[0], [0x70, 0x70], [0x71, 0x71], all[3]]);
-    await high.unmap();
+    await high.unmapFromGuest();
     t.deepEqual(shown(), all);
   }
   await high.remove();
@@ -70,9 +70,9 @@ test('of equal priorities the older region wins, whichever was mapped first', as
   const older = await covering(memory, { name: 'older', first: 0, count: 2 });
   await covering(memory, { name: 'younger', first: 1, count: 2 });
   t.deepEqual(flat(memory), ['0x0..0x2000 older', '0x2000..0x3000 younger']);
-  await older.unmap();
+  await older.unmapFromGuest();
   t.deepEqual(flat(memory), ['0x1000..0x2000 younger', '0x2000..0x3000 younger']);
-  await older.map();
+  await older.mapToGuest();
   t.deepEqual(flat(memory), ['0x0..0x2000 older', '0x2000..0x3000 younger']);
 });
 
@@ -102,14 +102,14 @@ test('a region hides lower ones also at addresses without memory', async (t) => 
   await memory.dmaMappers.addDmaMapper(target);
   await covering(memory, { name: 'low', first: 0, count: 4, priority: 0 });
   const hole = await memory.regions.addRegion({ name: 'hole', range: pages(1, 2), priority: 1 });
-  await hole.map();
+  await hole.mapToGuest();
   t.deepEqual(target.heldText(), ['0x0..0x1000 rw low', '0x3000..0x4000 rw low']);
 });
 
 test('RAM is above device memory by default, a priority changes that', async (t) => {
   const memory = await guest(t);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
-  await bar.map({ offset: 0n, length: at(4), backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, at(4)), backing: 'private' });
   await bar.mapToGuest(0n);
   await covering(memory, { name: 'device', first: 0, count: 4, kind: 'device' });
   t.deepEqual(flat(memory), ['0x0..0x4000 bar']);

@@ -1,6 +1,6 @@
 // Device memory that a target can't map: recorded, required, or never tried.
 import test from 'ava';
-import { type DeviceMemory, type GuestMemory, PeerDmaError } from '../../ts/index.ts';
+import { AddressRange, type DeviceMemory, type GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, taggedFile } from '../support/pages.ts';
 import { ACCEPT, BatchRecordingTarget, type Call, RecordingTarget, RefuseAt } from '../support/recording-target.ts';
@@ -13,7 +13,7 @@ function refuseBars({ op, request }: Call): unknown {
 
 async function withBar(memory: GuestMemory): Promise<DeviceMemory> {
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(2) });
-  await bar.map({ offset: 0n, length: at(2), backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, at(2)), backing: 'private' });
   return bar;
 }
 
@@ -138,7 +138,7 @@ test('why a BAR is missed is still known after a change that failed, and undoing
   const handle = await memory.dmaMappers.addDmaMapper(picky);
   await memory.dmaMappers.addDmaMapper(strict, { peerToPeer: 'required' });
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: { file, offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file, offset: 0n } });
   const off = new PeerDmaError('ERR_BAR_DISABLED', 'decode is off', { errno: 'EFAULT' });
   picky.judge = ({ op }) => (op === 'map' ? off : undefined);
   await bar.mapToGuest(at(4));

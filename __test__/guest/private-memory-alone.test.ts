@@ -2,7 +2,7 @@
  * Targets that take files as files, and private memory, which is none, by its place in this process (`needsVa: 'private'`).
  */
 import test from 'ava';
-import { PeerDmaError, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, PeerDmaError, SimulatedIommu } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { interposeNative, outOfMemory } from '../support/native-faults.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
@@ -33,13 +33,13 @@ test.serial('reserves no address space before private memory is mapped, and maps
   const file = taggedFile(t, 'never-shown', 2, 0x30);
   const ram = await memory.regions.addRegion({ name: 'ram', range: pages(4, 2) });
   await ram.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
-  await ram.map();
+  await ram.mapToGuest();
   const target = new RecordingTarget({ needsVa: 'private' });
   const iommu = new SimulatedIommu({ rules: 'iommufd' });
   await memory.dmaMappers.addDmaMapper(target);
   await memory.dmaMappers.addDmaMapper(iommu);
-  await ram.map({ writable: false });
-  await ram.map();
+  await ram.mapToGuest({ writable: false });
+  await ram.mapToGuest();
   t.is(target.held()[0]?.hostMemory, undefined);
   t.is(iommu.read(at(5), 1)[0], 0x31, 'DMA works without');
   t.true(largestUntouchable() < size - at(8));
@@ -47,7 +47,7 @@ test.serial('reserves no address space before private memory is mapped, and maps
   const more = await memory.regions.addRegion({ name: 'more', range: pages(0, 1) });
   await more.addMapping({ range: pages(0, 1), backing: 'private' });
   t.true(largestUntouchable() < size - at(8), 'what is inactive is nothing yet');
-  await more.map();
+  await more.mapToGuest();
   t.true(largestUntouchable() >= size - at(8));
   memory.write(0n, Uint8Array.of(0x77));
   t.deepEqual(
@@ -83,7 +83,7 @@ test.serial('maps and faults in only private memory for a target that joins', as
     const region = await late.regions.addRegion({ name: 'p', range: pages(4, 2), kind: 'ram' });
     await region.addMapping({ range: pages(0, 1), backing: 'private' });
     await region.addMapping({ range: pages(1, 1), backing: 'private' });
-    await region.map();
+    await region.mapToGuest();
     const snapshot = late.inspect();
     failNative(k);
     await rejectsCode(t, late.dmaMappers.addDmaMapper(target), 'ERR_SYSTEM', `call ${k}`);
@@ -108,7 +108,7 @@ test.serial('a change maps only private memory in this process when no target ne
   await region.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
   await region.addMapping({ range: pages(2, 2), backing: 'private' });
   failNative();
-  await region.map();
+  await region.mapToGuest();
   t.deepEqual(ops, ['mapPrivate', 'ensureMapped', 'lease']);
 
   failNative();
@@ -122,10 +122,10 @@ test.serial('a change maps only private memory in this process when no target ne
     ],
   );
   await handle.remove();
-  await region.unmap();
+  await region.unmapFromGuest();
   t.false(isShown('by-file'));
   failNative();
-  await region.map();
+  await region.mapToGuest();
   t.deepEqual(ops, ['mapPrivate', 'ensureMapped', 'lease'], 'nobody is left for it');
   t.deepEqual([...target.breaches, ...whole.breaches], []);
 });
@@ -139,7 +139,7 @@ test.serial('a change fails at each call into the native core, and everything is
     const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
     await region.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
     await region.addMapping({ range: pages(2, 2), backing: 'private' });
-    await region.map();
+    await region.mapToGuest();
     memory.write(at(2), Uint8Array.of(0x71));
     await memory.dmaMappers.addDmaMapper(target);
     await memory.dmaMappers.addDmaMapper(iommu);
@@ -148,7 +148,7 @@ test.serial('a change fails at each call into the native core, and everything is
     await rom.addMapping({ range: pages(0, 1), backing: { file, offset: at(2) } });
     await rom.addMapping({ range: pages(1, 1), backing: 'private' });
     failNative(k);
-    const code = await rom.map().then(
+    const code = await rom.mapToGuest().then(
       () => 'OK',
       (error: unknown) => (error instanceof PeerDmaError ? error.code : String(error)),
     );
@@ -167,7 +167,7 @@ test.serial('a change fails at each call into the native core, and everything is
     t.deepEqual(memory.inspect().targets, before.targets);
     t.deepEqual(iommu.read(at(2), 1), Uint8Array.of(0x71));
     t.is(target.held()[1]?.hostMemory?.read(0n, 1)[0], 0x71);
-    await rom.map();
+    await rom.mapToGuest();
     t.deepEqual(target.heldText(), [
       '0x0..0x1000 rw r',
       '0x1000..0x2000 rw rom',
@@ -184,14 +184,14 @@ test.serial('a file in quarantine does not block private memory in this process'
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 2) });
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
   await region.addMapping({ range: pages(1, 1), backing: 'private' });
-  await region.map();
+  await region.mapToGuest();
   memory.write(at(5), Uint8Array.of(0x55));
   const stuck = new RecordingTarget({ name: 'stuck', needsVa: 'private' });
   const handle = await memory.dmaMappers.addDmaMapper(stuck);
   stuck.judge = ({ op, range }) => (op === 'unmap' && range.start === at(4) ? new Error('stuck') : undefined);
   await rejectsCode(t, handle.remove(), 'ERR_UNMAP_FAILED');
   t.deepEqual(stuck.heldText(), ['0x4000..0x5000 rw r'], 'the private memory went');
-  await rejectsCode(t, region.unmap(), 'ERR_RANGE_QUARANTINED');
+  await rejectsCode(t, region.unmapFromGuest(), 'ERR_RANGE_QUARANTINED');
   const other = new SimulatedIommu({ rules: 'iommufd' });
   await memory.dmaMappers.addDmaMapper(other);
   t.deepEqual(
@@ -200,14 +200,14 @@ test.serial('a file in quarantine does not block private memory in this process'
   );
   stuck.loseAll();
   await memory.dmaMappers.targetClosed(stuck);
-  await region.unmap();
+  await region.unmapFromGuest();
 });
 
 test.serial('private memory in quarantine stays in this process until the target is closed', async (t) => {
   const memory = await guest(t);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
-  await region.map();
+  await region.mapToGuest();
   memory.write(at(4), Uint8Array.of(0x55));
   const stuck = new RecordingTarget({ name: 'stuck', needsVa: 'private' });
   await memory.dmaMappers.addDmaMapper(stuck);
@@ -226,7 +226,7 @@ test.serial('private memory keeps its bytes when it moves while hidden or unused
   const cover = await memory.regions.addRegion({ name: 'cover', range: pages(4, 2), priority: 200 });
   await cover.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
   const window = memory.newDeviceMemory({ name: 'window', length: at(2) });
-  await window.map({ offset: 0n, length: at(2), backing: 'private' });
+  await window.addMapping({ range: AddressRange.of(0n, at(2)), backing: 'private' });
   await window.mapToGuest(at(4));
   memory.write(at(4), Uint8Array.of(0x64));
   memory.write(at(5), Uint8Array.of(0x65));
@@ -236,7 +236,7 @@ test.serial('private memory keeps its bytes when it moves while hidden or unused
   await memory.dmaMappers.addDmaMapper(iommu);
   const found = (from: number): (number | undefined)[] => [from, from + 1].map((page) => iommu.read(at(page), 1)[0]);
 
-  await cover.map();
+  await cover.mapToGuest();
   t.deepEqual(found(4), [0x30, 0x31]);
   await window.mapToGuest(at(5)); // half of it is seen
   t.deepEqual(target.heldText(), ['0x4000..0x6000 rw cover', '0x6000..0x7000 rw window']);
@@ -249,7 +249,7 @@ test.serial('private memory keeps its bytes when it moves while hidden or unused
   await window.mapToGuest(at(12)); // the other target has it
   await window.unmapFromGuest();
   await window.mapToGuest(at(4));
-  await cover.unmap();
+  await cover.unmapFromGuest();
   t.deepEqual(found(4), [0x64, 0x65]);
   handle = await memory.dmaMappers.addDmaMapper(target);
   t.deepEqual(
@@ -262,7 +262,7 @@ test.serial('private memory keeps its bytes when it moves while hidden or unused
 test.serial('leases private memory only at its new addresses after it moved without targets', async (t) => {
   const memory = await guest(t);
   const window = memory.newDeviceMemory({ name: 'window', length: PAGE });
-  await window.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await window.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   await window.mapToGuest(at(4));
   memory.write(at(4), Uint8Array.of(0x64));
   const target = new RecordingTarget({ needsVa: 'private' });

@@ -1,6 +1,6 @@
 // A target that won't unmap: what it may still reach is kept, told, and out of bounds until the target is closed.
 import test from 'ava';
-import { PeerDmaError } from '../../ts/index.ts';
+import { AddressRange, PeerDmaError } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { ACCEPT, BatchRecordingTarget, RecordingTarget, RefuseAt } from '../support/recording-target.ts';
@@ -12,7 +12,7 @@ test('a failing unmap puts the range into quarantine, which only closing the tar
   const file = taggedFile(t, 'file', 2, 0x44);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 2) });
   await region.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   const first = new RecordingTarget({ name: 'first', needsVa: true });
   const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
   const last = new RecordingTarget({ name: 'last' });
@@ -22,7 +22,7 @@ test('a failing unmap puts the range into quarantine, which only closing the tar
   const before = memory.inspect();
 
   stuck.judge = ({ op }) => (op === 'unmap' ? STUCK : undefined);
-  const error = await rejectsCode(t, region.unmap(), 'ERR_UNMAP_FAILED');
+  const error = await rejectsCode(t, region.unmapFromGuest(), 'ERR_UNMAP_FAILED');
   t.is(error.target, 'stuck');
   t.is(error.errno, 'EINVAL');
   t.is(error.syscall, 'ioctl(UNMAP)');
@@ -40,9 +40,9 @@ test('a failing unmap puts the range into quarantine, which only closing the tar
 
   stuck.judge = ACCEPT; // too late: nobody knows what it holds
   for (const change of [
-    () => region.unmap(),
+    () => region.unmapFromGuest(),
     () => region.remove(),
-    () => region.map({ writable: false }),
+    () => region.mapToGuest({ writable: false }),
     () => region.removeMappings(pages(1, 1)),
     () => region.addMapping({ range: pages(0, 1), backing: 'private' }),
   ]) {
@@ -52,7 +52,7 @@ test('a failing unmap puts the range into quarantine, which only closing the tar
   }
   const elsewhere = await memory.regions.addRegion({ name: 'elsewhere', range: pages(8, 1) });
   await elsewhere.addMapping({ range: pages(0, 1), backing: 'private' });
-  await elsewhere.map();
+  await elsewhere.mapToGuest();
   for (const target of [first, stuck, last]) t.true(target.heldText().includes('0x8000..0x9000 rw elsewhere'));
 
   await memory.dmaMappers.targetClosed(stuck);
@@ -60,7 +60,7 @@ test('a failing unmap puts the range into quarantine, which only closing the tar
   t.deepEqual(memory.inspect().quarantine, []);
   t.deepEqual(handle.status(), []);
   t.is(memory.inspect().targets.length, 2);
-  await region.unmap();
+  await region.unmapFromGuest();
   t.deepEqual(first.heldText(), ['0x0..0x1000 rw ram0', '0x8000..0x9000 rw elsewhere']);
   t.deepEqual([...first.breaches, ...stuck.breaches, ...last.breaches], []);
 });
@@ -72,7 +72,7 @@ test('releases a quarantined range that the map does not have when its target is
   const keeper = new RecordingTarget({ name: 'keeper', needsVa: true });
   await memory.dmaMappers.addDmaMapper(keeper);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
-  await region.map();
+  await region.mapToGuest();
   target.judge = new RefuseAt('unmap', 0).judge;
   keeper.judge = new RefuseAt('map', 0).judge;
   await rejectsCode(t, region.addMapping({ range: pages(0, 1), backing: 'private' }), 'ERR_ROLLBACK_FAILED');
@@ -88,14 +88,14 @@ test('for whichever range the unmapping fails, the others are as before', async 
     const memory = await guest(t);
     const region = await memory.regions.addRegion({ name: 'r', range: pages(0, count * 2) });
     for (let n = 0; n < count; n++) await region.addMapping({ range: pages(n * 2, 1), backing: 'private' });
-    await region.map();
+    await region.mapToGuest();
     const stuck = new RecordingTarget({ name: 'stuck', needsVa: true, async: true });
     const other = new RecordingTarget({ name: 'other', needsVa: true });
     await memory.dmaMappers.addDmaMapper(other);
     const handle = await memory.dmaMappers.addDmaMapper(stuck);
     const held = stuck.heldText();
     stuck.judge = new RefuseAt('unmap', k).judge;
-    await rejectsCode(t, region.unmap(), 'ERR_UNMAP_FAILED');
+    await rejectsCode(t, region.unmapFromGuest(), 'ERR_UNMAP_FAILED');
     t.deepEqual(stuck.heldText(), held);
     t.deepEqual(other.heldText(), held);
     t.deepEqual(
@@ -140,7 +140,7 @@ test('maps nothing to a removed target that has a range in quarantine', async (t
   stuck.takeCalls();
   const later = await memory.regions.addRegion({ name: 'later', range: pages(8, 1) });
   await later.addMapping({ range: pages(0, 1), backing: 'private' });
-  await later.map();
+  await later.mapToGuest();
   t.deepEqual(stuck.takeCalls(), []);
   await memory.dmaMappers.targetClosed(stuck);
 });
@@ -169,7 +169,7 @@ for (const Target of [RecordingTarget, BatchRecordingTarget]) {
     target.takeCalls();
     const later = await memory.regions.addRegion({ name: 'later', range: pages(8, 1) });
     await later.addMapping({ range: pages(0, 1), backing: 'private' });
-    await later.map();
+    await later.mapToGuest();
     t.deepEqual(target.calls, [], 'a target that is not registered is not called');
     await memory.dmaMappers.targetClosed(target);
     t.deepEqual(memory.inspect().quarantine, []);
@@ -179,7 +179,7 @@ for (const Target of [RecordingTarget, BatchRecordingTarget]) {
 test('private memory in quarantine outlives the window that it was in', async (t) => {
   const memory = await guest(t);
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   await bar.mapToGuest(at(4));
   memory.write(at(4), Uint8Array.of(0x77));
   const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
@@ -193,12 +193,12 @@ test('private memory in quarantine outlives the window that it was in', async (t
   await bar.close();
   const region = await memory.regions.addRegion({ name: 'r', range: pages(8, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
-  await rejectsCode(t, region.map(), 'ERR_RANGE_QUARANTINED');
+  await rejectsCode(t, region.mapToGuest(), 'ERR_RANGE_QUARANTINED');
   t.is(stuck.held()[0]?.hostMemory?.read(0n, 1)[0], 0x77, 'nobody else has its pages');
 
   stuck.loseAll();
   await memory.dmaMappers.targetClosed(stuck);
-  await region.map();
+  await region.mapToGuest();
   t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0);
   t.deepEqual([...stuck.breaches, ...other.breaches], []);
 });
@@ -213,7 +213,7 @@ for (const order of [
       const file = taggedFile(t, 'file', 2, 0x50);
       const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
       await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
-      await region.map();
+      await region.mapToGuest();
       const [one, two, other] = ['one', 'two', 'other'].map((name) => new RecordingTarget({ name, needsVa: true })) as [
         RecordingTarget,
         RecordingTarget,
@@ -251,7 +251,7 @@ for (const order of [
 test('private memory that a quarantine keeps at one address is back at its own when that target is closed', async (t) => {
   const memory = await guest(t);
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   await bar.mapToGuest(at(4));
   memory.write(at(4), Uint8Array.of(0x77));
   const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
@@ -274,7 +274,7 @@ test('releases the quarantines of old and new memory each with its own target', 
   const file = taggedFile(t, 'file', 2, 0x50);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   const keepsNew = new RecordingTarget({ name: 'keeps new', needsVa: true });
   const keepsOld = new RecordingTarget({ name: 'keeps old' });
   const other = new RecordingTarget({ name: 'other', needsVa: true });
@@ -293,10 +293,10 @@ test('releases the quarantines of old and new memory each with its own target', 
   keepsNew.loseAll();
   await memory.dmaMappers.targetClosed(keepsNew);
   t.is(other.held()[0]?.hostMemory?.read(0n, 1)[0], 0x50);
-  await rejectsCode(t, region.unmap(), 'ERR_RANGE_QUARANTINED');
+  await rejectsCode(t, region.unmapFromGuest(), 'ERR_RANGE_QUARANTINED');
   keepsOld.loseAll();
   await memory.dmaMappers.targetClosed(keepsOld);
-  await region.unmap();
+  await region.unmapFromGuest();
   t.deepEqual([...keepsNew.breaches, ...keepsOld.breaches, ...other.breaches], []);
 });
 
@@ -305,15 +305,15 @@ test('a quarantine of private memory keeps those pages, and not the rest of the 
   const file = taggedFile(t, 'file', 1, 1);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 2) });
   await region.addMapping({ range: pages(0, 2), backing: 'private' });
-  await region.map();
+  await region.mapToGuest();
   const rom = await memory.regions.addRegion({ name: 'rom', range: pages(5, 1), priority: 200 });
   await rom.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
-  await rom.map();
+  await rom.mapToGuest();
   const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
   await memory.dmaMappers.addDmaMapper(stuck);
   stuck.judge = new RefuseAt('unmap', 0).judge;
-  await rejectsCode(t, region.unmap(), 'ERR_UNMAP_FAILED');
-  await rom.unmap();
+  await rejectsCode(t, region.unmapFromGuest(), 'ERR_UNMAP_FAILED');
+  await rom.unmapFromGuest();
   t.deepEqual(stuck.heldText(), ['0x4000..0x5000 rw r', '0x5000..0x6000 rw r']);
   await memory.dmaMappers.targetClosed(stuck);
 });

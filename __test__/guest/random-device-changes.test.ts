@@ -5,6 +5,7 @@
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import {
+  AddressRange,
   type DeviceMemory,
   type DmaMapperHandle,
   type DmaTarget,
@@ -95,8 +96,8 @@ class Bench {
     for (const [index, { file }] of devices.entries()) {
       file.write(0n, Uint8Array.of(0x40 + index)); // no test before has left it otherwise
       const window = bench.memory.newDeviceMemory({ name: `w${index}`, length: at(3) });
-      await window.map({ offset: 0n, length: PAGE, backing: { file, offset: 0n } });
-      await window.map({ offset: at(2), length: PAGE, backing: { file, offset: 0n } });
+      await window.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file, offset: 0n } });
+      await window.addMapping({ range: AddressRange.of(at(2), PAGE), backing: { file, offset: 0n } });
       bench.#windows.push(window);
     }
     for (const target of bench.#targets.keys()) await bench.#join(target);
@@ -147,7 +148,7 @@ class Bench {
       case 'lose':
         return of.revoke();
       case 'give':
-        return this.#space.giveMissing([of.file]);
+        return this.#space.giveMissing([of.memory]);
       case 'away':
         await window.unmapFromGuest();
         this.#places[one.device] = undefined;
@@ -159,7 +160,7 @@ class Bench {
         return undefined;
       }
       case 'act':
-        return this.#space.withoutMappings([of.file], async () => {
+        return this.#space.withoutMappings([of.memory], async () => {
           for (const target of this.#targets) {
             const has =
               'held' in target ? target.held().map(({ name }) => name) : target.mappings().map(({ name }) => name);

@@ -15,7 +15,7 @@ test('replay on registration maps all active sub-mappings in address order', asy
     ],
   });
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(2) });
-  await bar.map({ offset: PAGE, length: PAGE, backing: 'private', writable: false });
+  await bar.addMapping({ range: AddressRange.of(PAGE, PAGE), backing: 'private', writable: false });
   await bar.mapToGuest(at(8));
 
   for (const target of [new RecordingTarget(), new RecordingTarget({ needsVa: true, async: true })]) {
@@ -33,7 +33,7 @@ test('a request carries range, backing, writability, kind and the name of the re
   const file = taggedFile(t, 'file', 4, 1);
   const region = await memory.regions.addRegion({ name: 'rom', range: pages(4, 4), kind: 'device' });
   await region.addMapping({ range: pages(1, 2), backing: { file, offset: PAGE }, writable: false });
-  await region.map();
+  await region.mapToGuest();
   const target = new RecordingTarget();
   await memory.dmaMappers.addDmaMapper(target);
   t.deepEqual(target.held(), [
@@ -46,7 +46,7 @@ test('nothing is replayed for inactive regions', async (t) => {
   const region = await memory.regions.addRegion({ name: 'idle', range: pages(0, 2) });
   await region.addMapping({ range: pages(0, 2), backing: 'private' });
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   const target = new RecordingTarget();
   const handle = await memory.dmaMappers.addDmaMapper(target);
   t.deepEqual(target.calls, []);
@@ -71,7 +71,7 @@ test('removing a mapper unmaps everything, and nothing is mapped to it afterward
 
   const region = await memory.regions.addRegion({ name: 'later', range: pages(8, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
-  await region.map();
+  await region.mapToGuest();
   await handle.remove();
   t.deepEqual(target.calls, []);
 });
@@ -183,7 +183,7 @@ test('a target that needs a file refuses private memory at add', async (t) => {
   const target = new RecordingTarget({ name: 'filer', needsFile: true });
   await memory.dmaMappers.addDmaMapper(target);
   const region = await memory.regions.addRegion({ name: 'more', range: pages(4, 2) });
-  await region.map();
+  await region.mapToGuest();
   const before = memory.inspect();
 
   const adding = region.addMapping({ range: pages(0, 1), backing: 'private' });
@@ -202,7 +202,7 @@ test('private device memory is missed by a target that needs a file, and says so
   const target = new RecordingTarget({ needsFile: true });
   const handle = await memory.dmaMappers.addDmaMapper(target);
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   await bar.mapToGuest(0n);
   t.deepEqual(target.calls, []);
   const [status] = handle.status();
@@ -236,7 +236,7 @@ test('memory is faulted in before a target that needs host memory is asked, at r
   ];
   const memory = await guest(t, { ram });
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 3) });
-  await region.map();
+  await region.mapToGuest();
   const present: bigint[] = [];
   const target = new RecordingTarget({ needsVa: true });
   target.judge = ({ request }) => {
@@ -272,7 +272,7 @@ test('host memory is of no use once the range is unmapped', async (t) => {
 test('replays in order of address, device memory one by one, and undoes from the end', async (t) => {
   const memory = await guest(t, { ram: [0, 2, 16, 18].map((page) => ({ start: at(page), length: PAGE })) });
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   await bar.mapToGuest(at(8));
   const target = new BatchRecordingTarget({ needsVa: true });
   const handle = await memory.dmaMappers.addDmaMapper(target);

@@ -17,7 +17,7 @@ async function withClosedFile(t: Parameters<typeof guest>[0]): Promise<{ memory:
   const file = taggedFile(t, 'closed early', 3, 0x40);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 3) });
   await region.addMapping({ range: pages(0, 3), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   file.close();
   return { memory, file };
 }
@@ -56,8 +56,8 @@ test('maps and unmaps an overlay over memory whose file was closed', async (t) =
   const rom = taggedFile(t, 'rom', 1, 0x70);
   const overlay = await memory.regions.addRegion({ name: 'overlay', range: pages(5, 1), priority: 200 });
   await overlay.addMapping({ range: pages(0, 1), backing: { file: rom, offset: 0n } });
-  await overlay.map();
-  await overlay.unmap();
+  await overlay.mapToGuest();
+  await overlay.unmapFromGuest();
   t.deepEqual(target.heldText(), ['0x4000..0x5000 rw r', '0x5000..0x6000 rw r', '0x6000..0x7000 rw r']);
 });
 
@@ -69,7 +69,7 @@ test('all requests for memory of one file carry the same file, in every guest me
     const region = await memory.regions.addRegion({ name, range: pages(4, 4) });
     await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
     await region.addMapping({ range: pages(2, 1), backing: { file, offset: PAGE } });
-    await region.map();
+    await region.mapToGuest();
     for (const target of [new RecordingTarget({ needsVa: true }), new RecordingTarget()]) {
       await memory.dmaMappers.addDmaMapper(target);
       given.push(...target.held().map(fileOf));
@@ -84,15 +84,15 @@ test("a target's close of the file in a request closes nothing", async (t) => {
   const file = taggedFile(t, 'kept', 1, 0x10);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   const target = new RecordingTarget();
   await memory.dmaMappers.addDmaMapper(target);
   const given = fileOf(target.held()[0]);
   given.close();
   t.deepEqual(given.read(0n, 1), Uint8Array.of(0x10));
   t.deepEqual(file.read(0n, 1), Uint8Array.of(0x10));
-  await region.unmap();
-  await region.map();
+  await region.unmapFromGuest();
+  await region.mapToGuest();
   t.is(fileOf(target.held()[0]), given);
 });
 
@@ -116,7 +116,7 @@ test('the file of a request backs memory of another guest, which keeps it open',
   const other = await guest(t);
   const region = await other.regions.addRegion({ name: 'shared', range: pages(0, 3) });
   await region.addMapping({ range: pages(0, 3), backing });
-  await region.map();
+  await region.mapToGuest();
   await handle.remove();
   await memory.close();
   const iommu = new SimulatedIommu({ rules: 'iommufd' });

@@ -3,6 +3,7 @@
  */
 import test, { type ExecutionContext } from 'ava';
 import {
+  AddressRange,
   type DeviceMemory,
   type DmaMapperHandle,
   type GuestMemory,
@@ -35,8 +36,8 @@ async function stage(t: ExecutionContext, peerToPeer: PeerToPeer = 'best-effort'
   const memory = await guest(t, { ram: [{ start: 0n, length: at(2) }] });
   const device = new MemoryOfDevice(t, 'device', 4);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(3) });
-  await bar.map({ offset: 0n, length: PAGE, backing: { file: device.file, offset: 0n } });
-  await bar.map({ offset: at(2), length: PAGE, backing: { file: device.file, offset: at(2) } });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file: device.file, offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(at(2), PAGE), backing: { file: device.file, offset: at(2) } });
   await bar.mapToGuest(at(8));
   const target = new RevocableTarget({ name: 'target' });
   const other = new RecordingTarget({ name: 'other', needsVa: true });

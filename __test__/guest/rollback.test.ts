@@ -1,6 +1,6 @@
 // A change that fails has changed nothing: regions, flat map, every target.
 import test, { type ExecutionContext } from 'ava';
-import { GuestMemory, type Region, SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, GuestMemory, type Region, SimulatedIommu } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { ACCEPT, BatchRecordingTarget, RecordingTarget, RefuseAt } from '../support/recording-target.ts';
@@ -13,7 +13,7 @@ test('a failing map undoes the mapping on the targets that already had it, then 
   await memory.dmaMappers.addDmaMapper(first);
   await memory.dmaMappers.addDmaMapper(second);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 2) });
-  await region.map();
+  await region.mapToGuest();
   const before = memory.inspect();
 
   const seen: (number | undefined)[] = [];
@@ -41,11 +41,11 @@ test('a failed change can be tried again and then really maps', async (t) => {
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 2) });
   await region.addMapping({ range: pages(0, 2), backing: 'private' });
   target.judge = () => new Error('no');
-  await rejectsCode(t, region.map(), 'ERR_MAP_FAILED');
-  await rejectsCode(t, region.map(), 'ERR_MAP_FAILED');
+  await rejectsCode(t, region.mapToGuest(), 'ERR_MAP_FAILED');
+  await rejectsCode(t, region.mapToGuest(), 'ERR_MAP_FAILED');
   t.false(memory.inspect().regions[0]?.active);
   target.judge = ACCEPT;
-  await region.map();
+  await region.mapToGuest();
   t.deepEqual(target.heldText(), ['0x0..0x2000 rw r']);
   t.true(memory.inspect().regions[0]?.active);
 });
@@ -65,14 +65,14 @@ async function scene(t: ExecutionContext): Promise<Scene> {
   const ram = await memory.regions.addRegion({ name: 'ram', range: pages(0, 8) });
   await ram.addMapping({ range: pages(0, 4), backing: { file, offset: 0n } });
   await ram.addMapping({ range: pages(4, 4), backing: 'private' });
-  await ram.map();
+  await ram.mapToGuest();
   for (let page = 4; page < 8; page++) memory.write(at(page), Uint8Array.of(0x40 + page));
   const above = await memory.regions.addRegion({ name: 'above', range: pages(2, 4), priority: 200 });
   await above.addMapping({ range: pages(0, 1), backing: { file, offset: at(6) }, writable: false });
   await above.addMapping({ range: pages(2, 1), backing: { file, offset: at(7) } });
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
-  await bar.map({ offset: 0n, length: at(2), backing: { file, offset: at(4) } });
-  await bar.map({ offset: at(3), length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, at(2)), backing: { file, offset: at(4) } });
+  await bar.addMapping({ range: AddressRange.of(at(3), PAGE), backing: 'private' });
   await bar.mapToGuest(at(6)); // half of it below RAM
   const targets = [
     new RecordingTarget({ name: 'plain' }),
@@ -84,10 +84,10 @@ async function scene(t: ExecutionContext): Promise<Scene> {
   const iommus = (['type1v2', 'iommufd'] as const).map((rules) => new SimulatedIommu({ name: rules, rules }));
   for (const iommu of iommus) await memory.dmaMappers.addDmaMapper(iommu, { peerToPeer: 'required' });
   const changes = {
-    'a region that comes above': () => above.map(),
-    'a region that goes': () => ram.unmap(),
+    'a region that comes above': () => above.mapToGuest(),
+    'a region that goes': () => ram.unmapFromGuest(),
     'a region that is removed': () => ram.remove(),
-    'a region that becomes read-only': () => ram.map({ writable: false }),
+    'a region that becomes read-only': () => ram.mapToGuest({ writable: false }),
     'a BAR that moves': () => bar.mapToGuest(at(7)),
     'a mapping that replaces two': () => ram.addMapping({ range: pages(3, 2), backing: 'private' }),
     'a mapping that is cut': () => ram.removeMappings(pages(5, 1)),
@@ -161,7 +161,7 @@ test('a failed replacement by private memory keeps the memory that was there', a
   const memory = await guest(t);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 4) });
   await region.addMapping({ range: pages(0, 4), backing: 'private' });
-  await region.map();
+  await region.mapToGuest();
   const target = new RecordingTarget({ needsVa: true });
   await memory.dmaMappers.addDmaMapper(target);
   memory.write(at(1), Uint8Array.of(0x21, 0x22));
@@ -179,7 +179,7 @@ test('when the rollback fails too, the error reports both, and status is true', 
   const handle = await memory.dmaMappers.addDmaMapper(first);
   await memory.dmaMappers.addDmaMapper(second);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 2) });
-  await region.map();
+  await region.mapToGuest();
   first.judge = new RefuseAt('unmap', 0, new Error('stuck')).judge;
   second.judge = new RefuseAt('map', 0, new Error('no room')).judge;
 
@@ -203,7 +203,7 @@ test('quarantines what a target may reach when a replacement can be neither made
   const file = taggedFile(t, 'file', 2, 0x50);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(0, 1) });
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   const first = new RecordingTarget({ name: 'first', needsVa: true });
   const second = new RecordingTarget({ name: 'second', needsVa: true });
   const handle = await memory.dmaMappers.addDmaMapper(first);

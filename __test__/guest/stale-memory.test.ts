@@ -23,11 +23,11 @@ test.serial(
     target.judge = new RefuseAt('map', 0).judge;
     inject((_step, what) => what === 'native: unmap');
     t.teardown(() => void heal());
-    await rejectsCode(t, here?.map() ?? Promise.resolve(), 'ERR_ROLLBACK_FAILED');
-    await elsewhere?.map();
+    await rejectsCode(t, here?.mapToGuest() ?? Promise.resolve(), 'ERR_ROLLBACK_FAILED');
+    await elsewhere?.mapToGuest();
     t.deepEqual(target.heldText(), ['0x8000..0x9000 rw r8']);
     heal();
-    await here?.map();
+    await here?.mapToGuest();
     t.deepEqual(target.heldText(), ['0x4000..0x5000 rw r4', '0x8000..0x9000 rw r8']);
   },
 );
@@ -37,7 +37,7 @@ test.serial('never leases memory that a rollback could not unmap in place of the
   const file = taggedFile(t, 'file', 2, 0x50);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   const target = new RecordingTarget({ needsVa: true });
   const handle = await memory.dmaMappers.addDmaMapper(target);
   target.judge = new RefuseAt('map', 0).judge;
@@ -48,10 +48,10 @@ test.serial('never leases memory that a rollback could not unmap in place of the
   await rejectsCode(t, change, 'ERR_ROLLBACK_FAILED');
   t.deepEqual(target.held(), []);
   t.like(handle.status()[0], { state: 'failed', code: 'ERR_VA_NOT_MAPPED' });
-  await rejectsCode(t, region.map(), 'ERR_OVERLAP', 'as long as it is there');
+  await rejectsCode(t, region.mapToGuest(), 'ERR_OVERLAP', 'as long as it is there');
   t.deepEqual(target.held(), []);
 
   heal();
-  await region.map();
+  await region.mapToGuest();
   t.is(target.held()[0]?.hostMemory?.read(0n, 1)[0], 0x50);
 });

@@ -1,7 +1,7 @@
 // A file that loses its pages under guest memory.
 import test from 'ava';
 import { ftruncateSync } from 'node:fs';
-import { MemoryFile } from '../../ts/index.ts';
+import { AddressRange, MemoryFile } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, guest, PAGE, PAGE_BYTES, pages } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
@@ -57,11 +57,11 @@ test('a change that maps a truncated file fails and leaves nothing', async (t) =
   await memory.dmaMappers.addDmaMapper(target);
   const before = memory.inspect();
   ftruncateSync(fd, 0);
-  await rejectsCode(t, region.map(), 'ERR_MEMORY_FAULT');
+  await rejectsCode(t, region.mapToGuest(), 'ERR_MEMORY_FAULT');
   t.deepEqual(target.heldText(), ['0x0..0x1000 rw ram0']);
   t.deepEqual(memory.inspect(), before);
   ftruncateSync(fd, 2 * PAGE_BYTES);
-  await region.map();
+  await region.mapToGuest();
   t.deepEqual(target.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x6000 rw r']);
 });
 
@@ -71,7 +71,7 @@ test('does not unmap truncated memory, which could not be mapped again', async (
   t.teardown(() => file.close());
   const memory = await guest(t);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(2) });
-  await bar.map({ offset: 0n, length: at(2), backing: { file, offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(0n, at(2)), backing: { file, offset: 0n } });
   await bar.mapToGuest(at(4));
   const target = new RecordingTarget({ name: 'target', needsVa: true });
   await memory.dmaMappers.addDmaMapper(target);
@@ -95,7 +95,7 @@ test('a target that could not join over a truncated file changes nothing for tho
   const memory = await guest(t);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 2) });
   await region.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   const rom = await memory.regions.addRegion({ name: 'rom', range: pages(4, 2), priority: 200 });
   await rom.addMapping({ range: pages(0, 2), backing: 'private' });
   const plain = new RecordingTarget({ name: 'plain' });
@@ -104,9 +104,9 @@ test('a target that could not join over a truncated file changes nothing for tho
   const joining = new RecordingTarget({ name: 'joining', needsVa: true });
   await rejectsCode(t, memory.dmaMappers.addDmaMapper(joining), 'ERR_MEMORY_FAULT');
 
-  await region.map();
+  await region.mapToGuest();
   plain.judge = new RefuseAt('map', 0).judge;
-  await rejectsCode(t, rom.map(), 'ERR_MAP_FAILED', 'and undoing it failed nowhere');
+  await rejectsCode(t, rom.mapToGuest(), 'ERR_MAP_FAILED', 'and undoing it failed nowhere');
   t.deepEqual(plain.heldText(), ['0x4000..0x6000 rw r']);
 });
 
@@ -122,7 +122,7 @@ test('when the last target that needs host memory has left, a truncated file is 
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 2) });
   await region.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
   ftruncateSync(fd, 0);
-  await region.map();
+  await region.mapToGuest();
   t.deepEqual(plain.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x6000 rw r']);
   ftruncateSync(fd, 2 * PAGE_BYTES);
   const late = new RecordingTarget({ name: 'late', needsVa: true });
@@ -149,7 +149,7 @@ test('a truncated file can replace memory when no target needs host memory', asy
   const plain = new RecordingTarget({ name: 'plain' });
   await memory.dmaMappers.addDmaMapper(plain);
   ftruncateSync(fd, 0);
-  await over.map();
+  await over.mapToGuest();
   t.deepEqual(plain.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x6000 rw over']);
   await memory.dmaMappers.targetClosed(leaving);
 });

@@ -2,7 +2,7 @@
  * What a target could not map is mapped when the same change is asked for again: a call that succeeds has done its work.
  */
 import test from 'ava';
-import { SimulatedIommu } from '../../ts/index.ts';
+import { AddressRange, SimulatedIommu } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { PAGE, at, guest, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget } from '../support/recording-target.ts';
@@ -13,8 +13,8 @@ test('a BAR that failed is mapped by the same call once the cause is gone', asyn
   const target = new RecordingTarget({ needsVa: true });
   const handle = await memory.dmaMappers.addDmaMapper(target);
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  const contents = { offset: 0n, length: PAGE, backing: { file, offset: 0n } };
-  await bar.map(contents);
+  const contents = { range: AddressRange.of(0n, PAGE), backing: { file, offset: 0n } };
+  await bar.addMapping(contents);
   target.judge = () => new Error('decode is off');
   await bar.mapToGuest(at(4));
   t.is(handle.status()[0]?.state, 'failed');
@@ -32,7 +32,7 @@ test('RAM that could not be restored is mapped by the next change there, which f
   const file = taggedFile(t, 'file', 2, 0x20);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   const [first, second] = [new RecordingTarget({ name: 'first' }), new RecordingTarget({ name: 'second' })];
   const handle = await memory.dmaMappers.addDmaMapper(first);
   await memory.dmaMappers.addDmaMapper(second);
@@ -43,12 +43,12 @@ test('RAM that could not be restored is mapped by the next change there, which f
     'ERR_ROLLBACK_FAILED',
   );
   t.is(handle.status()[0]?.state, 'failed');
-  const again = await rejectsCode(t, region.map(), 'ERR_MAP_FAILED');
+  const again = await rejectsCode(t, region.mapToGuest(), 'ERR_MAP_FAILED');
   t.is(again.target, 'first');
   t.is(handle.status()[0]?.state, 'failed');
 
   first.judge = () => undefined;
-  await region.map();
+  await region.mapToGuest();
   t.is(handle.status()[0]?.state, 'mapped');
   t.deepEqual(first.heldText(), second.heldText());
 });
@@ -58,7 +58,7 @@ test('rejects a target while a quarantine keeps the map from being mapped', asyn
   const file = taggedFile(t, 'file', 2, 0x50);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   const stuck = new RecordingTarget({ name: 'stuck', needsVa: true });
   const other = new RecordingTarget({ name: 'other', needsVa: true });
   await memory.dmaMappers.addDmaMapper(stuck);
@@ -72,7 +72,7 @@ test('rejects a target while a quarantine keeps the map from being mapped', asyn
   );
 
   other.judge = () => undefined;
-  await rejectsCode(t, region.map(), 'ERR_RANGE_QUARANTINED', 'nor is it tried again');
+  await rejectsCode(t, region.mapToGuest(), 'ERR_RANGE_QUARANTINED', 'nor is it tried again');
   t.deepEqual(other.held(), []);
   const late = new SimulatedIommu({ name: 'late' });
   await rejectsCode(t, memory.dmaMappers.addDmaMapper(late), 'ERR_RANGE_QUARANTINED');
@@ -91,7 +91,7 @@ test('several ranges in quarantine within one mapping are all put right when the
   const patches = taggedFile(t, 'patches', 2, 0x70);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 4) });
   await region.addMapping({ range: pages(0, 4), backing: { file: whole, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   const overlay = await memory.regions.addRegion({ name: 'overlay', range: pages(5, 3), priority: 200 });
   await overlay.addMapping({ range: pages(0, 1), backing: { file: patches, offset: 0n } });
   await overlay.addMapping({ range: pages(2, 1), backing: { file: patches, offset: PAGE } });
@@ -101,9 +101,9 @@ test('several ranges in quarantine within one mapping are all put right when the
   await memory.dmaMappers.addDmaMapper(other);
   stuck.judge = ({ op, request }) => (op === 'unmap' && request?.name === 'overlay' ? new Error('stuck') : undefined);
   other.judge = ({ op, request }) => (op === 'map' && request?.name === 'overlay' ? new Error('no room') : undefined);
-  await rejectsCode(t, overlay.map(), 'ERR_ROLLBACK_FAILED');
+  await rejectsCode(t, overlay.mapToGuest(), 'ERR_ROLLBACK_FAILED');
   t.is(memory.inspect().quarantine.length, 2);
-  await rejectsCode(t, region.unmap(), 'ERR_RANGE_QUARANTINED', 'though it begins elsewhere');
+  await rejectsCode(t, region.unmapFromGuest(), 'ERR_RANGE_QUARANTINED', 'though it begins elsewhere');
 
   stuck.loseAll();
   await memory.dmaMappers.targetClosed(stuck);
@@ -121,7 +121,7 @@ for (const needsVa of [false, true, 'private'] as const) {
     const file = taggedFile(t, 'file', 2, 0x50);
     const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
     await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
-    await region.map();
+    await region.mapToGuest();
     const stuck = new RecordingTarget({ name: 'stuck', needsVa });
     const other = new RecordingTarget({ name: 'other', needsVa });
     const handle = await memory.dmaMappers.addDmaMapper(stuck);
@@ -137,7 +137,7 @@ for (const needsVa of [false, true, 'private'] as const) {
     t.deepEqual(states(), ['failed', 'quarantined']);
     t.deepEqual(stuck.breaches, [], 'nothing is mapped over it in undoing');
     t.is(others.status()[0]?.code, needsVa === true ? 'ERR_RANGE_QUARANTINED' : undefined);
-    await rejectsCode(t, region.map(), 'ERR_RANGE_QUARANTINED');
+    await rejectsCode(t, region.mapToGuest(), 'ERR_RANGE_QUARANTINED');
     t.deepEqual(stuck.breaches, [], 'nor later');
     t.deepEqual(states(), ['failed', 'quarantined']);
     t.deepEqual(
@@ -148,7 +148,7 @@ for (const needsVa of [false, true, 'private'] as const) {
 
     await memory.dmaMappers.targetClosed(stuck);
     t.deepEqual(other.heldText(), ['0x4000..0x5000 rw r']);
-    await region.map();
+    await region.mapToGuest();
   });
 }
 
@@ -159,7 +159,7 @@ for (const failing of [4, 6]) {
     const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 3) });
     await region.addMapping({ range: pages(0, 1), backing: { file: whole, offset: 0n } });
     await region.addMapping({ range: pages(2, 1), backing: { file: whole, offset: at(2) } });
-    await region.map();
+    await region.mapToGuest();
     const overlay = await memory.regions.addRegion({ name: 'overlay', range: pages(4, 3), priority: 200 });
     await overlay.addMapping({ range: pages(0, 1), backing: 'private' });
     await overlay.addMapping({ range: pages(2, 1), backing: 'private' });
@@ -169,7 +169,7 @@ for (const failing of [4, 6]) {
     await memory.dmaMappers.addDmaMapper(other);
     stuck.judge = ({ op, request }) => (op === 'unmap' && request?.name === 'overlay' ? new Error('stuck') : undefined);
     other.judge = ({ op, request }) => (op === 'map' && request?.name === 'overlay' ? new Error('no room') : undefined);
-    await rejectsCode(t, overlay.map(), 'ERR_ROLLBACK_FAILED');
+    await rejectsCode(t, overlay.mapToGuest(), 'ERR_ROLLBACK_FAILED');
     t.is(memory.inspect().quarantine.length, 2);
 
     const full = [4, 6].map((page) => `${pages(page, 1)} rw r`);
@@ -182,7 +182,7 @@ for (const failing of [4, 6]) {
       full.filter((held) => !held.startsWith(String(pages(failing, 1)))),
     );
     other.judge = () => undefined;
-    await region.map();
+    await region.mapToGuest();
     t.deepEqual(other.heldText(), full);
   });
 }
@@ -193,21 +193,21 @@ test('a change elsewhere in the region maps a BAR that failed, in every target',
   const targets = [new RecordingTarget({ name: 'a', needsVa: true }), new RecordingTarget({ name: 'b' })];
   for (const target of targets) await memory.dmaMappers.addDmaMapper(target);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(4) });
-  await bar.map({ offset: 0n, length: PAGE, backing: { file, offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file, offset: 0n } });
   for (const target of targets) target.judge = () => new Error('decode is off');
   await bar.mapToGuest(at(4));
   for (const target of targets) {
     t.deepEqual(target.held(), []);
     target.judge = () => undefined;
   }
-  await bar.map({ offset: at(2), length: PAGE, backing: { file, offset: at(2) } });
+  await bar.addMapping({ range: AddressRange.of(at(2), PAGE), backing: { file, offset: at(2) } });
   const both = ['0x4000..0x5000 rw bar', '0x6000..0x7000 rw bar'];
   for (const target of targets) t.deepEqual(target.heldText(), both);
 
   for (const target of targets) target.judge = ({ op }) => (op === 'map' ? new Error('decode is off') : undefined);
   await bar.mapToGuest(at(8));
   for (const target of targets) target.judge = () => undefined;
-  await bar.unmap({ offset: at(2), length: PAGE });
+  await bar.removeMappings(AddressRange.of(at(2), PAGE));
   for (const target of targets) t.deepEqual(target.heldText(), ['0x8000..0x9000 rw bar'], 'the other one is gone');
 });
 
@@ -216,7 +216,7 @@ test('a change elsewhere in the region maps RAM that could not be restored, or f
   const file = taggedFile(t, 'file', 4, 0x20);
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 4) });
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
-  await region.map();
+  await region.mapToGuest();
   const target = new RecordingTarget({ needsVa: true });
   const handle = await memory.dmaMappers.addDmaMapper(target);
   const refuse = ({ op }: { op: string }): unknown => (op === 'map' ? new Error('no room') : undefined);
@@ -232,7 +232,7 @@ test('a change elsewhere in the region maps RAM that could not be restored, or f
   const other = await memory.regions.addRegion({ name: 'other', range: pages(12, 1) });
   target.judge = ({ op, range }) => (range.start === at(4) ? refuse({ op }) : undefined);
   await other.addMapping({ range: pages(0, 1), backing: 'private' });
-  await other.map();
+  await other.mapToGuest();
   t.is(handle.status()[0]?.state, 'failed', 'a change of another region does not depend on it');
 
   target.judge = () => undefined;
@@ -246,7 +246,7 @@ test('a region whose memory could not be mapped can be unmapped and removed', as
   const target = new RecordingTarget({ needsVa: true });
   await memory.dmaMappers.addDmaMapper(target);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(2) });
-  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   target.judge = () => new Error('never');
   await bar.mapToGuest(at(4));
   target.takeCalls();

@@ -46,7 +46,7 @@ for (const rules of ['type1v2', 'iommufd'] as const) {
     const range = AddressRange.of(MSI_WINDOW - 0x10_0000n, file.length);
     const region = await memory.regions.addRegion({ name: 'r', range });
     await region.addMapping({ range: AddressRange.of(0n, file.length), backing: { file, offset: 0n } });
-    told(t, await rejectsCode(t, region.map(), 'ERR_IOVA_UNREACHABLE'), 'second');
+    told(t, await rejectsCode(t, region.mapToGuest(), 'ERR_IOVA_UNREACHABLE'), 'second');
     t.is(present(file), 0);
     t.deepEqual(memory.inspect().flat, []);
   });
@@ -58,7 +58,7 @@ test('required device memory out of reach is refused before RAM of the same chan
   target.ranges = [pages(0, 8)];
   await memory.dmaMappers.addDmaMapper(target, { peerToPeer: 'required' });
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   t.is((await rejectsCode(t, bar.mapToGuest(at(8)), 'ERR_IOVA_UNREACHABLE')).target, 'narrow');
   t.deepEqual(target.takeCalls(), [], 'it was not asked');
   await bar.mapToGuest(at(7));
@@ -78,7 +78,7 @@ test('private RAM is refused by a target that maps files before it is faulted in
   const before = process.memoryUsage.rss();
   const big = await memory.regions.addRegion({ name: 'big', range: AddressRange.of(1n << 30n, 256n << 20n) });
   await big.addMapping({ range: AddressRange.of(0n, 256n << 20n), backing: 'private' });
-  await big.map();
+  await big.mapToGuest();
   await rejectsCode(t, memory.dmaMappers.addDmaMapper(target), 'ERR_FILE_REQUIRED');
   t.true(process.memoryUsage.rss() - before < 200 << 20);
 });

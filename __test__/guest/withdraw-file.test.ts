@@ -1,6 +1,6 @@
 // What closes a device takes its memory out of guest memory: all of that, and nothing else.
 import test from 'ava';
-import type { GuestMemory, MemoryFile } from '../../ts/index.ts';
+import { AddressRange, type GuestMemory, type MemoryFile } from '../../ts/index.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { withdrawFile } from '../../ts/guest/withdraw-file.ts';
 import { MemoryOfDevice } from '../support/device-file.ts';
@@ -11,7 +11,7 @@ import { valuesRead } from '../support/values-read.ts';
 
 async function window(memory: GuestMemory, name: string, file: MemoryFile, gpa?: bigint): Promise<void> {
   const made = memory.newDeviceMemory({ name, length: at(4) });
-  await made.map({ offset: 0n, length: at(4), backing: { file, offset: 0n } });
+  await made.addMapping({ range: AddressRange.of(0n, at(4)), backing: { file, offset: 0n } });
   if (gpa !== undefined) await made.mapToGuest(gpa);
 }
 
@@ -42,8 +42,8 @@ test('withdrawFile unmaps the memory of a device wherever regions have it, and n
   const gone = await memory.regions.addRegion({ name: 'gone', range: pages(64, 4) });
   await gone.addMapping({ range: pages(0, 4), backing: { file: device.file, offset: 0n } });
   await gone.remove();
-  await mixed.map(); // hides the window
-  await withdrawFile(addressSpaceOf(memory), device.file);
+  await mixed.mapToGuest(); // hides the window
+  await withdrawFile(addressSpaceOf(memory), device.memory);
   t.deepEqual(mappings(memory), [
     'placed: ',
     'not placed: ',
@@ -52,8 +52,8 @@ test('withdrawFile unmaps the memory of a device wherever regions have it, and n
   ]);
   t.deepEqual(mappings(other), ['elsewhere: 0x0..0x4000']);
   t.false(target.held().some(({ backing }) => backing !== 'private' && backing.file.name === 'device'));
-  await withdrawFile(addressSpaceOf(memory), device.file); // nothing is left to do
-  t.deepEqual(addressSpaceOf(memory).byFile.regionsOf(device.file), []);
+  await withdrawFile(addressSpaceOf(memory), device.memory); // nothing is left to do
+  t.deepEqual(addressSpaceOf(memory).byFile.regionsOf(device.memory), []);
   t.is(memory.read8(at(15)), 1);
 });
 
@@ -66,10 +66,10 @@ test('withdrawFile that fails leaves all as it was, and can be called again', as
   await window(memory, 'b', device.file);
   const before = mappings(memory);
   target.judge = ({ op }) => (op === 'unmap' ? new Error('busy') : undefined);
-  await t.throwsAsync(withdrawFile(addressSpaceOf(memory), device.file));
+  await t.throwsAsync(withdrawFile(addressSpaceOf(memory), device.memory));
   t.deepEqual(mappings(memory), before);
   await memory.dmaMappers.targetClosed(target);
-  await withdrawFile(addressSpaceOf(memory), device.file);
+  await withdrawFile(addressSpaceOf(memory), device.memory);
   t.deepEqual(mappings(memory), ['a: ', 'b: ']);
 });
 
@@ -79,7 +79,7 @@ test.serial('withdrawFile reads only the regions of the device, however many map
   const device = new MemoryOfDevice(t, 'device', 8);
   const withdraw = async (): Promise<void> => {
     await window(memory, 'BAR', device.file, at(16));
-    await withdrawFile(space, device.file);
+    await withdrawFile(space, device.memory);
   };
   await withdraw();
   const few = await valuesRead(withdraw);

@@ -4,7 +4,14 @@ import { spawnSync } from 'node:child_process';
 import { channel } from 'node:diagnostics_channel';
 import { closeSync, constants, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type GuestMemory, type JournalLine, readJournal, recordJournal, type MemorySnapshot } from '../../ts/index.ts';
+import {
+  AddressRange,
+  type GuestMemory,
+  type JournalLine,
+  readJournal,
+  recordJournal,
+  type MemorySnapshot,
+} from '../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
 import { RecordingTarget, RefuseAt } from '../support/recording-target.ts';
@@ -24,7 +31,7 @@ test('writes a snapshot as the first line, and a line of JSON with time and text
   const { file, entries, texts } = journalOf(t, memory);
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(2) });
   const backing = { file: taggedFile(t, 'bar-file', 2, 1), offset: 0n };
-  await bar.map({ offset: 0n, length: at(2), backing });
+  await bar.addMapping({ range: AddressRange.of(0n, at(2)), backing });
   const target = new RecordingTarget({ name: 'A' });
   const handle = await memory.dmaMappers.addDmaMapper(target);
   target.judge = new RefuseAt('map', 0, new Error('no room')).judge;
@@ -62,7 +69,7 @@ test('records a failed change with its error, its operations and their rollback'
   const { entries } = journalOf(t, memory);
   const cover = await memory.regions.addRegion({ name: 'cover', range: pages(0, 4), priority: 200 });
   target.judge = new RefuseAt('unmap', 1).judge;
-  await rejectsCode(t, cover.map(), 'ERR_UNMAP_FAILED');
+  await rejectsCode(t, cover.mapToGuest(), 'ERR_UNMAP_FAILED');
   const last = entries().at(-1);
   t.is(last?.error?.code, 'ERR_UNMAP_FAILED');
   t.regex(last?.text ?? '', /^a change has failed: ERR_UNMAP_FAILED: .*; A failed to unmap "ram1" at 0x2000..0x3000/);
@@ -77,7 +84,7 @@ test('records only the changes of its own guest memory', async (t) => {
   await other.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'other target' }));
   const region = await other.regions.addRegion({ name: 'other', range: pages(0, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
-  await region.map();
+  await region.mapToGuest();
   await memory.regions.addRegion({ name: 'own', range: pages(0, 1) });
   t.deepEqual(texts(), ['Recording begins.', '"own" is new.']);
 });

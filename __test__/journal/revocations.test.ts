@@ -5,6 +5,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
+  AddressRange,
   type DeviceMemory,
   GuestMemory,
   type MemorySettledEvent,
@@ -57,7 +58,10 @@ test('rebuilds the snapshot of inspect() after each change, with revoked mapping
     });
     const windows = devices.map(({ file: backing }, index) => {
       const window = memory.newDeviceMemory({ name: `window ${index}`, length: at(4) });
-      return { window, ready: window.map({ offset: 0n, length: at(4), backing: { file: backing, offset: 0n } }) };
+      return {
+        window,
+        ready: window.addMapping({ range: AddressRange.of(0n, at(4)), backing: { file: backing, offset: 0n } }),
+      };
     });
     for (const { ready } of windows) await ready;
     let target = new RevocableTarget({ name: 'target' });
@@ -77,7 +81,7 @@ test('rebuilds the snapshot of inspect() after each change, with revoked mapping
       else if (one.op === 'refuse') {
         target.judge = ({ op }) => (op === one.what ? new Error('refused') : undefined);
       } else if (one.op === 'cover') {
-        await attempt(cover.map({ offset: 0n, length: at(one.length), backing: 'private' }));
+        await attempt(cover.addMapping({ range: AddressRange.of(0n, at(one.length)), backing: 'private' }));
         await attempt(cover.mapToGuest(at(one.page)));
       } else if (one.op === 'uncover') await attempt(cover.unmapFromGuest());
       else if (one.op === 'refresh') await attempt(handle.refresh());
@@ -111,7 +115,7 @@ test('a change checks only new mappings of a target, and those of a device that 
   await memory.dmaMappers.addDmaMapper(target);
   const place = async (device: MemoryOfDevice, page: number): Promise<DeviceMemory> => {
     const window = memory.newDeviceMemory({ name: 'window', length: PAGE });
-    await window.map({ offset: 0n, length: PAGE, backing: { file: device.file, offset: 0n } });
+    await window.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file: device.file, offset: 0n } });
     await window.mapToGuest(at(page));
     return window;
   };

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { DmaBuffer, GuestMemory } from '../../ts/index.ts';
-import { MemoryFile, viewFile } from '../../ts/memory/memory-file.ts';
+import { MemoryFile, fileMemoryOf } from '../../ts/memory/memory-file.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { isShown } from '../support/reserved.ts';
 import { until } from '../support/until.ts';
@@ -40,7 +40,7 @@ test('unmaps a view once its bytes are collected', async (t) => {
   const collect = runInNewContext('gc') as () => void;
   const open = (): void => {
     const file = MemoryFile.create(PAGE, { name: 'collected' });
-    t.is(new Uint8Array(viewFile(file, 0n, PAGE))[0], 0);
+    t.is(new Uint8Array(fileMemoryOf(file).view(0n, PAGE))[0], 0);
     file.close();
   };
   open();

@@ -63,7 +63,7 @@ test.serial('a TypeScript project compiles against the installed package, with d
   compiledExample = readFileSync(join(project.folder, 'example.js'), 'utf8');
 });
 
-/** Leaves something for `peerdma view`, whose page has a script that is compiled by itself. */
+/** Writes a snapshot for `peerdma view`, whose page needs the bundles of the package. */
 const SNAPSHOT = `
 import { writeFileSync } from 'node:fs';
 import { GuestMemory } from 'peerdma';

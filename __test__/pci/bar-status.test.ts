@@ -33,7 +33,7 @@ test('reports a region over a BAR as hiding it, even with the name of the BAR', 
   const name = 'BAR 0 of 0000:01:00.0';
   const region = await fixture.memory.regions.addRegion({ name, range: AddressRange.of(GPA, 4096n), priority: 1 });
   await region.addMapping({ range: AddressRange.of(0n, 4096n), backing: 'private' });
-  await region.map();
+  await region.mapToGuest();
   t.deepEqual(facts(device), {
     mapped: [`${AddressRange.between(GPA + 4096n, GPA + MiB)}`],
     hidden: [`${AddressRange.of(GPA, 4096n)} ${name}`],

@@ -1,6 +1,6 @@
 // Whatever a call of the package is given, what it throws is a PeerDmaError.
 import test, { type ExecutionContext } from 'ava';
-import { type DmaTarget, DmaBuffer, GuestMemory, PeerDmaError } from '../../ts/index.ts';
+import { AddressRange, type DmaTarget, DmaBuffer, GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { PAGE } from '../support/pages.ts';
 import { SUBJECTS } from './subjects.ts';
 import { constants, publicSurface } from './surface.ts';
@@ -55,7 +55,7 @@ test('the calls of these tests are all that the package exports', async (t) => {
 test('targets throw nothing but PeerDmaError into guest memory, whatever they offer and answer', async (t) => {
   await using memory = await GuestMemory.create({ ram: [{ start: 0n, length: PAGE }], addressWidth: 32 });
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.map({ offset: 0n, length: PAGE, backing: 'private' });
+  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
   await bar.mapToGuest(16n * PAGE);
   const plain = { name: 'x', mapDma: () => undefined, unmapDma: () => undefined };
   const follow = async (target: object): Promise<void> => {

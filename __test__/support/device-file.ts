@@ -3,13 +3,15 @@
  */
 import type { ExecutionContext } from 'ava';
 import type { AddressRange, DmaMapRequest, MemoryFile } from '../../ts/index.ts';
-import { type DeviceState, declareDevice, deviceStateOf } from '../../ts/memory/device-state.ts';
+import type { DeviceState, FileMemory } from '../../ts/memory/file-memory.ts';
+import { fileMemoryOf } from '../../ts/memory/memory-file.ts';
 import { taggedFile } from './pages.ts';
 import { RecordingTarget } from './recording-target.ts';
 
 /** A device that only has memory. */
 export class MemoryOfDevice implements DeviceState {
   readonly file: MemoryFile;
+  readonly memory: FileMemory;
   accessible = true;
   revocations = 0;
   /** Whether {@link RevocableTarget.isRevoked} throws. */
@@ -18,7 +20,8 @@ export class MemoryOfDevice implements DeviceState {
   /** Page `n` of its memory is filled with the byte `firstTag + n`. */
   constructor(t: ExecutionContext, name: string, pages: number, firstTag = 0x40) {
     this.file = taggedFile(t, name, pages, firstTag);
-    declareDevice(this.file, this);
+    this.memory = fileMemoryOf(this.file);
+    this.memory.device = this;
   }
 
   /** Revokes all dma-buf mappings of its memory. */
@@ -64,5 +67,5 @@ function revocationsOf({ backing }: DmaMapRequest): number {
 }
 
 function deviceOf({ backing }: Pick<DmaMapRequest, 'backing'>): DeviceState | undefined {
-  return backing === 'private' ? undefined : deviceStateOf(backing.file);
+  return backing === 'private' ? undefined : fileMemoryOf(backing.file).device;
 }

@@ -3,7 +3,7 @@
  * three BARs, two targets of different kinds.
  */
 import {
-  type AddressRange,
+  AddressRange,
   type DeviceMemory,
   type DmaMapRequest,
   type DmaMapperHandle,
@@ -68,21 +68,22 @@ export class FailureScene {
     const { file } = scene;
     scene.low = await memory.regions.addRegion({ name: 'low', range: pages(0, 4) });
     await scene.low.addMapping({ range: pages(0, 4), backing: { file, offset: 0n } });
-    await scene.low.map();
+    await scene.low.mapToGuest();
     scene.high = await memory.regions.addRegion({ name: 'high', range: pages(8, 3) });
     await scene.high.addMapping({ range: pages(0, 3), backing: 'private' });
-    await scene.high.map();
+    await scene.high.mapToGuest();
     for (let page = 8; page < 11; page++)
       memory.write(at(page), new Uint8Array(PAGE_BYTES).fill(tag(PRIVATE_TAG, page)));
     scene.rom = await memory.regions.addRegion({ name: 'rom', range: pages(1, 2), priority: 200 });
     await scene.rom.addMapping({ range: pages(0, 2), backing: { file, offset: at(4) }, writable: false });
-    if (romShown) await scene.rom.map();
+    if (romShown) await scene.rom.mapToGuest();
     for (const [index, length] of [3, 1, 2].entries()) {
       const bar = memory.newDeviceMemory({ name: `bar${index}`, length: at(length) });
       scene.bars.push(bar);
-      await bar.map({ offset: 0n, length: PAGE, backing: { file, offset: at(8 + index * 4) } });
-      if (length === 3) await bar.map({ offset: at(2), length: PAGE, backing: { file, offset: at(10) } });
-      if (length === 2) await bar.map({ offset: PAGE, length: PAGE, backing: 'private' });
+      await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file, offset: at(8 + index * 4) } });
+      if (length === 3)
+        await bar.addMapping({ range: AddressRange.of(at(2), PAGE), backing: { file, offset: at(10) } });
+      if (length === 2) await bar.addMapping({ range: AddressRange.of(PAGE, PAGE), backing: 'private' });
     }
     await scene.bar(0).mapToGuest(at(16));
     await scene.bar(1).mapToGuest(at(20));

@@ -22,7 +22,7 @@ const memory = await GuestMemory.create({
 });
 const barFile = MemoryFile.create(at(BAR_PAGES), { name: 'bar' });
 const bar = memory.newDeviceMemory({ name: 'bar', length: at(BAR_PAGES) });
-await bar.map({ offset: 0n, length: at(BAR_PAGES), backing: { file: barFile, offset: 0n } });
+await bar.addMapping({ range: AddressRange.of(0n, at(BAR_PAGES)), backing: { file: barFile, offset: 0n } });
 const iommu = new SimulatedIommu({ name: 'simulated' });
 const recorder = new RecordingTarget({ name: 'recorder', needsVa: true });
 await memory.dmaMappers.addDmaMapper(iommu);
@@ -74,7 +74,7 @@ async function regions(round: number): Promise<void> {
   const region = await memory.regions.addRegion({ name: 'passing', range: pages(512 + (round % 5), 4) });
   await region.addMapping({ range: pages(0, 2), backing: { file, offset: 0n } });
   await region.addMapping({ range: pages(2, 2), backing: { file, offset: at(2) }, writable: false });
-  await region.map();
+  await region.mapToGuest();
   memory.write(region.range.start, Uint8Array.of(round));
   await region.removeMappings(AddressRange.of(PAGE, PAGE));
   await failsWith('ERR_OUT_OF_RANGE', region.addMapping({ range: pages(3, 2), backing: { file, offset: 0n } }));
@@ -83,7 +83,7 @@ async function regions(round: number): Promise<void> {
   // A ROM over RAM, and over private RAM, whose pages move away and back.
   const rom = await memory.regions.addRegion({ name: 'rom', range: pages(round % 2 ? 4 : 1028, 2), priority: 10 });
   await rom.addMapping({ range: pages(0, 2), backing: { file, offset: 0n }, writable: false });
-  await rom.map();
+  await rom.mapToGuest();
   await rom.remove();
 }
 

@@ -2,7 +2,7 @@
  * Requests with leased host memory, for tests that call a target directly.
  */
 import type { ExecutionContext } from 'ava';
-import { type AddressRange, type DmaMapRequest, GuestMemory, MemoryFile } from '../../ts/index.ts';
+import { AddressRange, type DmaMapRequest, GuestMemory, MemoryFile } from '../../ts/index.ts';
 import { RecordingTarget } from './recording-target.ts';
 
 export type RequestOptions = Partial<Pick<DmaMapRequest, 'writable' | 'kind' | 'name'>>;
@@ -23,7 +23,7 @@ export async function requests(
     const file = MemoryFile.create(length, { name });
     t.teardown(() => file.close());
     const bar = memory.newDeviceMemory({ name, length });
-    await bar.map({ offset: 0n, length, backing: { file, offset: 0n } });
+    await bar.addMapping({ range: AddressRange.of(0n, length), backing: { file, offset: 0n } });
     await bar.mapToGuest(next);
     const leased = leasing.held().find((held) => held.range.start === next);
     if (leased === undefined) throw new Error('the target has just mapped it');

@@ -4,7 +4,7 @@
 import type { ExecutionContext } from 'ava';
 import { AddressRange, type GuestMemory, MemoryFile } from '../../ts/index.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
-import { newRegion } from '../../ts/guest/region-manager.ts';
+import { newRegion } from '../../ts/guest/new-region.ts';
 import { openStore } from '../../ts/memory/backing.ts';
 import { PAGE, at } from './pages.ts';
 

@@ -2,12 +2,12 @@
  * An IOMMU address space of the kernel as a {@link DmaTarget}. Guest memory maps each address to the host memory at
  * that address alone; tests of what a kernel answers map any host memory at any IOVA.
  */
+import type { NativeMemoryFile } from '#native';
 import type { AddressRange, DmaMapRequest, DmaTarget } from '../../ts/index.ts';
 import { throwIf } from '../../ts/errors.ts';
 import { mappingSource } from '../../ts/dma/mapping-source.ts';
 import type { SubMapping } from '../../ts/dma/sub-mapping.ts';
 import { leaseOf } from '../../ts/memory/host-memory.ts';
-import { nativeFileOf } from '../../ts/memory/memory-file.ts';
 import type { Batch, IommuSpace } from '../../ts/vfio/iommu-space.ts';
 
 export function asDmaTarget(space: IommuSpace & Pick<DmaTarget, 'isRevoked'>): DmaTarget {
@@ -39,14 +39,14 @@ function subOf({ range, writable, kind, name, backing }: DmaMapRequest): SubMapp
 
 /** Requests of four words: IOVA, length, flags (1: writable, 2: a file, its number from bit 32 on), offset. */
 function batchOf(space: IommuSpace, requests: readonly DmaMapRequest[]): Batch {
-  const files: ReturnType<typeof nativeFileOf>[] = [];
+  const files: NativeMemoryFile[] = [];
   let reservation: Batch['reservation'];
   const words = requests.flatMap((request) => {
     const { range, writable } = request;
     const source = mappingSource(space.name, request, space.needsVa);
     const flags = writable ? 1n : 0n;
     if (source.hostMemory === undefined) {
-      const which = BigInt(files.push(nativeFileOf(source.file)) - 1);
+      const which = BigInt(files.push(source.file.handle) - 1);
       return [range.start, range.length, flags | 2n | (which << 32n), source.offset];
     }
     const lease = leaseOf(source.hostMemory);

@@ -1,7 +1,14 @@
 /**
  * A BAR that the kernel won't map: the change goes on, and the outcome can be asked for.
  */
-import { type DeviceMemory, type GuestMemory, PeerDmaError, type VfioDevice, type VfioRegion } from '../../ts/index.ts';
+import {
+  AddressRange,
+  type DeviceMemory,
+  type GuestMemory,
+  PeerDmaError,
+  type VfioDevice,
+  type VfioRegion,
+} from '../../ts/index.ts';
 import { testWith } from './support/devices.ts';
 import { pattern, peerBar, rig, send } from './support/rig.ts';
 import { RULES } from './support/backend.ts';
@@ -17,7 +24,7 @@ function decode(device: VfioDevice, on: boolean): void {
 
 async function windowOf(memory: GuestMemory, bar: VfioRegion): Promise<DeviceMemory> {
   const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-  await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+  await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
   return window;
 }
 

@@ -4,7 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { GuestMemory } from '../../ts/index.ts';
+import { AddressRange, GuestMemory } from '../../ts/index.ts';
 import { newManager } from './support/backend.ts';
 import { testWith } from './support/devices.ts';
 import { pinnedAtRest, pinnedPages } from './support/pins.ts';
@@ -34,7 +34,7 @@ testWith(
     await manager.open(edu);
     const bar = peerBar(await manager.open(ivshmem));
     const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-    await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+    await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
     await window.mapToGuest(BAR);
     bar.write32(0n, 7);
     t.true(pinnedPages() - before >= RAM / 4096, 'RAM is pinned');

@@ -150,7 +150,7 @@ testWith(
     const bar = (await open(devices.ivshmem[0] ?? '')).regions[2];
     if (bar === undefined) return t.fail('ivshmem has a BAR 2');
     const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-    await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+    await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
     await window.mapToGuest(0x1_0000_0000n);
     await Promise.all([memory.close(), manager.close()]);
     t.deepEqual(manager.inspect().containers, []);
@@ -168,7 +168,7 @@ testWith(
     const bar = peerBar(peer);
     const show = async (memory: GuestMemory): Promise<void> => {
       const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-      await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+      await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
       await window.mapToGuest(BAR);
     };
     await show(mine.memory);
@@ -202,7 +202,7 @@ testWith(
     const before = manager.inspect().containers;
     const pinned = pinnedRoughly();
     let done = false;
-    const mapping = region.map().then(() => (done = true));
+    const mapping = region.mapToGuest().then(() => (done = true));
     const opening = open(second);
     while (pinnedRoughly() === pinned && !done) await turn();
     t.deepEqual(manager.inspect().containers, before);

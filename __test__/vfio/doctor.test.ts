@@ -7,6 +7,7 @@ import { readdirSync, readlinkSync, writeFileSync } from 'node:fs';
 import { basename, extname } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import {
+  AddressRange,
   type DeviceMemory,
   type Diagnosis,
   type Finding,
@@ -42,7 +43,7 @@ async function isMapped(memory: GuestMemory, bar: VfioRegion | undefined): Promi
   let window: DeviceMemory | undefined;
   try {
     window = memory.newDeviceMemory({ name: 'bar', length: bar.length });
-    await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+    await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
     await window.mapToGuest(ADDRESS);
     const [target] = memory.inspect().targets;
     return target?.mappings.some(({ region, state }) => region === 'bar' && state === 'mapped') === true;

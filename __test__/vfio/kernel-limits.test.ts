@@ -25,7 +25,7 @@ testWith(
     const { manager, edu: early } = await follow(t, memory, edu[0] ?? '');
     const addresses = pieces(6);
     const { region, file } = await scattered(t, memory, 'scattered', addresses);
-    await region.map();
+    await region.mapToGuest();
     const before = await standing(memory, manager);
     setEntryLimit(t, 4); // of 7
     const late = () => follow(t, memory, edu[1] ?? '');
@@ -49,7 +49,7 @@ for (const order of ['first', 'last'] as const) {
       const memory = await GuestMemory.create({ ram: [{ start: RAM_START, length: RAM_LENGTH }] });
       t.teardown(() => memory.close());
       const { region: older } = await scattered(t, memory, 'older', [0x4000_0000n]);
-      await older.map();
+      await older.mapToGuest();
       if (order === 'first') setEntryLimit(t, 4);
       const one = await follow(t, memory, edu[0] ?? '');
       if (order === 'first') writeFileSync(ENTRY_LIMIT, '65535');
@@ -59,7 +59,7 @@ for (const order of ['first', 'last'] as const) {
       const { region, file } = await scattered(t, memory, 'scattered', addresses);
       const before = await standing(memory, one.manager, two.manager);
       for (let attempt = 0; attempt < 2; attempt++) {
-        const error = await t.throwsAsync(region.map(), { instanceOf: PeerDmaError, code: 'ERR_MAPPING_LIMIT' });
+        const error = await t.throwsAsync(region.mapToGuest(), { instanceOf: PeerDmaError, code: 'ERR_MAPPING_LIMIT' });
         t.is(error?.errno, 'ENOSPC');
         t.is(error?.target, (order === 'first' ? one : two).manager.inspect().containers[0]?.name);
         t.is(error?.range?.start, addresses[2], 'the third is one too many');
@@ -67,8 +67,8 @@ for (const order of ['first', 'last'] as const) {
       }
       for (const { edu: engine } of [one, two]) t.false(await reaches(memory, engine, addresses[0] ?? 0n, file));
 
-      await older.unmap();
-      await region.map();
+      await older.unmapFromGuest();
+      await region.mapToGuest();
       for (const { edu: engine } of [one, two])
         t.true(await reaches(memory, engine, addresses[2] ?? 0n, file, 2n * PIECE));
     },

@@ -30,7 +30,7 @@ async function guest(t: ExecutionContext): Promise<GuestMemory> {
 
 async function windowOf(memory: GuestMemory, bar: VfioRegion): Promise<DeviceMemory> {
   const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-  await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+  await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
   return window;
 }
 
@@ -133,7 +133,7 @@ testWith(
     const { fd, file } = shrinkable(t, 4n * PIECE);
     const region = await memory.regions.addRegion({ name: 'shrinks', range: AddressRange.of(FIRST, 4n * PIECE) });
     await region.addMapping({ range: AddressRange.of(0n, 4n * PIECE), backing: { file, offset: 0n } });
-    await region.map();
+    await region.mapToGuest();
     const whole = await standing(memory, manager);
     ftruncateSync(fd, Number(PIECE));
     t.true(await reaches(memory, engine, FIRST, file), 'the page that is left');
@@ -144,18 +144,18 @@ testWith(
     t.deepEqual(await standing(memory, manager), whole, 'a registration that fails changes nothing');
 
     const other = await scattered(t, memory, 'other', [SECOND]);
-    await other.region.map();
+    await other.region.mapToGuest();
     t.true(await reaches(memory, engine, SECOND, other.file), 'what does not need it goes on');
-    await other.region.unmap();
+    await other.region.unmapFromGuest();
 
-    await region.unmap();
+    await region.unmapFromGuest();
     const without = await standing(memory, manager);
     for (let attempt = 0; attempt < 2; attempt++) {
-      await t.throwsAsync(region.map(), { instanceOf: PeerDmaError, code: 'ERR_MEMORY_FAULT' });
+      await t.throwsAsync(region.mapToGuest(), { instanceOf: PeerDmaError, code: 'ERR_MEMORY_FAULT' });
       t.deepEqual(await standing(memory, manager), without);
     }
     ftruncateSync(fd, Number(4n * PIECE));
-    await region.map();
+    await region.mapToGuest();
     t.true(await reaches(memory, engine, FIRST + 3n * PIECE, file, 3n * PIECE));
     const { edu: second } = await late();
     t.true(await reaches(memory, second, FIRST + 3n * PIECE, file, 3n * PIECE));
@@ -170,7 +170,7 @@ testWith(
     const { manager, edu } = await follow(t, memory, bdf, 'required');
     const { fd, file } = shrinkable(t, 2n * PIECE);
     const window = memory.newDeviceMemory({ name: 'bar2', length: 2n * PIECE });
-    await window.map({ offset: 0n, length: 2n * PIECE, backing: { file, offset: 0n } });
+    await window.addMapping({ range: AddressRange.of(0n, 2n * PIECE), backing: { file, offset: 0n } });
     await window.mapToGuest(FIRST);
     ftruncateSync(fd, Number(PIECE));
     const before = await standing(memory, manager);
@@ -203,13 +203,16 @@ testWith(
         unreachable,
       ]);
       const before = await standing(memory, one.manager);
-      const error = await t.throwsAsync(region.map(), { instanceOf: PeerDmaError, code: 'ERR_IOVA_UNREACHABLE' });
+      const error = await t.throwsAsync(region.mapToGuest(), {
+        instanceOf: PeerDmaError,
+        code: 'ERR_IOVA_UNREACHABLE',
+      });
       t.is(error?.errno, 'EINVAL');
       t.is(error?.range?.start, unreachable);
       t.deepEqual(await standing(memory, one.manager), before);
       t.false(await reaches(memory, one.edu, unreachable - PIECE, file, PIECE));
       await region.removeMappings(AddressRange.of(2n * PIECE, PIECE));
-      await region.map();
+      await region.mapToGuest();
       t.true(await reaches(memory, one.edu, unreachable - PIECE, file, PIECE));
       await region.remove();
     }
@@ -219,7 +222,7 @@ testWith(
       MSI_WINDOW,
       ...places.slice(1),
     ]);
-    await region.map(); // while nobody minds
+    await region.mapToGuest(); // while nobody minds
     const before = await standing(memory, one.manager);
     await t.throwsAsync(follow(t, memory, edu[1] ?? ''), { instanceOf: PeerDmaError, code: 'ERR_IOVA_UNREACHABLE' });
     t.deepEqual(await standing(memory, one.manager), before, 'nothing is pinned any more');

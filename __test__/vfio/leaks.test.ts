@@ -5,6 +5,7 @@ import { NativeMemoryFile, NativeReservation, NativeVfioContainer, NativeVfioGro
 import type { ExecutionContext } from 'ava';
 import { readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
+import { AddressRange } from '../../ts/index.ts';
 import { type Held, held } from '../support/held.ts';
 import { testWith } from './support/devices.ts';
 import { byPlace, mapInto, unmapAll, unmapFrom, words } from './support/native-calls.ts';
@@ -96,7 +97,7 @@ testWith(
       const peer = await open(peerBdf);
       const bar = peerBar(peer);
       const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-      await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+      await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
       // Over its last place, further away, and where the IOMMU has no addresses.
       const places = [0x8000_0000n, 0x8080_0000n, 0x1_0000_0000n, 0xfee0_0000n];
       for (let move = 0; move < count; move++) await window.mapToGuest(places[move % places.length] ?? 0n);

@@ -6,7 +6,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { writeFileSync } from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
 import { Edu } from '../../examples/devices/edu.ts';
-import { GuestMemory, PeerDmaError } from '../../ts/index.ts';
+import { AddressRange, GuestMemory, PeerDmaError } from '../../ts/index.ts';
 import { testWith } from './support/devices.ts';
 import { byPlace, mapInto, unmapAll, unmapFrom, words } from './support/native-calls.ts';
 import { collectGarbage, groupOf, nativeEdu } from './support/native-rig.ts';
@@ -137,7 +137,7 @@ testWith(
     t.teardown(() => beside.close());
     const bar = peerBar(await beside.open(peer));
     const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-    await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+    await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
     await window.mapToGuest(FIRST);
     const names = new Set<string | undefined>();
     // Looks at every turn of what follows an unmap: closing goes on in these, and on worker threads meanwhile.

@@ -27,7 +27,7 @@ testWith(
     const bar = peerBar(await open(devices.ivshmem[0] ?? ''));
     const clear = () => bar.write(0n, new Uint8Array(Edu.BUFFER_SIZE));
     const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-    await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+    await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
 
     clear();
     await send(memory, edu, pattern(2), FIRST);
@@ -63,7 +63,7 @@ testWith(
     const { memory, open, manager } = await rig(t);
     const bar = peerBar(await open(devices.ivshmem[0] ?? ''));
     const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-    await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+    await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
     await window.mapToGuest(FIRST);
 
     const second = newManager(memory);
@@ -89,12 +89,12 @@ testWith({ edu: 1 }, 'a read-only region takes no DMA write', async (t, { edu: [
   await rom.addMapping({ range: AddressRange.of(0n, 0x10000n), backing: { file, offset: 0n } });
   file.write(0n, pattern(11));
 
-  await rom.map({ writable: false });
+  await rom.mapToGuest({ writable: false });
   await send(memory, edu, pattern(12), FIRST);
   t.deepEqual(file.read(0n, Edu.BUFFER_SIZE), pattern(11), 'no byte of the write arrived');
   t.deepEqual(await fetch(memory, edu, FIRST, Edu.BUFFER_SIZE), pattern(11), 'it can be read');
 
-  await rom.map({ writable: true });
+  await rom.mapToGuest({ writable: true });
   await send(memory, edu, pattern(12), FIRST);
   t.deepEqual(file.read(0n, Edu.BUFFER_SIZE), pattern(12), 'once writable it takes the write');
   await rom.remove();
@@ -116,10 +116,10 @@ testWith(
       priority: 200,
     });
     await overlay.addMapping({ range: AddressRange.of(0n, 0x1000n), backing: { file, offset: 0n } });
-    await overlay.map();
+    await overlay.mapToGuest();
     await send(memory, edu, pattern(14), target);
     t.deepEqual(file.read(0n, Edu.BUFFER_SIZE), pattern(14));
-    await overlay.unmap();
+    await overlay.unmapFromGuest();
     t.deepEqual(await fetch(memory, edu, target, Edu.BUFFER_SIZE), before, 'RAM below was not touched');
     await send(memory, edu, pattern(15), target);
     t.deepEqual(memory.read(target, Edu.BUFFER_SIZE), pattern(15));
@@ -133,7 +133,7 @@ testWith({ edu: 1, ivshmem: 1 }, 'closing a device takes its BAR out of every IO
   const peer = await open(devices.ivshmem[0] ?? '');
   const bar = peerBar(peer);
   const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-  await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+  await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
   await window.mapToGuest(FIRST);
   await send(memory, edu, pattern(16), FIRST);
   t.deepEqual(bar.read(0n, Edu.BUFFER_SIZE), pattern(16));

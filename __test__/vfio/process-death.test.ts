@@ -8,7 +8,7 @@ import type { Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { Worker } from 'node:worker_threads';
 import type { ExecutionContext } from 'ava';
-import { GuestMemory } from '../../ts/index.ts';
+import { AddressRange, GuestMemory } from '../../ts/index.ts';
 import { Edu } from '../../examples/devices/edu.ts';
 import { type Devices, testWith } from './support/devices.ts';
 import { EXIT_STATUS, type FinalReport, type Plan } from './support/ending-plan.ts';
@@ -123,7 +123,7 @@ async function inherit(t: ExecutionContext, { edu, peer }: Plan, what: string): 
   const engine = new Edu(await manager.open(edu));
   const bar = peerBar(await manager.open(peer));
   const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-  await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+  await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
   await window.mapToGuest(BAR);
   const bytes = pattern(what.length);
   await send(memory, engine, bytes, BAR);

@@ -6,7 +6,14 @@ import test, { type ExecutionContext } from 'ava';
 import { Edu } from '../../examples/devices/edu.ts';
 import { Nvme } from '../../examples/devices/nvme.ts';
 import { type PeerCell, bridgesAbove, functionAt, peerMatrix, readHost } from '../../ts/host/index.ts';
-import { type DeviceMemory, type GuestMemory, PeerDmaError, type VfioDevice, type VfioRegion } from '../../ts/index.ts';
+import {
+  AddressRange,
+  type DeviceMemory,
+  type GuestMemory,
+  PeerDmaError,
+  type VfioDevice,
+  type VfioRegion,
+} from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { Guest, LOW } from './assigned/support/guest.ts';
 import { type Devices, testWith } from './support/devices.ts';
@@ -61,7 +68,7 @@ async function withBar(memory: GuestMemory, bar: VfioRegion, use: (shown: Shown)
   let window: DeviceMemory;
   try {
     window = memory.newDeviceMemory({ name: `bar${bar.index}`, length: bar.length });
-    await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+    await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
     await window.mapToGuest(ADDRESS);
   } catch (error) {
     if (!(error instanceof PeerDmaError)) throw error;

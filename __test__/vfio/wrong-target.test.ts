@@ -94,10 +94,10 @@ testWith(
     };
 
     target.twice = true;
-    await region.map();
+    await region.mapToGuest();
     await store(1);
     t.deepEqual(file.read(0n, BYTES), pattern(1), 'settling twice is settling once');
-    await region.unmap();
+    await region.unmapFromGuest();
     await store(2);
     t.deepEqual(file.read(0n, BYTES), pattern(1));
     target.twice = false;
@@ -110,9 +110,9 @@ testWith(
     await t.throwsAsync(async () => real.mapDma(request), { instanceOf: PeerDmaError, code: 'ERR_CLOSED' });
 
     // It says that it has unmapped: the memory stays where it is all the same, as its mapping holds it.
-    await region.map();
+    await region.mapToGuest();
     target.idle = true;
-    const refused = await t.throwsAsync(region.unmap(), { instanceOf: PeerDmaError });
+    const refused = await t.throwsAsync(region.unmapFromGuest(), { instanceOf: PeerDmaError });
     // The memory can't be taken away, and what is mapped can't be mapped again: so much for the truth.
     t.is(refused?.code, 'ERR_ROLLBACK_FAILED');
     t.regex(refused?.message ?? '', /is in use.*lease/);

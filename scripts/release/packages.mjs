@@ -4,6 +4,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { basename, dirname, join, resolve } from 'node:path';
 import { must } from '../setup.mjs';
 import { top } from '../command.mjs';
+import { bundlePages } from '../pages.mjs';
 import { packedPages } from './pages.mjs';
 import { platforms } from './platforms.mjs';
 
@@ -36,14 +37,13 @@ export async function mainPackage(out) {
 }
 
 /**
- * Compiles the package, and the script of the page of `peerdma view`, which needs the types of a browser.
+ * Compiles the package and bundles its pages.
  *
  * @param {string} [out] folder for the output
  */
 export async function compilePackage(out = 'dist') {
-  for (const project of ['tsconfig.build.json', 'ts/cli/view/page/tsconfig.build.json']) {
-    await must('node_modules/.bin/tsc', ['-p', project, '--outDir', out]);
-  }
+  await must('node_modules/.bin/tsc', ['-p', 'tsconfig.build.json', '--outDir', out]);
+  await bundlePages(join(out, 'web'));
 }
 
 /**

@@ -5,8 +5,8 @@ import { basename } from 'node:path';
 import { STANDARD_STREAM, fileOption, isSameFile } from './arguments.ts';
 import { type Command, type Invocation, UsageError } from './command.ts';
 import { save } from './save.ts';
+import { viewPage } from './view/page.ts';
 import { readRecording } from './view/recording.ts';
-import { pageHtml } from './view/html.ts';
 
 /** Default of --last. A page holds the state after each of its lines, so more lines make it slow. */
 const DEFAULT_LINES = 10_000;
@@ -35,7 +35,7 @@ Writes a page that draws the memory map, the regions and the targets. The page i
     const last = linesOption(values['last']);
     const title = file === STANDARD_STREAM ? 'standard input' : basename(file);
     const recording = await readRecording(file, last);
-    save(output, await pageHtml({ title, ...recording }), terminal);
+    save(output, viewPage(title, recording), terminal);
     const { leftOut = 0 } = recording.history ?? {};
     if (leftOut > 0) {
       const all = leftOut + last + 1;

@@ -3,13 +3,14 @@
  */
 import { PeerDmaError } from '../errors.ts';
 import { type HostMemory, leaseOf } from '../memory/host-memory.ts';
-import type { MemoryFile } from '../memory/memory-file.ts';
+import type { FileMemory } from '../memory/file-memory.ts';
+import { fileMemoryOf } from '../memory/memory-file.ts';
 import type { DmaMapRequest, DmaTarget } from './target.ts';
 
 /** Host memory, or a file from an offset on. @internal */
 export type MappingSource =
   | { readonly hostMemory: HostMemory }
-  | { readonly hostMemory?: undefined; readonly file: MemoryFile; readonly offset: bigint };
+  | { readonly hostMemory?: undefined; readonly file: FileMemory; readonly offset: bigint };
 
 /**
  * Selects the memory of a request.
@@ -20,7 +21,8 @@ export type MappingSource =
  */
 export function mappingSource(target: string, request: DmaMapRequest, needsVa: DmaTarget['needsVa']): MappingSource {
   const { backing } = request;
-  if (needsVa === 'private' && backing !== 'private') return { file: backing.file, offset: backing.offset };
+  if (needsVa === 'private' && backing !== 'private')
+    return { file: fileMemoryOf(backing.file), offset: backing.offset };
   return { hostMemory: requireHostMemory(target, request) };
 }
 

@@ -4,7 +4,7 @@
  */
 import type { AddressRange } from '../address-range.ts';
 import { type ErrorCode, PeerDmaError } from '../errors.ts';
-import { reaches } from '../memory/backing.ts';
+import { fileMemoryOf } from '../memory/memory-file.ts';
 import type { DmaMapRequest } from './target.ts';
 
 /** The limits that an IOMMU reports. @internal */
@@ -91,7 +91,11 @@ function explain(request: DmaMapRequest, { errno, limits, syscall }: Refusal): [
             `Place it within one of ${valid}`,
         ];
       }
-      if (backing !== 'private' && kind === 'ram' && !reaches(backing.file, backing.offset + range.length)) {
+      if (
+        backing !== 'private' &&
+        kind === 'ram' &&
+        !fileMemoryOf(backing.file).reaches(backing.offset + range.length)
+      ) {
         return [
           'ERR_MEMORY_FAULT',
           `${backing.file.name} is shorter than that now. Restore the file, or map the remaining part`,

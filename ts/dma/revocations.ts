@@ -4,7 +4,7 @@
  */
 import type { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
-import { type DeviceState, deviceStateOf } from '../memory/device-state.ts';
+import type { DeviceState } from '../memory/file-memory.ts';
 import type { MappingFailure } from './mapping-failure.ts';
 import type { SubMapping } from './sub-mapping.ts';
 
@@ -34,7 +34,7 @@ export class Revocations {
   readonly #revoked = new IntervalMap<MappingFailure>();
 
   add(sub: SubMapping): void {
-    const device = deviceStateOf(sub.store.file);
+    const device = sub.store.file?.device;
     if (device === undefined) {
       this.#uncertain.add(sub);
       return;

@@ -6,8 +6,8 @@ import { AddressRange, hex, isRange, requireRange } from '../address-range.ts';
 import { newBytes, readArray, readOptions, requireBoolean, requireBytes, requireCount } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
-import { reaches, readBacking } from '../memory/backing.ts';
-import { deviceStateOf } from '../memory/device-state.ts';
+import { readBacking } from '../memory/backing.ts';
+import { fileMemoryOf } from '../memory/memory-file.ts';
 import { IOMMU_RULES, type IommuRules, type IommuRulesName } from './iommu-rules.ts';
 import { type MappingSource, mappingSource } from './mapping-source.ts';
 import { type IommuLimits, refusedMapping } from './refusal.ts';
@@ -191,7 +191,7 @@ export class SimulatedIommu implements DmaTarget {
   #errnoOf({ range, backing }: DmaMapRequest, source: MappingSource): string | undefined {
     const { pageSize, iovaRanges } = this.#limits;
     if (range.start % pageSize !== 0n || range.end % pageSize !== 0n) return 'EINVAL';
-    const device = backing === 'private' ? undefined : deviceStateOf(backing.file);
+    const device = backing === 'private' ? undefined : fileMemoryOf(backing.file).device;
     const off = device?.accessible === false;
     // iommufd checks the file before the IOVAs; type1 pins memory last.
     if (off && source.hostMemory === undefined) return this.#rules.deviceOff;
@@ -199,7 +199,7 @@ export class SimulatedIommu implements DmaTarget {
     if (this.#mappings.size >= this.#maxMappings) return 'ENOSPC';
     if (!iovaRanges.some((valid) => valid.contains(range))) return 'EINVAL';
     if (off) return this.#rules.deviceOff;
-    const short = source.hostMemory === undefined && !device && !reaches(source.file, source.offset + range.length);
+    const short = source.hostMemory === undefined && !device && !source.file.reaches(source.offset + range.length);
     return short ? this.#rules.pastEnd : undefined;
   }
 

@@ -3,9 +3,9 @@
  */
 import type { AddressRange } from '../address-range.ts';
 import { native } from '../native-call.ts';
-import { type DeviceState, deviceStateOf } from '../memory/device-state.ts';
+import type { DeviceState, FileMemory } from '../memory/file-memory.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
-import { type MemoryFile, nativeFileOf, retainFile } from '../memory/memory-file.ts';
+import { fileMemoryOf } from '../memory/memory-file.ts';
 import type { IommuRules } from './iommu-rules.ts';
 import type { MappingSource } from './mapping-source.ts';
 import type { DmaMapRequest } from './target.ts';
@@ -26,7 +26,7 @@ export class SimulatedMapping {
     this.request = request;
     this.#rules = rules;
     this.#memory = source.hostMemory ?? new FileWindow(source.file, source.offset);
-    this.#device = backing === 'private' ? undefined : deviceStateOf(backing.file);
+    this.#device = backing === 'private' ? undefined : fileMemoryOf(backing.file).device;
     this.#revocations = this.#device?.revocations ?? 0;
   }
 
@@ -56,23 +56,23 @@ export class SimulatedMapping {
 
 /** Part of a file, which it keeps open. */
 class FileWindow {
-  readonly #handle: ReturnType<typeof nativeFileOf>;
+  readonly #file: FileMemory;
   readonly #start: bigint;
   readonly release: () => void;
 
-  constructor(file: MemoryFile, start: bigint) {
-    this.#handle = nativeFileOf(file);
+  constructor(file: FileMemory, start: bigint) {
+    this.#file = file;
     this.#start = start;
-    this.release = retainFile(file);
+    this.release = file.retain();
   }
 
   read(offset: bigint, length: number): Uint8Array {
     const bytes = new Uint8Array(length);
-    native(() => this.#handle.read(this.#start + offset, bytes));
+    native(() => this.#file.handle.read(this.#start + offset, bytes));
     return bytes;
   }
 
   write(offset: bigint, bytes: Uint8Array): void {
-    native(() => this.#handle.write(this.#start + offset, bytes));
+    native(() => this.#file.handle.write(this.#start + offset, bytes));
   }
 }

@@ -4,10 +4,10 @@ import { readOptions, requireViewable } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
-import { newRegion } from '../guest/region-manager.ts';
+import { newRegion } from '../guest/new-region.ts';
 import { DEFAULT_PRIORITY } from '../guest/region-state.ts';
 import { openStore } from '../memory/backing.ts';
-import { viewFile } from '../memory/memory-file.ts';
+import { newMemoryFile } from '../memory/memory-file.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
@@ -87,8 +87,8 @@ export class DmaBuffer {
     const whole = ((wanted + page - 1n) / page) * page;
     const { file, offset } = space.buffers.take(whole, name);
     try {
-      const bytes = new Uint8Array(viewFile(file, offset, whole), 0, Number(wanted));
-      const store = openStore({ file, offset }, whole);
+      const bytes = new Uint8Array(file.view(offset, whole), 0, Number(wanted));
+      const store = openStore({ file: newMemoryFile(file), offset }, whole);
       try {
         const priority = DEFAULT_PRIORITY.ram;
         const state = newRegion(space, { name, length: whole, kind: 'ram', priority, isBuffer: true });

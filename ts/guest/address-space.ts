@@ -11,31 +11,24 @@ import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
 import { type MemoryAction, publishChange, thenSettled } from '../dma/events.ts';
 import type { StoreOwner } from '../memory/backing.ts';
+import type { FileMemory } from '../memory/file-memory.ts';
 import { FilePool } from '../memory/file-pool.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
 import { nativeAsync } from '../native-call.ts';
 import { Slices } from '../slices.ts';
 import { type RefreshedMapping, giveMissing, refreshDevices, withoutMappings } from './device-changes.ts';
+import { applyChange } from './apply-change.ts';
+import { catchUp } from './catch-up.ts';
 import { FileIndex } from './file-index.ts';
 import type { FlatChange } from './flat-change.ts';
+import { faultIn, faultInFiles, isRequiredByAddress, mapMissing, mappedByAddress } from './host-view.ts';
 import { MemoryMap, type MemoryMapDraft } from './memory-map.ts';
 import { MutationQueue } from './mutation-queue.ts';
-import { applyPlan } from './plan.ts';
 import { requireBackingPresent } from './check-backing.ts';
 import { isQuarantined, quarantineAgainst, quarantineOn } from './quarantine.ts';
 import { requireReachable } from './reachability.ts';
 import { addSpace, deleteSpace } from './spaces.ts';
-import {
-  catchUp,
-  changeSteps,
-  ensureMapped,
-  faultInFiles,
-  isRequired,
-  joinTarget,
-  mapMissing,
-  wanted,
-} from './steps.ts';
 
 let made = 0;
 
@@ -127,19 +120,19 @@ export class AddressSpace {
       await slices.turn();
       requireReachable(subs, [mapper]);
       await slices.turn();
-      const due = wanted(subs, [mapper]);
+      const due = mappedByAddress(subs, [mapper]);
       await slices.turn();
       const va = needsVa === true ? this.#openVa() : this.#vaFor(due, [mapper]);
       // If it throws, some of it may stay mapped, which does no harm.
-      if (va !== undefined) await applyPlan(mapMissing(due, [mapper], this.#mappers, va));
+      if (va !== undefined) await mapMissing(due, [mapper], this.#mappers, va);
       await slices.turn();
-      const steps = va === undefined ? [] : [ensureMapped(due, [mapper], va)];
-      steps.push(faultInFiles(subs, [mapper]), joinTarget(mapper, subs, flat));
-      await slices.turn();
-      this.#mappers.add(mapper); // before the steps: a range that it fails to unmap has to count as quarantined
+      this.#mappers.add(mapper); // before it maps anything: a range that it fails to unmap has to count as quarantined
       try {
         if (this.#isClosing(target)) mapper.markClosed();
-        await applyPlan(steps);
+        if (va !== undefined) await faultIn(due, [mapper], va);
+        await faultInFiles(subs, [mapper]);
+        await slices.turn();
+        await mapper.map(subs, flat);
         if (mapper.closed) throw closedMeanwhile(name);
       } catch (error) {
         this.#dismiss(mapper);
@@ -187,12 +180,12 @@ export class AddressSpace {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, before `act` is called; the error of `act`; the error of a target that
    * requires the memory
    */
-  withoutMappings(files: readonly MemoryFile[], act: () => void | Promise<void>): Promise<void> {
+  withoutMappings(files: readonly FileMemory[], act: () => void | Promise<void>): Promise<void> {
     return this.#runAlways('device', () => withoutMappings(this.byFile.of(files), this.#mappers, act));
   }
 
   /** Maps to each target what it misses of a device's memory. Its status reports failures. */
-  giveMissing(files: readonly MemoryFile[]): Promise<void> {
+  giveMissing(files: readonly FileMemory[]): Promise<void> {
     return this.#runAlways('device', () => giveMissing(this.byFile.of(files), this.#mappers, this.#va));
   }
 
@@ -246,9 +239,9 @@ export class AddressSpace {
     requireReachable(added, this.#mappers);
     if (removed.length > 0) requireBackingPresent(added, this.#mappers);
     const unchanged = withFailed(change, regions, this.#mappers);
-    const va = this.#vaFor(wanted([...added, ...unchanged], this.#mappers), this.#mappers);
+    const va = this.#vaFor(mappedByAddress([...added, ...unchanged], this.#mappers), this.#mappers);
     await this.byFile.during(added, async () => {
-      await applyPlan(changeSteps({ removed, added, unchanged }, this.#mappers, va));
+      await applyChange({ removed, added, unchanged }, this.#mappers, va);
       this.#commit(next, pieces, change);
     });
     if (removed.length + added.length > 0) publishChange(this.order, removed, added);
@@ -309,7 +302,7 @@ export class AddressSpace {
     try {
       return this.#openVa();
     } catch (error) {
-      if (due.some((sub) => isRequired(sub, mappers))) throw error;
+      if (due.some((sub) => isRequiredByAddress(sub, mappers))) throw error;
       return undefined;
     }
   }
@@ -346,11 +339,11 @@ export class AddressSpace {
     }
     // Private memory in quarantine could not be mapped at other addresses.
     if (va !== undefined && quarantined.length > 0) {
-      for (const sub of wanted(this.#map.flat.values(), this.#mappers)) if (!sub.isInHostView) due.add(sub);
+      for (const sub of mappedByAddress(this.#map.flat.values(), this.#mappers)) if (!sub.isInHostView) due.add(sub);
     }
     for (const sub of due) {
       if (quarantineAgainst(this.#mappers, sub) !== undefined) continue;
-      for (const step of catchUp([sub], this.#mappers, va)) await attempt(step.run); // one target does not affect the others
+      await catchUp([sub], this.#mappers, this.#mappers, va, attempt); // one target does not affect the others
     }
     throwFirst(problems);
   }

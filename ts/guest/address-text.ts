@@ -1,6 +1,5 @@
 /**
- * The memory at an address of a snapshot, as sentences. Also runs in the page of `peerdma view`, so it contains only
- * functions that call one another.
+ * The memory at an address of a snapshot, as sentences.
  */
 import type { SeenMemory } from './explain.ts';
 import type { MemorySnapshot } from './inspect.ts';

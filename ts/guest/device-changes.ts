@@ -2,14 +2,15 @@
  * Changes of a device while its memory is mapped: a reset, memory decode off and on. They revoke the mappings of IOMMUs
  * that have the memory as dma-bufs; these are unmapped before and mapped again after.
  */
-import type { DmaMapper, UnmappedSub } from '../dma/dma-mapper.ts';
+import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { MappingStatus } from '../dma/target.ts';
 import { type PeerDmaError, throwIf } from '../errors.ts';
 import { isDevice } from '../memory/backing.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
-import { type Step, applyPlan } from './plan.ts';
-import { catchUp, catchUpOne, quarantineFor } from './steps.ts';
+import { catchUp } from './catch-up.ts';
+import { quarantineFor } from './quarantine.ts';
+import { transaction } from './transaction.ts';
 
 /** The status of a range of device memory before {@link DmaMapperHandle.refresh} and after it. */
 export interface RefreshedMapping extends MappingStatus {
@@ -29,24 +30,20 @@ export async function withoutMappings(
   mappers: ReadonlySet<DmaMapper>,
   act: () => void | Promise<void>,
 ): Promise<void> {
-  const taken: { readonly mapper: DmaMapper; readonly gone: readonly UnmappedSub[] }[] = [];
-  const restore = ({ mapper, gone }: (typeof taken)[number]) =>
-    mapper.restore(gone, (sub) => quarantineFor(mapper, sub, mappers));
-  const taking = [...mappers].map((mapper): Step => {
-    let entry: (typeof taken)[number] | undefined;
-    return {
-      run: async () => {
-        entry = { mapper, gone: await mapper.unmap(subs) };
-        taken.push(entry);
-      },
-      undo: () => (entry === undefined ? [] : restore(entry)),
-    };
+  const taken: { readonly mapper: DmaMapper; readonly restore: () => Promise<PeerDmaError[]> }[] = [];
+  await transaction(async (undo) => {
+    for (const mapper of mappers) {
+      const unmapped = await mapper.unmap(subs);
+      const restore = () => mapper.restore(unmapped, (sub) => quarantineFor(mapper, sub, mappers));
+      taken.push({ mapper, restore });
+      undo.push(restore);
+    }
+    await act();
   });
-  await applyPlan([...taking, { run: act, undo: () => {} }]);
   const missing: PeerDmaError[] = [];
-  for (const entry of taken.toReversed()) {
-    const problems = await restore(entry);
-    if (subs.some((sub) => entry.mapper.requires(sub))) missing.push(...problems);
+  for (const { mapper, restore } of taken.toReversed()) {
+    const problems = await restore();
+    if (subs.some((sub) => mapper.requires(sub))) missing.push(...problems);
   }
   throwIf(missing[0]); // at the end: the failure of one target does not keep the others from mapping it
 }
@@ -62,7 +59,7 @@ export async function giveMissing(
   mappers: ReadonlySet<DmaMapper>,
   va: VaMapper | undefined,
 ): Promise<void> {
-  for (const sub of subs) for (const step of catchUp([sub], mappers, va)) await ignoringErrors(step.run);
+  for (const sub of subs) await catchUp([sub], mappers, mappers, va, ignoringErrors);
 }
 
 /** Maps all device memory of one target anew. @internal */
@@ -76,7 +73,7 @@ export async function refreshDevices(
     const was = mapper.status.of(sub);
     if (was === undefined) continue; // removed: an earlier one could not be unmapped
     if (was.state !== 'mapped') {
-      for (const step of catchUpOne(mapper, sub, mappers, va)) await ignoringErrors(step.run);
+      await catchUp([sub], [mapper], mappers, va, ignoringErrors);
     } else if (mapper.mapsFile(sub) && quarantineFor(mapper, sub, mappers) === undefined) {
       // An IOMMU does not report that a mapping was revoked: each that can be is mapped again.
       await ignoringErrors(() => mapper.renew(sub));

@@ -1,7 +1,7 @@
 /**
  * Resets of devices whose memory is mapped, in every guest memory that maps it.
  */
-import type { MemoryFile } from '../memory/memory-file.ts';
+import type { FileMemory } from '../memory/file-memory.ts';
 import type { AddressSpace } from './address-space.ts';
 import { spacesShowing } from './spaces.ts';
 
@@ -16,7 +16,7 @@ import { spacesShowing } from './spaces.ts';
  * @internal
  */
 export async function withoutMappingsOf(
-  files: readonly MemoryFile[],
+  files: readonly FileMemory[],
   act: () => void | Promise<void>,
   own: readonly AddressSpace[] = [],
 ): Promise<void> {

@@ -2,20 +2,20 @@
  * Finds the sub-mappings of the flat map and the regions that have memory of a file, without reading the others.
  */
 import type { SubMapping } from '../dma/sub-mapping.ts';
-import type { MemoryFile } from '../memory/memory-file.ts';
+import type { FileMemory } from '../memory/file-memory.ts';
 import type { FlatChange } from './flat-change.ts';
 
 /** @internal */
 export class FileIndex {
   /** No set is empty. */
-  readonly #byFile = new Map<MemoryFile, Set<SubMapping>>();
+  readonly #byFile = new Map<FileMemory, Set<SubMapping>>();
   /** Numbers of the regions that map device memory, with how many mappings each has. No map is empty. */
-  readonly #regions = new Map<MemoryFile, Map<number, number>>();
+  readonly #regions = new Map<FileMemory, Map<number, number>>();
   /** Files that the change under way adds. Targets may have mapped them. */
-  #added: ReadonlySet<MemoryFile> = new Set();
+  #added: ReadonlySet<FileMemory> = new Set();
 
   /** Whether the flat map has memory of one of these files, or a change under way adds it. */
-  has(files: readonly MemoryFile[]): boolean {
+  has(files: readonly FileMemory[]): boolean {
     return files.some((file) => this.#byFile.has(file) || this.#added.has(file));
   }
 
@@ -30,13 +30,13 @@ export class FileIndex {
   }
 
   /** The sub-mappings of these files, in order of address. */
-  of(files: readonly MemoryFile[]): SubMapping[] {
+  of(files: readonly FileMemory[]): SubMapping[] {
     const found = [...new Set(files)].flatMap((file) => [...(this.#byFile.get(file) ?? [])]);
     return found.sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
   }
 
   /** The numbers of the regions that map memory of a device's file, active or not. */
-  regionsOf(file: MemoryFile): number[] {
+  regionsOf(file: FileMemory): number[] {
     return [...(this.#regions.get(file)?.keys() ?? [])];
   }
 

@@ -5,7 +5,7 @@ import { AddressRange } from '../address-range.ts';
 import type { IntervalMap } from '../interval-map.ts';
 import { advance, sameStore } from '../memory/backing.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
-import type { MemoryFile } from '../memory/memory-file.ts';
+import type { FileMemory } from '../memory/file-memory.ts';
 
 /** The sub-mappings in the touched ranges, each list in order of address. @internal */
 export interface FlatChange {
@@ -18,7 +18,7 @@ export interface FlatChange {
 
 /** How many mappings of a device's file a region gets or loses. @internal */
 export interface DeviceMappingChange {
-  readonly file: MemoryFile;
+  readonly file: FileMemory;
   readonly region: number;
   /** Negative if it loses them. */
   readonly by: number;

@@ -9,7 +9,6 @@ import { PeerDmaError } from '../errors.ts';
 import type { IntervalMap } from '../interval-map.ts';
 import { isDevice, readStore, writeStore } from '../memory/backing.ts';
 import type { FileWindow } from '../memory/file-windows.ts';
-import { windowsOf } from '../memory/memory-file.ts';
 import { valueText } from '../value-text.ts';
 
 type FlatMap = IntervalMap<SubMapping>;
@@ -168,7 +167,7 @@ export class GuestAccess {
     const sub = flat.at(gpa);
     if (sub?.store.file === undefined || isDevice(sub.store) || sub.range.end > EXACT) return false;
     const offset = Number(sub.store.offset + (gpa - sub.range.start));
-    const window = windowsOf(sub.store.file).at(offset);
+    const window = sub.store.file.windows.at(offset);
     if (window === undefined) return false;
     this.#found = flat;
     this.#window = window;

@@ -12,6 +12,7 @@ import { DmaMapperClient } from './dma-mapper-client.ts';
 import { GuestAccess } from './guest-access.ts';
 import type { Explanation } from './explain.ts';
 import { type MemorySnapshot, snapshot } from './inspect.ts';
+import { type MemoryChange, changeMemory } from './memory-change.ts';
 import { type RamOptions, addRam, readRam, requireApart } from './ram.ts';
 import { rehearseMove } from './rehearsal.ts';
 import { RegionManager } from './region-manager.ts';
@@ -87,6 +88,17 @@ export class GuestMemory {
   newDeviceMemory(options: { name: string; length: bigint }): DeviceMemory {
     const { name, length } = readOptions(options, ['name', 'length']);
     return new DeviceMemory(this.#openSpace(), name, length);
+  }
+
+  /**
+   * Changes several regions and windows as one change: BARs can swap addresses, and every target maps all of it or
+   * keeps what it had.
+   *
+   * @param edit makes the edits, by methods of its argument. It returns nothing; no edit applies before it has returned
+   * @throws {PeerDmaError} the error of an edit, of `edit` or of a target. Nothing has changed then
+   */
+  change(edit: (change: MemoryChange) => void): Promise<void> {
+    return changeMemory(this.#space, edit);
   }
 
   /**

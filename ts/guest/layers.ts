@@ -1,6 +1,5 @@
 /**
- * The regions of a snapshot at an address, by precedence, and the memory there. Also runs in the page of `peerdma
- * view`, so it contains only functions that call one another.
+ * The regions of a snapshot at an address, by precedence, and the memory there.
  */
 import type { SeenMemory } from './explain.ts';
 import type { MemorySnapshot, RegionSnapshot } from './inspect.ts';

@@ -42,6 +42,20 @@ export function quarantineAgainst(mappers: Iterable<DmaMapper>, sub: SubMapping)
   );
 }
 
+/**
+ * The error of a quarantine that keeps a sub-mapping from a target, if there is one. The quarantine of another target
+ * matters only if this one maps the memory by host virtual address.
+ *
+ * @internal
+ */
+export function quarantineFor(
+  mapper: DmaMapper,
+  sub: SubMapping,
+  mappers: Iterable<DmaMapper>,
+): PeerDmaError | undefined {
+  return quarantineAgainst(mapper.wantsVa(sub) ? mappers : [mapper], sub);
+}
+
 function find(
   mappers: Iterable<DmaMapper>,
   blocks: (quarantined: MappingFailure, mapper: DmaMapper) => boolean,

@@ -7,7 +7,7 @@ import { PeerDmaError } from '../errors.ts';
 import { type Backing, type Store, type StoreOptions, openStore } from '../memory/backing.ts';
 import { MemoryFile, hugePageShift } from '../memory/memory-file.ts';
 import type { AddressSpace } from './address-space.ts';
-import { newRegion, requirePlace } from './region-manager.ts';
+import { newRegion, requirePlace } from './new-region.ts';
 import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
 
 /** A range of RAM. */

@@ -2,6 +2,7 @@
  * Moves a BAR before the first guest does. The engine compiles a function at its first call, which is most of the time
  * that the first move of a process takes.
  */
+import { AddressRange } from '../address-range.ts';
 import { CustomTarget } from '../dma/custom-target.ts';
 import { SILENT } from '../dma/events.ts';
 import { readTarget } from '../dma/target-traits.ts';
@@ -23,7 +24,7 @@ async function moveBar(): Promise<void> {
     const target = readTarget({ name: 'rehearsal', needsVa: true, mapDma() {}, unmapDma() {} });
     await space.register(new CustomTarget(target), 'best-effort');
     const bar = new DeviceMemory(space, 'rehearsal', page);
-    await bar.map({ offset: 0n, length: page, backing: 'private' });
+    await bar.addMapping({ range: AddressRange.of(0n, page), backing: 'private' });
     for (let place = 0n; place < 4n; place++) await bar.mapToGuest(place * page);
     await space.close();
   } catch {

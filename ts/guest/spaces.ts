@@ -1,7 +1,7 @@
 /**
  * The address spaces in use, to find those that map the memory of a device.
  */
-import type { MemoryFile } from '../memory/memory-file.ts';
+import type { FileMemory } from '../memory/file-memory.ts';
 import type { AddressSpace } from './address-space.ts';
 
 const spaces = new Set<WeakRef<AddressSpace>>();
@@ -17,7 +17,7 @@ export function deleteSpace(space: WeakRef<AddressSpace>): void {
 }
 
 /** The address spaces that map memory of these files, or are about to, the oldest first. @internal */
-export function spacesShowing(files: readonly MemoryFile[]): AddressSpace[] {
+export function spacesShowing(files: readonly FileMemory[]): AddressSpace[] {
   const found: AddressSpace[] = [];
   for (const reference of spaces) {
     const space = reference.deref();
@@ -33,7 +33,7 @@ export function spacesShowing(files: readonly MemoryFile[]): AddressSpace[] {
  *
  * @internal
  */
-export function giveMissingOf(files: readonly MemoryFile[]): void {
+export function giveMissingOf(files: readonly FileMemory[]): void {
   // It fails only in a space that was closed meanwhile, where nothing is missed.
   for (const space of spacesShowing(files)) space.giveMissing(files).catch(() => {});
 }

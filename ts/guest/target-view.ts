@@ -1,6 +1,5 @@
 /**
- * Whether a DMA target of a snapshot reaches an address. Also runs in the page of `peerdma view`, so it contains only
- * functions that call one another.
+ * Whether a DMA target of a snapshot reaches an address.
  */
 import type { SeenMemory } from './explain.ts';
 import type { StatusSnapshot, TargetSnapshot } from './inspect.ts';

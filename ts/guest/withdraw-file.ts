@@ -1,7 +1,7 @@
 /**
  * Removes the memory of a device from guest memory before the device is closed.
  */
-import type { MemoryFile } from '../memory/memory-file.ts';
+import type { FileMemory } from '../memory/file-memory.ts';
 import type { AddressSpace } from './address-space.ts';
 
 /**
@@ -10,7 +10,7 @@ import type { AddressSpace } from './address-space.ts';
  * @throws {PeerDmaError} as {@link AddressSpace.change}
  * @internal
  */
-export function withdrawFile(space: AddressSpace, file: MemoryFile): Promise<void> {
+export function withdrawFile(space: AddressSpace, file: FileMemory): Promise<void> {
   return space.change((draft) => {
     for (const id of space.byFile.regionsOf(file)) {
       for (const { store, range } of draft.region(id).mappings.values()) {

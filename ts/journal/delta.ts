@@ -1,6 +1,5 @@
 /**
- * The difference between two snapshots of guest memory, as a journal line holds it. The functions also run in the page
- * of `peerdma view`, so they use nothing but one another.
+ * The difference between two snapshots of guest memory, as a journal line holds it.
  */
 import {
   type MemorySnapshot,

@@ -3,10 +3,10 @@
  */
 import { readOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
-import { native, nativeAsync } from '../native-call.ts';
+import { native } from '../native-call.ts';
 import { type AddressRange, hex } from '../address-range.ts';
-import { deviceStateOf } from './device-state.ts';
-import { type MemoryFile, nativeFileOf, originalOf, requestFileOf, retainFile } from './memory-file.ts';
+import type { FileMemory } from './file-memory.ts';
+import { type MemoryFile, fileMemoryOf, requestFileOf } from './memory-file.ts';
 import { hostPageSize } from './page-size.ts';
 import { PrivateMemory } from './private-memory.ts';
 import { valueText } from '../value-text.ts';
@@ -26,7 +26,7 @@ export type Backing =
 /** A backing that is ready to be mapped: the memory of `'private'` is allocated. @internal */
 export type Store = StoreFile | StorePrivate;
 interface StoreFile {
-  readonly file: MemoryFile;
+  readonly file: FileMemory;
   readonly private?: undefined;
   readonly offset: bigint;
   readonly transparentHugePages: boolean;
@@ -89,7 +89,7 @@ export function openStore(backing: Backing, length: bigint, options: StoreOption
     return { private: memory, offset: 0n, owner: new StoreOwner(() => memory.close()) };
   }
   const { file, offset } = readFileBacking(backing);
-  const handle = nativeFileOf(file);
+  const memory = fileMemoryOf(file);
   if (offset % file.pageSize !== 0n || length % file.pageSize !== 0n) {
     throw new PeerDmaError(
       'ERR_UNALIGNED',
@@ -103,10 +103,10 @@ export function openStore(backing: Backing, length: bigint, options: StoreOption
     );
   }
   const node = options.numaNode;
-  if (node !== undefined) native(() => handle.bindToNode(node));
+  if (node !== undefined) native(() => memory.handle.bindToNode(node));
   const faultInFirst = transparentHugePages || file.pageSize > hostPageSize();
-  const owner = new StoreOwner(retainFile(file));
-  return { file: originalOf(file), offset, transparentHugePages, faultInFirst, owner };
+  const owner = new StoreOwner(memory.retain());
+  return { file: memory, offset, transparentHugePages, faultInFirst, owner };
 }
 
 type FileBacking = Exclude<Backing, 'private'>;
@@ -117,9 +117,9 @@ export function readBacking(backing: Backing): Backing {
 }
 
 function readFileBacking(backing: FileBacking): FileBacking {
-  if (typeof backing !== 'object' || backing === null) nativeFileOf(backing); // throws
+  if (typeof backing !== 'object' || backing === null) fileMemoryOf(backing); // throws
   const { file, offset } = readOptions(backing, ['file', 'offset'], 'a backing');
-  nativeFileOf(file); // rejects other objects
+  fileMemoryOf(file); // rejects other objects
   if (typeof offset === 'bigint' && offset >= 0n) return { file, offset };
   throw new PeerDmaError(
     'ERR_INVALID_ARGUMENT',
@@ -155,31 +155,13 @@ export function requestBackingOf(store: Store): Backing {
 
 /** Whether the store is the memory of a device. @internal */
 export function isDevice({ file }: Store): boolean {
-  return deviceStateOf(file) !== undefined;
+  return file?.device !== undefined;
 }
 
 /** Whether the memory of a store is accessible now: its file is long enough, its device decodes memory. @internal */
 export function isPresent({ file, offset }: Store, length: bigint): boolean {
-  const device = deviceStateOf(file);
-  if (device !== undefined) return device.accessible;
-  return file === undefined || reaches(file, offset + length);
-}
-
-/** Whether a file has all bytes up to an offset now. The file may be closed if it is retained. @internal */
-export function reaches(file: MemoryFile, end: bigint): boolean {
-  return native(() => nativeFileOf(file).isPresent(end));
-}
-
-/**
- * Faults in part of a store's file without mapping it in the host view.
- *
- * @throws {PeerDmaError} `ERR_MEMORY_FAULT`, `ERR_HUGE_PAGES_UNAVAILABLE`
- * @internal
- */
-export async function faultIn(store: Store, length: bigint): Promise<void> {
-  const { file, offset } = store;
-  if (file === undefined) return;
-  await nativeAsync(() => nativeFileOf(file).faultIn(offset, length, store.transparentHugePages));
+  if (file?.device !== undefined) return file.device.accessible;
+  return file === undefined || file.reaches(offset + length);
 }
 
 /** The error for a file that was truncated after it was mapped. @internal */
@@ -197,18 +179,10 @@ export function truncated(
 
 /** Copies bytes out of a store. @param at offset in the store, in bytes @internal */
 export function readStore(store: Store, at: bigint, into: Uint8Array): void {
-  const { file } = store;
-  const access = deviceStateOf(file)?.access;
-  if (file === undefined) store.private.read(store.offset + at, into);
-  else if (access !== undefined) access.read(store.offset + at, into);
-  else native(() => nativeFileOf(file).read(store.offset + at, into));
+  (store.file ?? store.private).read(store.offset + at, into);
 }
 
 /** Copies bytes into a store. @param at offset in the store, in bytes @internal */
 export function writeStore(store: Store, at: bigint, bytes: Uint8Array): void {
-  const { file } = store;
-  const access = deviceStateOf(file)?.access;
-  if (file === undefined) store.private.write(store.offset + at, bytes);
-  else if (access !== undefined) access.write(store.offset + at, bytes);
-  else native(() => nativeFileOf(file).write(store.offset + at, bytes));
+  (store.file ?? store.private).write(store.offset + at, bytes);
 }

@@ -3,20 +3,12 @@
  * device (its BARs).
  */
 import { NativeMemoryFile } from '#native';
-import {
-  newBytes,
-  readOptions,
-  requireAccess,
-  requireBytes,
-  requireIndex,
-  requireUnsigned,
-  requireViewable,
-} from '../arguments.ts';
+import { newBytes, readOptions, requireAccess, requireBytes, requireIndex, requireUnsigned } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 import { native } from '../native-call.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
-import { FileWindows } from './file-windows.ts';
+import { FileMemory } from './file-memory.ts';
 
 /** The size of the huge pages of a {@link MemoryFile}. */
 export type HugePageSize = '2M' | '1G';
@@ -34,76 +26,35 @@ export function hugePageShift(size: HugePageSize): number {
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `huge pages are '2M' or '1G', not ${valueText(size)}`);
 }
 
-// Set by the class below: access to its private fields for this package.
-/** The native handle behind a file. @internal */
-export let nativeFileOf: (file: MemoryFile) => NativeMemoryFile;
-/** Wraps a native handle that another part of this package opened. @internal */
-export let wrapNativeFile: (handle: NativeMemoryFile, name: string) => MemoryFile;
-/** Keeps a file's memory open, even after the file is closed, until the returned function is called. @internal */
-export let retainFile: (file: MemoryFile) => () => void;
-/** The file that requests to targets carry for a file: open while the original is open or mapped. @internal */
-export let requestFileOf: (file: MemoryFile) => MemoryFile;
-/** Returns the file behind a request's file; any other file is returned itself. @internal */
-export let originalOf: (file: MemoryFile) => MemoryFile;
-/** The windows onto a file, valid while the file is open or mapped. @internal */
-export let windowsOf: (file: MemoryFile) => FileWindows;
-/**
- * Maps part of a file made by {@link MemoryFile.create} as a buffer, which outlives the file.
- *
- * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` for more bytes than an `ArrayBuffer` can have
- * @internal
- */
-export let viewFile: (file: MemoryFile, offset: bigint, length: bigint) => ArrayBuffer;
+/** The memory of a file. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for other objects @internal */
+export let fileMemoryOf: (file: MemoryFile) => FileMemory;
+/** Makes the public object of memory that another part of this package opened. @internal */
+export let newMemoryFile: (memory: FileMemory) => MemoryFile;
+/** The file that requests to targets carry: open while the memory is open or mapped. @internal */
+export let requestFileOf: (memory: FileMemory) => MemoryFile;
 
 /** Memory that exists as a file, so that several mappings, processes and IOMMUs can share it. */
 export class MemoryFile {
-  readonly #handle: NativeMemoryFile;
-  /** Number of mappings of the file; they keep it open. */
-  #users = 0;
-  #closed = false;
-  /** The file behind a request's file. */
-  readonly #original: MemoryFile | undefined;
-  #requestFile: MemoryFile | undefined;
-  #releaseUse: (() => void) | undefined;
-  #windows: FileWindows | undefined;
   /** Name in errors and in {@link GuestMemory.inspect}. */
   readonly name: string;
+  readonly #memory: FileMemory;
+  /** Whether it is the file of a {@link DmaMapRequest}. */
+  readonly #isOfRequest: boolean;
 
   static {
-    nativeFileOf = (file) => {
-      if (typeof file !== 'object' || file === null || !(#handle in file)) {
-        throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a backing is a MemoryFile with an offset, or "private"');
-      }
-      return file.#handle;
+    fileMemoryOf = (file) => {
+      if (typeof file === 'object' && file !== null && #memory in file) return file.#memory;
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a backing is a MemoryFile with an offset, or "private"');
     };
-    wrapNativeFile = (handle, name) => new MemoryFile(PACKAGE_KEY, handle, name);
-    viewFile = (file, offset, length) => {
-      const handle = file.#open();
-      requireViewable(length, file.name);
-      return native(() => handle.view(offset, length));
-    };
-    windowsOf = (file) => (file.#windows ??= new FileWindows(file.#handle));
-    requestFileOf = (file) => (file.#requestFile ??= new MemoryFile(PACKAGE_KEY, file.#handle, file.name, file));
-    originalOf = (file) => {
-      nativeFileOf(file); // rejects other objects
-      return file.#original ?? file;
-    };
-    retainFile = (given) => {
-      const file = originalOf(given);
-      if (file.#users === 0) file.#open(); // throws if it is closed; a mapped file is still open
-      file.#users++;
-      // All mappings of the file share one function: there may be many.
-      return (file.#releaseUse ??= () => {
-        if (--file.#users === 0 && file.#closed) file.#release();
-      });
-    };
+    newMemoryFile = (memory) => new MemoryFile(PACKAGE_KEY, memory, false);
+    requestFileOf = (memory) => (memory.requestFile ??= new MemoryFile(PACKAGE_KEY, memory, true));
   }
 
-  private constructor(key: typeof PACKAGE_KEY, handle: NativeMemoryFile, name: string, original?: MemoryFile) {
+  private constructor(key: typeof PACKAGE_KEY, memory: FileMemory, isOfRequest: boolean) {
     requirePackageKey(key, 'MemoryFile.create()');
-    this.#handle = handle;
-    this.name = name;
-    this.#original = original;
+    this.name = memory.name;
+    this.#memory = memory;
+    this.#isOfRequest = isOfRequest;
   }
 
   /**
@@ -120,11 +71,8 @@ export class MemoryFile {
     }
     requireUnsigned(length, 'the length of a memory file');
     const shift = hugePages === undefined ? 0 : hugePageShift(hugePages);
-    return new MemoryFile(
-      PACKAGE_KEY,
-      native(() => NativeMemoryFile.create(length, name, shift)),
-      name,
-    );
+    const handle = native(() => NativeMemoryFile.create(length, name, shift));
+    return newMemoryFile(new FileMemory(handle, name));
   }
 
   /**
@@ -136,11 +84,8 @@ export class MemoryFile {
    */
   static fromFd(fd: number): MemoryFile {
     requireIndex(fd, 'a file descriptor');
-    return new MemoryFile(
-      PACKAGE_KEY,
-      native(() => NativeMemoryFile.fromFd(fd)),
-      `fd ${fd}`,
-    );
+    const handle = native(() => NativeMemoryFile.fromFd(fd));
+    return newMemoryFile(new FileMemory(handle, `fd ${fd}`));
   }
 
   /** Bytes in the file now; 2^64 - 1 for a device's file. */
@@ -189,9 +134,7 @@ export class MemoryFile {
    * Closes this handle. Mappings of the file remain. Idempotent. Does nothing on the file of a {@link DmaMapRequest}.
    */
   close(): void {
-    if (this.#original !== undefined) return;
-    this.#closed = true;
-    if (this.#users === 0) this.#release();
+    if (!this.#isOfRequest) this.#memory.close();
   }
 
   /** As {@link MemoryFile.close}. */
@@ -199,14 +142,8 @@ export class MemoryFile {
     this.close();
   }
 
-  #release(): void {
-    this.#windows?.close();
-    native(() => this.#handle.close());
-  }
-
   #open(): NativeMemoryFile {
-    const file = originalOf(this);
-    if (!file.#closed || (file !== this && file.#users > 0)) return this.#handle;
-    throw new PeerDmaError('ERR_CLOSED', `the memory file ${this.name} is closed`);
+    this.#memory.requireOpen(this.#isOfRequest);
+    return this.#memory.handle;
   }
 }

@@ -10,7 +10,6 @@ import { nativeWords } from '../native-words.ts';
 import { Slices, partsOf } from '../slices.ts';
 import { type Store, truncated } from './backing.ts';
 import { FileNumbers } from './file-numbers.ts';
-import { nativeFileOf } from './memory-file.ts';
 import { type HostMemory, openHostMemory } from './host-memory.ts';
 import { needsWorkerThread } from './worker-thread.ts';
 
@@ -165,7 +164,7 @@ export class VaMapper {
     }
     const { file, offset, transparentHugePages } = store;
     try {
-      this.#reservation.mapFile(start, length, nativeFileOf(file), offset, writable, transparentHugePages);
+      this.#reservation.mapFile(start, length, file.handle, offset, writable, transparentHugePages);
     } catch (thrown) {
       throw mapFileError(mapping, thrown);
     }

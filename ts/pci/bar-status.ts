@@ -4,6 +4,7 @@ import { AddressRange, hex } from '../address-range.ts';
 import type { MappingStatus } from '../dma/target.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import type { RangeSnapshot } from '../guest/inspect.ts';
+import { partsOfRegion } from '../guest/memory-change.ts';
 import type { BarAddresses, BarWindow, BarWindows } from './bar-windows.ts';
 import type { BarKind } from './config/config-space.ts';
 import { trappedAreas } from './mappable-areas.ts';
@@ -98,7 +99,7 @@ function statusOf(memory: GuestMemory, windows: BarWindows, window: BarWindow): 
   }
   const inGuest = (area: AddressRange): AddressRange => AddressRange.of(gpa + area.start, area.length);
   const areas = window.areas.map(inGuest);
-  const regionId = window.memory?.regionId;
+  const regionId = window.memory && partsOfRegion(window.memory)?.id;
   const subs = areas.flatMap((area) => subMappingsIn(memory, area));
   return {
     ...facts,

@@ -3,12 +3,13 @@ import { AddressRange } from '../address-range.ts';
 import { beyondWidth } from '../guest/address-width.ts';
 import type { DeviceMemory } from '../guest/device-memory.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import type { Undo } from '../guest/transaction.ts';
+import { changeMemory } from '../guest/memory-change.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import { publishBars } from './bar-status.ts';
 import type { Bar } from './config/config-space.ts';
 import { mappableAreas } from './mappable-areas.ts';
 import type { DeviceRegion } from './physical-function.ts';
-import type { Undo } from './rollback.ts';
 
 /** Guest addresses of the BARs that decode, by BAR number. @internal */
 export type BarAddresses = ReadonlyMap<number, bigint>;
@@ -45,7 +46,7 @@ export class BarWindows {
    * Creates the windows, without addresses.
    *
    * @param emulated returns the emulated offsets of a BAR
-   * @throws {PeerDmaError} as {@link DeviceMemory.map}; all windows are closed then
+   * @throws {PeerDmaError} as {@link MemoryRegion.addMapping}; all windows are closed then
    */
   static async create(
     device: string,
@@ -63,8 +64,8 @@ export class BarWindows {
         const fits = bar.length <= made.#end;
         const window = areas.length > 0 && fits ? memory.newDeviceMemory({ name, length: bar.length }) : undefined;
         windows.set(bar.index, { bar, region, areas, memory: window, mappedAt: undefined });
-        for (const { start, length } of areas) {
-          await window?.map({ offset: start, length, backing: region.backing(start) });
+        for (const area of areas) {
+          await window?.addMapping({ range: area, backing: region.backing(area.start) });
         }
       }
     } catch (error) {
@@ -121,10 +122,10 @@ export class BarWindows {
       if (space.closed && moves.every(({ to }) => to === undefined)) {
         await this.#memory.close(); // removes the windows with all other regions
       } else {
-        await space.change((draft) => {
+        await changeMemory(space, (change) => {
           for (const { memory, to } of moves) {
-            if (to === undefined) memory.unplaceIn(draft);
-            else memory.placeIn(draft, to);
+            if (to === undefined) change.unmapFromGuest(memory);
+            else change.mapToGuest(memory, to);
           }
         });
       }
@@ -133,7 +134,9 @@ export class BarWindows {
     const before = this.#addresses;
     this.#addresses = addresses;
     publishBars(this.#device, before, this.#memory, this);
-    return () => this.moveTo(before);
+    return async () => {
+      await this.moveTo(before);
+    };
   }
 
   /** Removes the windows from guest memory and closes them. */

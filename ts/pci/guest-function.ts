@@ -8,6 +8,7 @@ import { AddressRange } from '../address-range.ts';
 import { readable, unreadable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { type Undo, transaction } from '../guest/transaction.ts';
 import { alignedAccesses, requireAccessLength } from './aligned-accesses.ts';
 import { type BarAddresses, BarWindows } from './bar-windows.ts';
 import { at } from './config/config-image.ts';
@@ -20,7 +21,6 @@ import { msixAreas, pendingBitsOf } from './msix-areas.ts';
 import { type DeviceRegion, type PhysicalFunction, requireFunction } from './physical-function.ts';
 import { type PinnedBars, claimPinned, pinnedAddresses } from './pinned-bars.ts';
 import { tryAccess, allOnes } from './pci-fault.ts';
-import { type Undo, rollBack } from './rollback.ts';
 
 /** PME_Status, in the upper byte of PMCSR. Writing a one clears it, so writes restore the register without it. */
 const PME_STATUS = 0x80;
@@ -129,17 +129,14 @@ export class GuestFunction {
     const present = this.#present('config write', offset, length);
     const write = this.#config.write(this.#state, offset, bytes, present ?? allOnes(length));
     const forwards = present !== undefined && write.forward.length > 0;
-    let next = present === undefined ? this.#config.adopt(write.next, (_, count) => allOnes(count)) : write.next;
-    const undo: Undo[] = [];
-    try {
-      if (forwards) next = await this.#forward(write, undo);
+    const emulated = present === undefined ? this.#config.adopt(write.next, (_, count) => allOnes(count)) : write.next;
+    this.#state = await transaction(async (undo) => {
+      const next = forwards ? await this.#forward(write, undo) : emulated;
       undo.push(await this.windows.moveTo(this.#config.decoded(next)));
       if (forwards && write.functionReset) this.interrupts.reset();
       this.#configureInterrupts(next); // last, since an undo could not restore the set-up that a reset has discarded
-    } catch (error) {
-      throw await rollBack(error, undo);
-    }
-    this.#state = next;
+      return next;
+    });
   }
 
   /** Reads the device; `undefined` if it does not respond. */

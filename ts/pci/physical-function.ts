@@ -16,7 +16,7 @@ export interface DeviceRegion {
   /** Its physical address on the host; `undefined` if unknown, and for config space. */
   readonly hostAddress: bigint | undefined;
   /**
-   * The region as a backing for {@link DeviceMemory.map}.
+   * The region as a backing for {@link MemoryRegion.addMapping}.
    *
    * @param offset bytes from the start of the region at which the backing begins. Default: 0
    */

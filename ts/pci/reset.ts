@@ -1,17 +1,14 @@
 /** Resets assigned functions, alone or together: isolates them first, then resets the hardware. */
 import { PeerDmaError, asError } from '../errors.ts';
+import { transaction } from '../guest/transaction.ts';
 import type { GuestFunction } from './guest-function.ts';
 import type { PhysicalFunction } from './physical-function.ts';
-import { type Undo, rollBack } from './rollback.ts';
 
 /** See {@link resetDevices}. @internal */
 export async function resetFunctions(functions: readonly GuestFunction[]): Promise<void> {
-  const undo: Undo[] = [];
-  try {
+  await transaction(async (undo) => {
     for (const one of functions) undo.push(await one.unmapBars());
-  } catch (error) {
-    throw await rollBack(error, undo);
-  }
+  });
   const problems: Error[] = [];
   for (const one of functions) await collectError(() => one.quiesce(), problems);
   await resetHardware(

@@ -222,6 +222,6 @@ export class VfioContainerManager {
       await this.#memory.close().catch(() => {});
       return;
     }
-    await withdrawFile(space, device.file);
+    await withdrawFile(space, device.memory);
   }
 }

@@ -8,9 +8,9 @@ import { PeerDmaError } from '../errors.ts';
 import { giveMissingOf } from '../guest/spaces.ts';
 import { withoutMappingsOf } from '../guest/device-reset.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
-import { declareDevice } from '../memory/device-state.ts';
+import { FileMemory } from '../memory/file-memory.ts';
 import { native, nativeAsync } from '../native-call.ts';
-import { type MemoryFile, wrapNativeFile } from '../memory/memory-file.ts';
+import { newMemoryFile } from '../memory/memory-file.ts';
 import { recordMemoryOf } from '../pci/memory-of-function.ts';
 import type { PhysicalFunction } from '../pci/physical-function.ts';
 import { regionAccess } from './region-access.ts';
@@ -38,8 +38,8 @@ export class VfioDevice implements PhysicalFunction {
   readonly #device: NativeVfioDevice;
   readonly #owner: DeviceOwner;
   readonly #closing = new Closing();
-  /** The file behind its BARs. @internal */
-  readonly file: MemoryFile;
+  /** The memory of its BARs. @internal */
+  readonly memory: FileMemory;
   /** The state of its memory when its mappings were last updated. */
   #mappedState: string;
 
@@ -56,11 +56,9 @@ export class VfioDevice implements PhysicalFunction {
     this.bdf = bdf;
     this.#device = device;
     this.#owner = owner;
-    this.file = wrapNativeFile(
-      native(() => device.memoryFile(), { device: bdf }),
-      `vfio ${bdf}`,
-    );
-    declareDevice(this.file, {
+    const handle = native(() => device.memoryFile(), { device: bdf });
+    this.memory = new FileMemory(handle, `vfio ${bdf}`);
+    this.memory.device = {
       get accessible() {
         return device.memoryAccessible;
       },
@@ -68,9 +66,10 @@ export class VfioDevice implements PhysicalFunction {
         return device.revocations;
       },
       access: regionAccess(bdf, () => this.regions),
-    });
+    };
+    const file = newMemoryFile(this.memory);
     const region = (index: number, onWrite?: () => void) =>
-      VfioRegion.open(bdf, index, device, this.file, hostAddresses[index], onWrite);
+      VfioRegion.open(bdf, index, device, file, hostAddresses[index], onWrite);
     const config = region(CONFIG_REGION, () => this.#configWritten());
     if (config === undefined) {
       throw new PeerDmaError('ERR_NO_SUCH_REGION', `${bdf} shows no config space: is it a PCI device?`, {
@@ -163,7 +162,7 @@ export class VfioDevice implements PhysicalFunction {
   async closeDevice(): Promise<void> {
     await nativeAsync(() => this.#device.closeAsync(), { device: this.bdf });
     this.interrupts.closed();
-    this.file.close();
+    this.memory.close();
   }
 
   /** Returns the PCI addresses of all functions that a reset of its bus or slot resets. */
@@ -172,7 +171,7 @@ export class VfioDevice implements PhysicalFunction {
   }
 
   async #withoutMappings(devices: readonly VfioDevice[], act: () => Promise<void>): Promise<void> {
-    const files = devices.map(({ file }) => file);
+    const files = devices.map(({ memory }) => memory);
     await withoutMappingsOf(
       files,
       act,
@@ -186,7 +185,7 @@ export class VfioDevice implements PhysicalFunction {
     const state = this.#memoryState();
     if (state === this.#mappedState) return;
     this.#mappedState = state;
-    giveMissingOf([this.file]);
+    giveMissingOf([this.memory]);
   }
 
   #memoryState(): string {

@@ -73,7 +73,7 @@ export class VfioRegion implements DeviceRegion {
   }
 
   /**
-   * Returns the region from an offset on as a backing for {@link DeviceMemory.map}. A mapping of it must lie within one
+   * Returns the region from an offset on as a backing for {@link MemoryRegion.addMapping}. A mapping of it must lie within one
    * of {@link VfioRegion.mmapAreas}.
    *
    * @param offset bytes from the start of the region. Default: 0

@@ -1,19 +1,16 @@
 // The layout of the page of `peerdma view`: the axis and the boxes of the columns.
 import fc from 'fast-check';
 import test from 'ava';
-import type { MemorySnapshot, RegionSnapshot } from '../../../ts/index.ts';
-import { axisOf } from '../../../ts/cli/view/axis.ts';
-import { type Column, columnsOf, lanesFor, regionBoxes } from '../../../ts/cli/view/columns.ts';
-import type { AxisPart } from '../../../ts/cli/view/data.ts';
-import { lengthText, elapsedText } from '../../../ts/cli/view/format.ts';
+import { AddressRange, type MemorySnapshot, type RegionSnapshot } from '../../../ts/index.ts';
+import { type AxisPart, axisOf, placesOn } from '../../../ts/web/view/axis.ts';
+import type { Column } from '../../../ts/web/view/box.ts';
+import { columnsOf } from '../../../ts/web/view/columns.ts';
+import { elapsedText } from '../../../ts/web/view/elapsed-text.ts';
+import { lanesFor } from '../../../ts/web/view/lanes.ts';
+import { regionBoxes } from '../../../ts/web/view/region-column.ts';
+import { roundedSize } from '../../../ts/size.ts';
 import { at, guest, pages, taggedFile } from '../../support/pages.ts';
 import { RecordingTarget } from '../../support/recording-target.ts';
-
-function placesOn(parts: readonly AxisPart[]): Map<string, number> {
-  return new Map(
-    [...parts.map(({ start }) => start), parts.at(-1)?.end ?? ''].map((address, index) => [address, index]),
-  );
-}
 
 /** Formats boxes as `0x0..0x1000 0 label`, with the lane before the label. */
 function text({ boxes }: Column, parts: readonly AxisPart[]): string[] {
@@ -33,7 +30,7 @@ test('the axis scales filled parts, keeps them legible, and folds gaps', async (
     ],
   });
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(1) });
-  await bar.map({ offset: 0n, length: at(1), backing: { file: taggedFile(t, 'f', 1, 1), offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(0n, at(1)), backing: { file: taggedFile(t, 'f', 1, 1), offset: 0n } });
   await bar.mapToGuest(at(500));
   const parts = axisOf(memory.inspect(), []);
   t.deepEqual(
@@ -74,7 +71,7 @@ test('the axis covers the addresses of all moments of a journal', async (t) => {
 test('overlapping regions are side by side, split into visible, hidden and trapped pieces', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: at(8) }] });
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(8) });
-  await bar.map({ offset: 0n, length: at(6), backing: { file: taggedFile(t, 'f', 6, 1), offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(0n, at(6)), backing: { file: taggedFile(t, 'f', 6, 1), offset: 0n } });
   await bar.mapToGuest(at(4));
   await memory.regions.addRegion({ name: 'idle', range: pages(64, 1) });
   const { parts, columns } = shown(memory.inspect());
@@ -189,7 +186,7 @@ test('a box keeps its key when its region moves', async (t) => {
   const memory = await guest(t);
   await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
   const bar = memory.newDeviceMemory({ name: 'bar', length: at(1) });
-  await bar.map({ offset: 0n, length: at(1), backing: { file: taggedFile(t, 'f', 1, 1), offset: 0n } });
+  await bar.addMapping({ range: AddressRange.of(0n, at(1)), backing: { file: taggedFile(t, 'f', 1, 1), offset: 0n } });
   await bar.mapToGuest(at(4));
   const keys = () => shown(memory.inspect()).columns.map(({ boxes }) => boxes.map(({ key }) => key));
   const before = keys();
@@ -216,7 +213,7 @@ test('formats lengths and elapsed times', (t) => {
     [(3n << 30n) / 2n, '1.50 GiB'],
     [1n << 64n, '16 EiB'],
   ];
-  for (const [length, words] of lengths) t.is(lengthText(length), words);
+  for (const [length, words] of lengths) t.is(roundedSize(length), words);
   t.is(elapsedText('2026-01-01T00:00:00.000Z', '2026-01-01T00:00:01.250Z'), '+1.250 s');
   t.is(elapsedText('2026-01-01T00:00:00.000Z', 'no time'), 'no time');
 });

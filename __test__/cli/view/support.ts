@@ -37,6 +37,6 @@ export async function movingBar(t: ExecutionContext): Promise<string> {
 async function placeBar(t: ExecutionContext, memory: GuestMemory): Promise<void> {
   const bar = memory.newDeviceMemory({ name: 'B bar 2', length: at(16) });
   const backing = { file: taggedFile(t, 'BAR of B', 16, 1), offset: 0n };
-  await bar.map({ offset: 0n, length: at(16), backing });
+  await bar.addMapping({ range: AddressRange.of(0n, at(16)), backing });
   for (const gpa of PLACES) await bar.mapToGuest(gpa);
 }

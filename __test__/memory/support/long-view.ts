@@ -4,7 +4,7 @@
  */
 import { NativeMemoryFile, memorySettled } from '#native';
 import { readFileSync } from 'node:fs';
-import { MemoryFile, viewFile } from '../../../ts/memory/memory-file.ts';
+import { MemoryFile, fileMemoryOf } from '../../../ts/memory/memory-file.ts';
 import { PeerDmaError } from '../../../ts/errors.ts';
 
 const LENGTH = BigInt(process.argv[2] ?? 0);
@@ -18,7 +18,7 @@ const thrown: unknown[] = [];
 const native = NativeMemoryFile.create(LENGTH, 'long', 0);
 const file = MemoryFile.create(LENGTH, { name: 'long' });
 for (let round = 0; round < 3; round++) {
-  for (const view of [() => native.view(0n, LENGTH), () => viewFile(file, 0n, LENGTH)]) {
+  for (const view of [() => native.view(0n, LENGTH), () => fileMemoryOf(file).view(0n, LENGTH)]) {
     try {
       view();
       thrown.push('nothing');

@@ -6,7 +6,7 @@ import { NativeMemoryFile } from '#native';
 import { once } from 'node:events';
 import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { DmaBuffer, GuestMemory, SimulatedIommu } from '../../../ts/index.ts';
-import { MemoryFile, viewFile } from '../../../ts/memory/memory-file.ts';
+import { MemoryFile, fileMemoryOf } from '../../../ts/memory/memory-file.ts';
 
 const LENGTH = 65_536n;
 const how = isMainThread ? process.argv[2] : (workerData as string);
@@ -16,7 +16,7 @@ const SOURCES: Readonly<Record<string, () => Promise<ArrayBuffer>>> = {
   view: async () => {
     const file = MemoryFile.create(LENGTH, { name: 'viewed by a worker' });
     file.write(0n, Uint8Array.of(42));
-    const buffer = await move(viewFile(file, 0n, LENGTH));
+    const buffer = await move(fileMemoryOf(file).view(0n, LENGTH));
     file.close();
     return buffer;
   },

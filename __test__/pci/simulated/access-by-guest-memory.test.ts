@@ -1,6 +1,6 @@
 // Guest memory accesses a simulated BAR as a physical one: through the device, which has to decode.
 import test, { type ExecutionContext } from 'ava';
-import type { DeviceRegion, GuestMemory, SimulatedDevice } from '../../../ts/index.ts';
+import { AddressRange, type DeviceRegion, type GuestMemory, type SimulatedDevice } from '../../../ts/index.ts';
 import { throwsCode } from '../../support/errors.ts';
 import { PAGE, at, guest } from '../../support/pages.ts';
 import { COMMAND, D3_HOT, MEMORY, PMCSR, command, region, simulated, write16 } from './support.ts';
@@ -39,7 +39,7 @@ async function mapped(t: ExecutionContext): Promise<{ memory: GuestMemory; devic
 
 async function mapBar(memory: GuestMemory, bar: DeviceRegion, gpa: bigint): Promise<void> {
   const window = memory.newDeviceMemory({ name: 'BAR 0', length: bar.length });
-  await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+  await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
   await window.mapToGuest(gpa);
 }
 
@@ -71,7 +71,7 @@ test('reads no BAR that was moved away or is not placed', async (t) => {
   const { memory, device } = await mapped(t);
   memory.write8(BAR, 7);
   const window = memory.newDeviceMemory({ name: 'again', length: LENGTH });
-  await window.map({ offset: 0n, length: LENGTH, backing: region(device, 0).backing() });
+  await window.addMapping({ range: AddressRange.of(0n, LENGTH), backing: region(device, 0).backing() });
   throwsCode(t, () => memory.read8(BAR + LENGTH), 'ERR_NOT_MAPPED');
   await window.mapToGuest(BAR + LENGTH);
   t.is(memory.read8(BAR + LENGTH), 7);

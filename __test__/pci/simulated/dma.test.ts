@@ -1,6 +1,6 @@
 // DMA of a simulated device: its IOMMU, its conditions, and another device's BAR.
 import test, { type ExecutionContext } from 'ava';
-import { type GuestMemory, SimulatedIommu } from '../../../ts/index.ts';
+import { AddressRange, type GuestMemory, SimulatedIommu } from '../../../ts/index.ts';
 import type { SimulatedDevice } from '../../../ts/pci/simulated/simulated-device.ts';
 import { throwsCode } from '../../support/errors.ts';
 import { PAGE, at, guest } from '../../support/pages.ts';
@@ -85,7 +85,7 @@ test('reaches the BAR of another device at its guest address', async (t) => {
   const peer = simulated(t, { bdf: '0000:00:07.0', bars: [{ index: 2, length: at(4), kind: 'memory64' }] });
   const bar = region(peer, 2);
   const window = memory.newDeviceMemory({ name: 'BAR 2', length: at(4) });
-  await window.map({ offset: 0n, length: at(4), backing: bar.backing() });
+  await window.addMapping({ range: AddressRange.of(0n, at(4)), backing: bar.backing() });
   await window.mapToGuest(0x8000_0000n);
   device.dmaWrite(0x8000_0000n + PAGE, Uint8Array.of(1, 2, 3));
   t.deepEqual(bar.read(PAGE, 3), Uint8Array.of(1, 2, 3));

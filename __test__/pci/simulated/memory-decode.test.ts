@@ -1,6 +1,6 @@
 // Mappings of a simulated device follow its memory decode, whoever writes its config space.
 import test from 'ava';
-import { GuestMemory, MemoryFile, type SimulatedDevice, SimulatedIommu } from '../../../ts/index.ts';
+import { AddressRange, GuestMemory, MemoryFile, type SimulatedDevice, SimulatedIommu } from '../../../ts/index.ts';
 import { throwsCode } from '../../support/errors.ts';
 import { at, guest } from '../../support/pages.ts';
 import { MEMORY, command, region, simulated } from './support.ts';
@@ -18,7 +18,7 @@ test('maps a revoked BAR again when memory decode is enabled', async (t) => {
   const backing = region(device, 2).backing();
   for (const each of [memory, other]) {
     const window = each.newDeviceMemory({ name: 'BAR 2', length: at(4) });
-    await window.map({ offset: 0n, length: at(4), backing });
+    await window.addMapping({ range: AddressRange.of(0n, at(4)), backing });
     await window.mapToGuest(BAR);
   }
   const states = (): unknown[] =>
@@ -47,7 +47,7 @@ test('treats the contents of a closed device as ordinary memory', async (t) => {
   const iommu = new SimulatedIommu();
   await memory.dmaMappers.addDmaMapper(iommu, { peerToPeer: 'required' });
   const window = memory.newDeviceMemory({ name: 'another use', length: at(4) });
-  await window.map({ offset: 0n, length: at(4), backing: { file, offset: 0n } });
+  await window.addMapping({ range: AddressRange.of(0n, at(4)), backing: { file, offset: 0n } });
   await window.mapToGuest(BAR);
   iommu.write(BAR, Uint8Array.of(5));
   t.deepEqual(file.read(0n, 1), Uint8Array.of(5));
@@ -66,7 +66,7 @@ for (const rules of ['type1v2', 'iommufd'] as const) {
     for (const [index, device] of devices.entries()) {
       command(device, MEMORY);
       const window = memory.newDeviceMemory({ name: `BAR of ${device.bdf}`, length: at(4) });
-      await window.map({ offset: 0n, length: at(4), backing: region(device, 2).backing() });
+      await window.addMapping({ range: AddressRange.of(0n, at(4)), backing: region(device, 2).backing() });
       await window.mapToGuest(BAR + BigInt(index) * at(4));
     }
     const settled = async (): Promise<void> => memory.newDeviceMemory({ name: 'after it', length: at(1) }).close();

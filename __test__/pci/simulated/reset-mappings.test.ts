@@ -1,6 +1,13 @@
 /** Mappings after a reset of a simulated device, in DMA targets whose mappings it revokes, as in iommufd. */
 import test, { type ExecutionContext } from 'ava';
-import { type DmaMapperHandle, GuestMemory, SimulatedBus, SimulatedDevice, SimulatedIommu } from '../../../ts/index.ts';
+import {
+  AddressRange,
+  type DmaMapperHandle,
+  GuestMemory,
+  SimulatedBus,
+  SimulatedDevice,
+  SimulatedIommu,
+} from '../../../ts/index.ts';
 import { rejectsCode } from '../../support/errors.ts';
 import { region, write16 } from './support.ts';
 
@@ -26,7 +33,7 @@ async function rig(t: ExecutionContext, name = 'iommu'): Promise<Rig> {
   const handle = await memory.dmaMappers.addDmaMapper(iommu);
   const place = async (device: SimulatedDevice, gpa: bigint): Promise<void> => {
     const window = memory.newDeviceMemory({ name: device.bdf, length: MiB });
-    await window.map({ offset: 0n, length: MiB, backing: region(device, 0).backing() });
+    await window.addMapping({ range: AddressRange.of(0n, MiB), backing: region(device, 0).backing() });
     await window.mapToGuest(gpa);
   };
   const states = async (): Promise<string[]> => {
@@ -139,7 +146,7 @@ for (const [what, reset] of Object.entries(RESETS)) {
     for (const { memory } of [one, other]) await memory.dmaMappers.addDmaMapper(new SlowTarget());
     await other.place(nic, BAR);
     const window = one.memory.newDeviceMemory({ name: 'gpu', length: MiB });
-    await window.map({ offset: 0n, length: MiB, backing: region(gpu, 0).backing() });
+    await window.addMapping({ range: AddressRange.of(0n, MiB), backing: region(gpu, 0).backing() });
     const outcomes: Record<string, number[]> = {};
     let late = 0;
     for (let ticks = 0; ticks < TICKS; ticks++) {
@@ -162,7 +169,7 @@ test('maps the BAR again when a second guest memory maps it while the first one 
   const [one, other] = [await rig(t), await rig(t, 'other')];
   await one.place(gpu, BAR);
   const window = other.memory.newDeviceMemory({ name: 'gpu', length: MiB });
-  await window.map({ offset: 0n, length: MiB, backing: region(gpu, 0).backing() });
+  await window.addMapping({ range: AddressRange.of(0n, MiB), backing: region(gpu, 0).backing() });
   let change: Promise<void> | undefined;
   const target = {
     name: 'shows it elsewhere',

@@ -1,7 +1,7 @@
 // Resets and closing of a simulated device.
 import { readdirSync } from 'node:fs';
 import test from 'ava';
-import { GuestMemory } from '../../../ts/index.ts';
+import { AddressRange, GuestMemory } from '../../../ts/index.ts';
 import { EventFd } from '../../../ts/pci/event-fd.ts';
 import type { SimulatedDeviceOptions } from '../../../ts/pci/simulated/options.ts';
 import { SimulatedBus } from '../../../ts/pci/simulated/simulated-bus.ts';
@@ -158,7 +158,7 @@ test('reports ERR_CLOSED for a reset of a device that is closed meanwhile', asyn
   const device = simulated(t, { bars: [{ index: 0, length: PAGE }], resettable: true });
   await using memory = await GuestMemory.create();
   const window = memory.newDeviceMemory({ name: 'BAR', length: PAGE });
-  await window.map({ offset: 0n, length: PAGE, backing: region(device, 0).backing() });
+  await window.addMapping({ range: AddressRange.of(0n, PAGE), backing: region(device, 0).backing() });
   await window.mapToGuest(0x8000_0000n);
   const reset = device.reset();
   await device.close();

@@ -59,16 +59,30 @@ export async function guestCalls(t: ExecutionContext): Promise<Record<string, Ca
       target: (value) => memory.explain(0n, value),
     },
     'RegionManager#addRegion': options({ name: 'x', range: RANGE, priority: 0, kind: 'ram' }, addRegion),
-    'Region#addMapping': {
+    'MemoryRegion#addMapping': {
       ...options(mapping, (given) => region.addMapping(given)),
       ...prefixed('backing', options({ file: undefined, offset: 0n }, inFile)),
     },
-    'Region#removeMappings': { range: (value) => region.removeMappings(value) },
-    'Region#map': options({ writable: true }, (given) => region.map(given)),
-    'DeviceMemory#map': options({ offset: 0n, length: PAGE, backing: 'private', writable: true }, (given) =>
-      bar.map(given),
-    ),
-    'DeviceMemory#unmap': options({ offset: 0n, length: PAGE }, (given) => bar.unmap(given)),
+    'MemoryRegion#removeMappings': { range: (value) => region.removeMappings(value) },
+    'Region#mapToGuest': options({ writable: true }, (given) => region.mapToGuest(given)),
+    'GuestMemory#change': { edit: (value) => memory.change(value) },
+    'MemoryChange#addMapping': {
+      region: (value) => memory.change((change) => change.addMapping(value, { backing: 'private' })),
+      ...options(mapping, (given) => memory.change((change) => change.addMapping(region, given))),
+    },
+    'MemoryChange#removeMappings': {
+      region: (value) => memory.change((change) => change.removeMappings(value, RANGE)),
+      range: (value) => memory.change((change) => change.removeMappings(region, value)),
+    },
+    'MemoryChange#mapToGuest': {
+      region: (value) => memory.change((change) => change.mapToGuest(value, 32n * PAGE)),
+      gpa: (value) => memory.change((change) => change.mapToGuest(bar, value)),
+      ...options({ writable: true }, (given) => memory.change((change) => change.mapToGuest(region, given))),
+    },
+    'MemoryChange#unmapFromGuest': {
+      region: (value) => memory.change((change) => change.unmapFromGuest(value)),
+    },
+    'MemoryChange#remove': { region: (value) => memory.change((change) => change.remove(value)) },
     'DeviceMemory#mapToGuest': {
       gpa: (value) => bar.mapToGuest(value),
       ...options({ writable: true }, (given) => bar.mapToGuest(32n * PAGE, given)),

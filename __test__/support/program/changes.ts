@@ -1,7 +1,7 @@
 /**
  * Operations that change the memory map.
  */
-import type { MemoryKind } from '../../../ts/index.ts';
+import { AddressRange, type MemoryKind } from '../../../ts/index.ts';
 import type { MemoryModel } from '../memory-model.ts';
 import { at, pages as pagesOf } from '../pages.ts';
 import { mode } from '../recording-target.ts';
@@ -37,7 +37,7 @@ async function mapInWorld(world: World, name: string, where: Pages, contents: Co
   const backing = world.backing(contents.file, contents.page);
   const { region, window } = world.place(name);
   if (window === undefined) await region.addMapping({ range: pagesOf(where.at, where.count), backing, writable });
-  else await window.map({ offset: at(where.at), length: at(where.count), backing, writable });
+  else await window.addMapping({ range: AddressRange.of(at(where.at), at(where.count)), backing, writable });
 }
 
 /** A new region or window, inactive; with contents from its start on, if any. */
@@ -142,7 +142,7 @@ export class RemoveMappings extends Change {
     const { region, window, count } = world.place(this.name);
     const where = cut(count, this.#where);
     if (window === undefined) await region.removeMappings(pagesOf(where.at, where.count));
-    else await window.unmap({ offset: at(where.at), length: at(where.count) });
+    else await window.removeMappings(AddressRange.of(at(where.at), at(where.count)));
   }
 
   protected change(model: MemoryModel): Pages {
@@ -173,7 +173,7 @@ export class Place extends Change {
   async start(world: World): Promise<void> {
     const { region, window, count } = world.place(this.name);
     const writable = this.#writable;
-    if (window === undefined) await region.map({ writable });
+    if (window === undefined) await region.mapToGuest({ writable });
     else await window.mapToGuest(world.range({ at: this.#within(count), count }).start, { writable });
   }
 
@@ -197,7 +197,7 @@ export class Place extends Change {
 export class Unplace extends Change {
   async start(world: World): Promise<void> {
     const { region, window } = world.place(this.name);
-    if (window === undefined) await region.unmap();
+    if (window === undefined) await region.unmapFromGuest();
     else await window.unmapFromGuest();
   }
 

@@ -2,7 +2,6 @@
  * Compares everything that can be seen of guest memory and its targets with the model, page by page.
  */
 import { type DmaMapRequest, SimulatedIommu } from '../../../ts/index.ts';
-import { originalOf } from '../../../ts/memory/memory-file.ts';
 import { type ModelCell, type ModelFlat, PRIVATE, sameCell } from '../memory-model.ts';
 import { PAGE, PAGE_BYTES } from '../pages.ts';
 import { mode, wantsVa } from '../recording-target.ts';
@@ -124,9 +123,7 @@ export class Comparison {
       const byte = hostMemory?.read(BigInt(n) * PAGE + looked(n), 1)[0] ?? this.#world.contents.byte(cell);
       if (byte !== this.#world.contents.byte(cell)) return false;
       if (backing === 'private') return cell.store >= PRIVATE;
-      return (
-        this.#world.files[cell.store] === originalOf(backing.file) && cell.page === Number(backing.offset / PAGE) + n
-      );
+      return this.#world.isFile(cell.store, backing.file) && cell.page === Number(backing.offset / PAGE) + n;
     });
   }
 
@@ -269,9 +266,7 @@ export class Comparison {
   #shows({ backing, writable, name }: DmaMapRequest, n: number, cell: ModelCell): boolean {
     if (cell.region !== name || cell.writable !== writable) return false;
     if (backing === 'private') return cell.store >= PRIVATE;
-    return (
-      this.#world.files[cell.store] === originalOf(backing.file) && cell.page === Number(backing.offset / PAGE) + n
-    );
+    return this.#world.isFile(cell.store, backing.file) && cell.page === Number(backing.offset / PAGE) + n;
   }
 
   /** The bytes that a target's DMA finds are those of what it was given, however long ago. */

@@ -11,6 +11,7 @@ import {
   type PeerToPeer,
   type Region,
 } from '../../../ts/index.ts';
+import { fileMemoryOf } from '../../../ts/memory/memory-file.ts';
 import { MemoryModel, ModelContents, type ModelFlat } from '../memory-model.ts';
 import { at, PAGE_BYTES } from '../pages.ts';
 import { type CastMember, type CastName, makeCast } from './cast.ts';
@@ -96,6 +97,12 @@ export class World {
 
   flat(): ModelFlat {
     return this.model.flat(SIZE);
+  }
+
+  /** Whether the file of a backing is the file with that number. */
+  isFile(store: number, file: MemoryFile): boolean {
+    const own = this.files[store];
+    return own !== undefined && fileMemoryOf(own) === fileMemoryOf(file);
   }
 
   closeFiles(): void {

@@ -38,7 +38,7 @@ testWith(
     const edu = new Edu(await manager.open(engine));
     const bar = peerBar(await manager.open(peerBdf));
     const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-    await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+    await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
     await window.mapToGuest(BAR);
     t.deepEqual(inProcess(), { reservation: false, device: false, memfds: [] });
     t.is(BigInt((await pinnedAtRest()) - pinned) * PAGE, LENGTH, 'RAM is pinned, the BAR is not');
@@ -49,7 +49,7 @@ testWith(
 
     const region = await memory.regions.addRegion({ name: 'private', range: AddressRange.of(0x4000_0000n, LENGTH) });
     await region.addMapping({ range: AddressRange.of(0n, LENGTH), backing: 'private' });
-    await region.map();
+    await region.mapToGuest();
     t.true(inProcess().reservation);
     t.deepEqual(inProcess().memfds, [], 'and nothing else with it');
     await edu.copy(BAR, 0x4000_1000n, Edu.BUFFER_SIZE);
@@ -68,7 +68,7 @@ testWith(
     const file = MemoryFile.create(LENGTH, { name: 'closed' });
     const region = await memory.regions.addRegion({ name: 'closed', range: AddressRange.of(0x4000_0000n, LENGTH) });
     await region.addMapping({ range: AddressRange.of(0n, LENGTH), backing: { file, offset: 0n } });
-    await region.map();
+    await region.mapToGuest();
     file.close();
     const edu = new Edu(await manager.open(engine));
     memory.write(0x1000n, pattern(2));

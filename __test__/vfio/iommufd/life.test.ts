@@ -3,7 +3,7 @@
  */
 import { readdirSync } from 'node:fs';
 import { Edu } from '../../../examples/devices/edu.ts';
-import { GuestMemory, PeerDmaError } from '../../../ts/index.ts';
+import { AddressRange, GuestMemory, PeerDmaError } from '../../../ts/index.ts';
 import { newManager } from '../support/backend.ts';
 import { testWith } from '../support/devices.ts';
 import { collectGarbage } from '../support/native-rig.ts';
@@ -44,7 +44,7 @@ testWith(
     const edu = new Edu(await open(engine));
     const bar = peerBar(await open(peerBdf));
     const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-    await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+    await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
     await window.mapToGuest(FIRST);
     const held = () => ({
       descriptors: readdirSync('/proc/self/fd').length,
@@ -77,7 +77,7 @@ testWith(
     const peer = await open(peerBdf);
     const bar = peerBar(peer);
     const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-    await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+    await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
     await window.mapToGuest(FIRST);
     const counts = () => [manager, apart].map((one) => one.inspect().containers[0]?.mappings);
     t.deepEqual(counts(), [2, 2]);

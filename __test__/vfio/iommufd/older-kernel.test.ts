@@ -2,7 +2,7 @@
  * A kernel whose iommufd maps no files, as those before Linux 6.13 do. There is none in the testbed: this one is told not to.
  */
 import { NativeIommufd, NativeVfioDevice } from '#native';
-import { GuestMemory } from '../../../ts/index.ts';
+import { AddressRange, GuestMemory } from '../../../ts/index.ts';
 import { Sysfs } from '../../../ts/vfio/sysfs.ts';
 import { VfioDevice } from '../../../ts/vfio/vfio-device.ts';
 import { IoAddressSpace } from '../../../ts/vfio/iommufd/io-address-space.ts';
@@ -38,7 +38,7 @@ testWith(
 
     const bar = peerBar(peer.device);
     const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-    await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+    await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
     await window.mapToGuest(BAR);
     const status = memory.inspect().targets[0]?.mappings.find(({ region }) => region === 'bar2');
     t.like(status, { state: 'failed', code: 'ERR_UNSUPPORTED' });

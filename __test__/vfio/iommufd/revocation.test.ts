@@ -5,7 +5,13 @@
 import { readdirSync, readlinkSync, writeSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { Edu } from '../../../examples/devices/edu.ts';
-import type { GuestMemory, VfioContainerManager, VfioDevice, VfioRegion } from '../../../ts/index.ts';
+import {
+  AddressRange,
+  type GuestMemory,
+  type VfioContainerManager,
+  type VfioDevice,
+  type VfioRegion,
+} from '../../../ts/index.ts';
 import { addressSpaceOf } from '../../../ts/guest/guest-memory.ts';
 import { newManager } from '../support/backend.ts';
 import { testWith } from '../support/devices.ts';
@@ -35,7 +41,7 @@ async function scene(t: ExecutionContext, edus: readonly string[], peerBdf: stri
   const peer = await open(peerBdf);
   const bar = peerBar(peer);
   const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-  await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+  await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
   await window.mapToGuest(BAR);
   return { memory, engines, managers: [manager, apart], peer, bar };
 }

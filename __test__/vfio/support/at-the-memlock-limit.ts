@@ -71,7 +71,7 @@ const reached = async (): Promise<boolean[]> => {
   return found;
 };
 before = await stand();
-const changed = await refusal(() => region.map()); // 16 are there, the first container's 4 fit, the second's don't
+const changed = await refusal(() => region.mapToGuest()); // 16 are there, the first container's 4 fit, the second's don't
 const change = {
   ...changed,
   locked: locked(),
@@ -80,7 +80,7 @@ const change = {
 };
 
 limit(24n);
-await region.map();
+await region.mapToGuest();
 const after = { locked: locked(), reached: await reached() };
 const report: MemlockReport = { alone, replay, both, change, after };
 console.log(JSON.stringify(report));

@@ -9,7 +9,7 @@ import { writeSync } from 'node:fs';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { Edu } from '../../../examples/devices/edu.ts';
-import { GuestMemory } from '../../../ts/index.ts';
+import { AddressRange, GuestMemory } from '../../../ts/index.ts';
 import { EXIT_STATUS, type FinalReport, type Plan } from './ending-plan.ts';
 import { openVfioFiles } from './open-files.ts';
 import { pinnedPages, pinnedRoughly } from './pins.ts';
@@ -63,7 +63,7 @@ async function live(): Promise<void> {
   const bar = peer.regions[2];
   if (bar === undefined) throw new Error(`${peer.bdf} has no BAR 2`);
   const window = memory.newDeviceMemory({ name: 'bar2', length: bar.length });
-  await window.map({ offset: 0n, length: bar.length, backing: bar.backing() });
+  await window.addMapping({ range: AddressRange.of(0n, bar.length), backing: bar.backing() });
   await window.mapToGuest(PLACES[0]);
   const edu = new Edu(device);
   if (plan.when === 'running') setTimeout(die, plan.count);

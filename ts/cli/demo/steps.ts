@@ -1,7 +1,7 @@
 /**
  * The eight steps of the demo.
  */
-import { GuestMemory, PeerDmaError } from '../../index.ts';
+import { AddressRange, GuestMemory, PeerDmaError } from '../../index.ts';
 import { RejectingTarget } from './rejecting-target.ts';
 import { hex, reportTo } from './report.ts';
 import { simulatedStage } from './simulated-stage.ts';
@@ -36,7 +36,7 @@ export async function runDemo(devices: readonly string[], stream: NodeJS.Writabl
   step(`${a.name} writes to RAM by DMA`, `${hex(0x10_0000n)} now has ${show(memory.read(0x10_0000n, TEXT.length))}`);
 
   await using bar = memory.newDeviceMemory({ name: `BAR of ${b.name}`, length: b.length });
-  await bar.map({ offset: 0n, length: b.length, backing: b.backing });
+  await bar.addMapping({ range: AddressRange.of(0n, b.length), backing: b.backing });
   await bar.mapToGuest(FIRST_ADDRESS);
   await a.write(FIRST_ADDRESS, TEXT);
   step(

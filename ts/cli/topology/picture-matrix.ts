@@ -3,7 +3,7 @@
  */
 import type { Host, PeerCell, PeerMatrix } from '../../host/index.ts';
 import type { Footnotes } from './footnotes.ts';
-import { escape } from './markup.ts';
+import { escape } from '../markup.ts';
 import { VERDICTS } from './matrix-lines.ts';
 import { cellsByPair } from './pairs.ts';
 import type { Drawing } from './picture-tree.ts';

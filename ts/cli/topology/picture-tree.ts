@@ -3,7 +3,7 @@
  * width of a line grows with the lanes of the link.
  */
 import type { Host, PciFunction } from '../../host/index.ts';
-import { escape } from './markup.ts';
+import { escape } from '../markup.ts';
 import type { TreeNode, TreeRoot } from './tree.ts';
 import { acsLetters, barText, idsText, iommuText, isLinkDegraded, functionKind, linkText } from './pci-text.ts';
 

@@ -3,12 +3,12 @@
  */
 import type { Host, PeerMatrix } from '../../host/index.ts';
 import { Footnotes, allPrerequisites } from './footnotes.ts';
+import { bundledText } from '../html.ts';
 import { wrap } from '../lines.ts';
-import { escape } from './markup.ts';
+import { escape } from '../markup.ts';
 import { VERDICTS } from './matrix-lines.ts';
 import { drawMatrix } from './picture-matrix.ts';
 import { type Drawing, drawTree } from './picture-tree.ts';
-import { STYLE } from './style.ts';
 import { treeOf } from './tree.ts';
 
 const MARGIN = 32;
@@ -44,7 +44,7 @@ export function topologySvg(host: Host, matrix: PeerMatrix): string {
   });
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${y}" viewBox="0 0 ${width} ${y}">`,
-    `<style>${STYLE}</style>`,
+    `<style>${bundledText('picture.css')}</style>`,
     `<rect class="page" width="${width}" height="${y}"/>`,
     ...body,
     '</svg>\n',

@@ -8,18 +8,10 @@ import { type JournalEntry, JournalReader, isJournal, parseSnapshot, requireStri
 import { STANDARD_STREAM } from '../arguments.ts';
 import { applyDelta } from '../../journal/delta.ts';
 import type { JournalLine } from '../../journal/lines.ts';
-import type { History } from './data.ts';
+import type { PageData } from './data.ts';
 
 /** Number of characters that distinguish a journal from a snapshot. */
 const HEAD_LENGTH = 64;
-
-/** The contents of a snapshot or a journal. */
-export interface Recording {
-  /** The snapshot, or the first state of a journal that is returned. */
-  readonly snapshot: MemorySnapshot;
-  /** The lines of a journal. A snapshot has none. */
-  readonly history?: History;
-}
 
 /**
  * Reads a file, or standard input for `-`. Holds one state of a journal, and the returned lines, in memory.
@@ -27,7 +19,7 @@ export interface Recording {
  * @param last the number of lines of a journal to return at most; the last lines, with the state before them
  * @throws {PeerDmaError} `ERR_SYSTEM` when the file cannot be read; `ERR_INVALID_ARGUMENT` when it is invalid
  */
-export async function readRecording(file: string, last: number): Promise<Recording> {
+export async function readRecording(file: string, last: number): Promise<PageData> {
   /** A ring buffer of the last lines. */
   const ring: JournalLine[] = [];
   let count = 0;

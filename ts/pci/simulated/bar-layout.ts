@@ -2,8 +2,7 @@
 import { AddressRange, hex, isRange } from '../../address-range.ts';
 import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
-import { deviceStateOf } from '../../memory/device-state.ts';
-import { MemoryFile, nativeFileOf } from '../../memory/memory-file.ts';
+import { type MemoryFile, fileMemoryOf } from '../../memory/memory-file.ts';
 import { hostPageSize } from '../../memory/page-size.ts';
 import { ROM_INDEX } from '../config/bar-registers.ts';
 import {
@@ -85,8 +84,7 @@ function layOutBar(bdf: string, bar: SimulatedBar, recorded: DataView | undefine
     throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', 'registers and contents exclude each other');
   }
   if (contents !== undefined) {
-    nativeFileOf(contents); // throws if it is not a MemoryFile
-    if (deviceStateOf(contents) !== undefined) {
+    if (fileMemoryOf(contents).device !== undefined) {
       const text = `${contents.name} is the memory of another device. Create a MemoryFile for the contents`;
       throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', text);
     }

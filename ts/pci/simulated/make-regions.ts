@@ -1,6 +1,7 @@
 /** Creates the regions of a simulated device's BARs and ROM, and memory for BARs without contents. */
 import { NativeMemoryFile } from '#native';
-import { MemoryFile, wrapNativeFile } from '../../memory/memory-file.ts';
+import { FileMemory } from '../../memory/file-memory.ts';
+import { MemoryFile, newMemoryFile } from '../../memory/memory-file.ts';
 import { hostPageSize } from '../../memory/page-size.ts';
 import { native } from '../../native-call.ts';
 import { type MsixShape, rangeOf } from '../config/msix.ts';
@@ -61,8 +62,6 @@ export function makeRegions({ bdf, bars, romContents: rom, msix, isPending, deco
 
 /** Opens the memory of a file as another file: devices that share contents have separate states. */
 function reopen({ fd, name }: MemoryFile): MemoryFile {
-  return wrapNativeFile(
-    native(() => NativeMemoryFile.fromFd(fd)),
-    name,
-  );
+  const handle = native(() => NativeMemoryFile.fromFd(fd));
+  return newMemoryFile(new FileMemory(handle, name));
 }

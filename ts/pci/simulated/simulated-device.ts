@@ -3,8 +3,8 @@ import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
 import { giveMissingOf } from '../../guest/spaces.ts';
 import { withoutMappingsOf } from '../../guest/device-reset.ts';
-import { declareDevice } from '../../memory/device-state.ts';
-import type { MemoryFile } from '../../memory/memory-file.ts';
+import type { FileMemory } from '../../memory/file-memory.ts';
+import { type MemoryFile, fileMemoryOf } from '../../memory/memory-file.ts';
 import { ConfigImage } from '../config/config-image.ts';
 import { COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY } from '../config/registers.ts';
 import type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from '../physical-function.ts';
@@ -54,7 +54,7 @@ export class SimulatedDevice implements PhysicalFunction {
   /** The files behind its BARs and its ROM. */
   readonly #files: readonly MemoryFile[];
   /** The mappable ones among these files. */
-  readonly #mappableFiles: MemoryFile[] = [];
+  readonly #mappableFiles: FileMemory[] = [];
   #lastFault: PeerDmaError | undefined;
   #closed = false;
   /** How often its memory was revoked from IOMMUs that map it as a dma-buf. */
@@ -339,8 +339,9 @@ export class SimulatedDevice implements PhysicalFunction {
     for (const region of this.regions) {
       const backing = region?.mmapAreas.length ? region.backing() : 'private';
       if (region === undefined || backing === 'private') continue;
-      this.#mappableFiles.push(backing.file);
-      declareDevice(backing.file, {
+      const memory = fileMemoryOf(backing.file);
+      this.#mappableFiles.push(memory);
+      memory.device = {
         get accessible() {
           return accessible();
         },
@@ -351,7 +352,7 @@ export class SimulatedDevice implements PhysicalFunction {
           read: (offset, into) => into.set(region.read(offset, into.length)),
           write: (offset, bytes) => region.write(offset, bytes),
         },
-      });
+      };
     }
   }
 

@@ -11,7 +11,7 @@ import type { SubMapping } from '../../dma/sub-mapping.ts';
 import type { MapResult, UnmapResult } from '../../dma/target-port.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { IntervalMap } from '../../interval-map.ts';
-import { type DeviceState, deviceStateOf } from '../../memory/device-state.ts';
+import type { DeviceState } from '../../memory/file-memory.ts';
 import { hostPageSize } from '../../memory/page-size.ts';
 import { native } from '../../native-call.ts';
 import { type Batch, IommuSpace, rangesOf } from '../iommu-space.ts';
@@ -50,7 +50,7 @@ export class IommufdTarget extends IommuSpace {
 
   override mapBatch(subs: readonly SubMapping[], batch: Batch, onThread: boolean): MapResult | Promise<MapResult> {
     const bars = subs.flatMap(({ range, store }): MappedBar | [] => {
-      const device = deviceStateOf(store.file);
+      const device = store.file?.device;
       return device === undefined ? [] : { range, device, revocations: device.revocations };
     });
     const mapped = super.mapBatch(subs, batch, onThread);
@@ -104,7 +104,7 @@ export class IommufdTarget extends IommuSpace {
   /** The kernel cannot map a BAR by its host virtual address (`EFAULT`). */
   protected override refusal(sub: SubMapping): PeerDmaError | undefined {
     const { name, range, store } = sub;
-    if (this.mapsFiles || deviceStateOf(store.file) === undefined) return super.refusal(sub);
+    if (this.mapsFiles || store.file?.device === undefined) return super.refusal(sub);
     const operation = `${this.name}: can't map "${name}" at ${range}`;
     const reason = "this kernel's iommufd maps no BARs (Linux 6.19 and later do). Choose the back end 'type1'";
     return new PeerDmaError('ERR_UNSUPPORTED', `${operation}: ${reason}`, { range, target: this.name });

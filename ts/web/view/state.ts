@@ -1,9 +1,10 @@
 /**
  * The state that the functions of the page share.
  */
-import type { MemorySnapshot } from '../../../guest/inspect.ts';
-import type { Box, Column, Places } from '../columns.ts';
-import type { PageData } from '../data.ts';
+import type { History } from '../../cli/view/data.ts';
+import type { MemorySnapshot } from '../../guest/inspect.ts';
+import type { AxisPart, Places } from './axis.ts';
+import type { Box, Column } from './box.ts';
 
 /** A box that is drawn on the page. */
 export interface Drawn {
@@ -14,7 +15,10 @@ export interface Drawn {
 
 /** The state of the page. */
 export interface Page {
-  readonly data: PageData;
+  /** The lines of a journal; `undefined` for a snapshot. */
+  readonly history: History | undefined;
+  /** The address axis, in order. */
+  readonly parts: readonly AxisPart[];
   readonly places: Places;
   /** The state of guest memory at each moment. */
   readonly moments: readonly MemorySnapshot[];

@@ -4,7 +4,19 @@
  */
 import type { MemorySnapshot, RangeSnapshot, RegionSnapshot } from '../../guest/inspect.ts';
 import type { SnapshotDelta } from '../../journal/delta.ts';
-import type { AxisPart } from './data.ts';
+
+/** A range of guest-physical addresses on the axis. Every box begins and ends at the boundary of a part. */
+export interface AxisPart {
+  readonly start: string;
+  readonly end: string;
+  /** Height in pixels at zoom 1. */
+  readonly height: number;
+  /** Whether the range is empty at all moments, so that the page folds it. */
+  readonly gap: boolean;
+}
+
+/** Maps each boundary address to its index on the axis. */
+export type Places = ReadonlyMap<string, number>;
 
 /** Pixels that the parts share in proportion to their lengths. */
 const SCALED_HEIGHT = 440;
@@ -31,11 +43,29 @@ export function axisOf(snapshot: MemorySnapshot, deltas: readonly SnapshotDelta[
   const size = filled.length > COMPACT_PARTS ? COMPACT : NORMAL;
   const total = filled.reduce((sum, { start, end }) => sum + (end - start), 0n);
   return parts.map(({ start, end, gap }) => ({
-    start: `0x${start.toString(16)}`,
-    end: `0x${end.toString(16)}`,
+    start: hexText(start),
+    end: hexText(end),
     gap,
     height: gap ? size.gap : Math.max(size.height, Math.round((Number(end - start) / Number(total)) * SCALED_HEIGHT)),
   }));
+}
+
+/** Returns the index of each boundary address on the axis. */
+export function placesOn(parts: readonly AxisPart[]): Places {
+  const places = new Map(parts.map(({ start }, index) => [start, index]));
+  const last = parts.at(-1);
+  if (last !== undefined) places.set(last.end, parts.length);
+  return places;
+}
+
+/** Returns the index of a boundary address on the axis. */
+export function partIndex(places: Places, address: string | undefined): number {
+  return places.get(address ?? '') ?? 0;
+}
+
+/** Formats an address in lower-case hexadecimal. */
+export function hexText(address: bigint): string {
+  return `0x${address.toString(16)}`;
 }
 
 /** Yields the range of everything that the page draws at any moment. */

@@ -1,11 +1,11 @@
 /**
  * The timeline of a journal: a slider, step and play buttons, and the text of the current line.
  */
-import { elapsedText } from '../format.ts';
-import { drawMoment } from './draw.ts';
-import { elementById, makeElement } from './dom.ts';
+import { elementById, makeElement } from '../dom.ts';
+import { drawMoment } from './draw-map.ts';
+import { elapsedText } from './elapsed-text.ts';
 import { drawLists } from './lists.ts';
-import { showBox } from './panel.ts';
+import { describeBox } from './panel.ts';
 import type { Page } from './state.ts';
 
 /** Adds the event listeners of the controls. */
@@ -39,7 +39,7 @@ export function startTimeline(page: Page): void {
 }
 
 /** Goes to another moment. */
-export function goToMoment(page: Page, moment: number): void {
+function goToMoment(page: Page, moment: number): void {
   page.moment = Math.min(Math.max(moment, 0), page.moments.length - 1);
   drawAll(page);
 }
@@ -48,13 +48,13 @@ export function goToMoment(page: Page, moment: number): void {
 export function drawAll(page: Page): void {
   drawMoment(page);
   drawLists(page);
-  showBox(page, page.selected);
-  if (page.data.history !== undefined) drawTimelineEntry(page);
+  describeBox(page, page.selected);
+  drawTimelineEntry(page);
 }
 
 /** Draws the journal line of the current moment. */
-export function drawTimelineEntry(page: Page): void {
-  const { history } = page.data;
+function drawTimelineEntry(page: Page): void {
+  const { history } = page;
   if (history === undefined) return;
   const line = history.lines[page.moment - 1];
   const slider = elementById('slider') as HTMLInputElement;
@@ -78,8 +78,8 @@ export function drawTimelineEntry(page: Page): void {
 }
 
 /** Marks the failed changes on the slider. */
-export function drawMarks(page: Page): void {
-  const lines = page.data.history?.lines ?? [];
+function drawMarks(page: Page): void {
+  const lines = page.history?.lines ?? [];
   const marks = lines.flatMap(({ error, text }, index) => {
     if (error === undefined) return [];
     const mark = makeElement('i', '');

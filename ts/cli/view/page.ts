@@ -1,11 +1,9 @@
 /**
- * Builds the page as one HTML file that sends no requests.
+ * The HTML of the page of `peerdma view`. Its script in `ts/web/view` draws the map.
  */
-import { readFileSync } from 'node:fs';
-import { printable, printableJson } from '../../printable.ts';
-import { axisOf } from './axis.ts';
+import { htmlPage } from '../html.ts';
+import { escape } from '../markup.ts';
 import type { History, PageData } from './data.ts';
-import { pageScript } from './script.ts';
 
 const LEGEND: readonly (readonly [look: string, text: string])[] = [
   ['region ram first last', 'RAM'],
@@ -20,31 +18,14 @@ const LEGEND: readonly (readonly [look: string, text: string])[] = [
   ['target quarantined', 'quarantined'],
 ];
 
-/** The content security policy of the page: forbids all requests, whatever the data contains. */
-const POLICY =
-  "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
+/** Returns the HTML document. @param file name of the snapshot or journal */
+export function viewPage(file: string, data: PageData): string {
+  return htmlPage('view', { title: `${file} · peerdma`, body: bodyHtml(file, data.history), data });
+}
 
-/** Returns the page as HTML. */
-export async function pageHtml(data: Omit<PageData, 'parts'>): Promise<string> {
-  const { history } = data;
-  const deltas = (history?.lines ?? []).flatMap(({ delta }) => delta ?? []);
-  const all: PageData = { ...data, parts: axisOf(data.snapshot, deltas) };
-  const css = readFileSync(new URL(import.meta.resolve('#view/page.css')), 'utf8');
-  const title = escaped(data.title);
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="${POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${title} · peerdma</title>
-<link rel="icon" href="data:,">
-<style>
-${css}</style>
-</head>
-<body>
-<header>
-<h1>Guest memory <span>${title}</span></h1>
+function bodyHtml(file: string, history: History | undefined): string {
+  return `<header>
+<h1>Guest memory <span>${escape(file)}</span></h1>
 <ul id="counts"></ul>
 <div class="tools">
 <label>Explain address <input id="asked" type="text" placeholder="0x1000" spellcheck="false" autocomplete="off"></label>
@@ -75,14 +56,7 @@ ${hintsOf(history)
 <ul id="legend" aria-label="Legend">
 ${LEGEND.map(([look, text]) => `<li><span class="box ${look}"></span>${text}</li>`).join('\n')}
 </ul>
-<noscript>The page needs JavaScript to draw the map.</noscript>
-<script id="data" type="application/json">${jsonInHtml(all)}</script>
-<script>
-${await pageScript()}
-</script>
-</body>
-</html>
-`;
+<noscript>The page needs JavaScript to draw the map.</noscript>`;
 }
 
 function hintsOf(history: History | undefined): string[] {
@@ -91,14 +65,4 @@ function hintsOf(history: History | undefined): string[] {
     ...(leftOut === 0 ? [] : [`The first ${leftOut} lines of the journal are left out.`]),
     ...(cut ? ['The last line of the journal is truncated, and left out.'] : []),
   ];
-}
-
-/** Escapes text for HTML elements and attributes. */
-export function escaped(text: string): string {
-  return printable(text).replace(/[&<>"']/g, (one) => `&#${one.charCodeAt(0)};`);
-}
-
-/** Returns JSON that can neither end its script element nor begin a comment. */
-export function jsonInHtml(value: unknown): string {
-  return printableJson(JSON.stringify(value)).replaceAll('<', '\\u003c');
 }

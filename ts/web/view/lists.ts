@@ -1,8 +1,8 @@
 /**
  * The lists above the map: the counts, and the mappings that failed or are quarantined.
  */
-import { focusBox } from './draw.ts';
-import { elementById, makeButton, makeElement } from './dom.ts';
+import { elementById, makeElement } from '../dom.ts';
+import { focusBox } from './draw-map.ts';
 import type { Drawn, Page } from './state.ts';
 
 /** Draws the lists for the current moment. */
@@ -35,11 +35,10 @@ export function drawLists(page: Page): void {
 }
 
 /** Creates the entry of a problem, which links to its box. */
-export function makeProblem(page: Page, drawn: Drawn): HTMLElement {
+function makeProblem(page: Page, drawn: Drawn): HTMLElement {
   const { box, column } = drawn;
   const reason = box.facts.find(([name]) => name === 'Reason')?.[1] ?? '';
-  const button = makeButton('link', `${page.columns[column]?.title}: ${box.label}, ${box.start}`, () =>
-    focusBox(drawn),
-  );
+  const button = makeElement('button', 'link', `${page.columns[column]?.title}: ${box.label}, ${box.start}`);
+  button.addEventListener('click', () => focusBox(drawn));
   return makeElement('li', '', button, makeElement('span', 'why', reason));
 }

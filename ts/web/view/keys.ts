@@ -1,11 +1,11 @@
 /**
  * Keyboard navigation of the map: Tab moves between columns, the arrow keys between boxes.
  */
-import { focusBox } from './draw.ts';
+import { focusBox } from './draw-map.ts';
 import type { Drawn, Page } from './state.ts';
 
 /** Moves the focus if the key is a navigation key. */
-export function keyPressed(page: Page, event: KeyboardEvent): void {
+export function moveFocus(page: Page, event: KeyboardEvent): void {
   if (page.selected === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
   const here = page.drawn.get(page.selected);
   if (here === undefined || here.element !== document.activeElement) return;
@@ -16,7 +16,7 @@ export function keyPressed(page: Page, event: KeyboardEvent): void {
 }
 
 /** Returns the box in the direction of a key. */
-export function neighbour(page: Page, here: Drawn, key: string): Drawn | undefined {
+function neighbour(page: Page, here: Drawn, key: string): Drawn | undefined {
   const inColumn = (column: number): Drawn[] =>
     [...page.drawn.values()]
       .filter((one) => one.column === column)

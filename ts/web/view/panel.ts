@@ -1,24 +1,14 @@
 /**
  * The panel beside the map: the facts of the box that the pointer is on, or that has the focus.
  */
-import { explanation } from '../../../guest/explain.ts';
-import { layersAt, memoryAt } from '../../../guest/layers.ts';
-import { addressText } from '../../../guest/address-text.ts';
-import { elementById, makeElement } from './dom.ts';
+import { explanation } from '../../guest/explain.ts';
+import { layersAt, memoryAt } from '../../guest/layers.ts';
+import { addressText } from '../../guest/address-text.ts';
+import { elementById, makeElement } from '../dom.ts';
 import type { Page } from './state.ts';
 
-/** Describes a box while the pointer is on it. */
-export function boxHovered(page: Page, key: string): void {
-  showBox(page, key);
-}
-
-/** Describes the focused box again. */
-export function boxLeft(page: Page): void {
-  showBox(page, page.selected);
-}
-
 /** Selects a box and describes it. */
-export function boxFocused(page: Page, key: string): void {
+export function selectBox(page: Page, key: string): void {
   const before = page.selected === undefined ? undefined : page.drawn.get(page.selected);
   before?.element.classList.remove('selected');
   before?.element.setAttribute('aria-selected', 'false');
@@ -30,11 +20,11 @@ export function boxFocused(page: Page, key: string): void {
     other.setAttribute('tabindex', '-1');
   }
   now?.element.setAttribute('tabindex', '0'); // the next Tab returns to this box
-  showBox(page, key);
+  describeBox(page, key);
 }
 
-/** Describes a box in the panel. */
-export function showBox(page: Page, key: string | undefined): void {
+/** Describes a box in the panel: the selected one, or the one under the pointer. */
+export function describeBox(page: Page, key: string | undefined): void {
   const panel = elementById('panel');
   const drawn = key === undefined ? undefined : page.drawn.get(key);
   const snapshot = page.moments[page.moment];

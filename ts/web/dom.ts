@@ -1,6 +1,11 @@
 /**
- * Creates elements of the page. Inserts text as text nodes only, because names come from untrusted files.
+ * Reads the data of a page and creates its elements. Inserts text as text nodes only: names come from untrusted files.
  */
+
+/** Returns the data that the program has embedded in the page. */
+export function readData<T>(): T {
+  return JSON.parse(elementById('data').textContent ?? '') as T;
+}
 
 /** Returns an element of the initial page. */
 export function elementById(id: string): HTMLElement {
@@ -15,12 +20,4 @@ export function makeElement(tag: string, look: string, ...contents: readonly (st
   if (look !== '') element.className = look;
   element.append(...contents);
   return element;
-}
-
-/** Creates a button. */
-export function makeButton(look: string, text: string, act: () => void): HTMLElement {
-  const button = makeElement('button', look, text);
-  button.setAttribute('type', 'button');
-  button.addEventListener('click', act);
-  return button;
 }

@@ -1,8 +1,7 @@
 /**
- * Escapes text for SVG and HTML. All text from /sys is escaped: it may have any character.
+ * Escapes text for SVG and HTML. All text from /sys and from files is escaped: it may have any character.
  */
-
-import { printable, printableJson } from '../../printable.ts';
+import { printable, printableJson } from '../printable.ts';
 
 /** Escapes text for elements and quoted attributes. */
 export function escape(text: string): string {
@@ -17,7 +16,7 @@ export function escape(text: string): string {
   return printable(text.replaceAll(/\p{Cs}/gu, '?')).replaceAll(/[&<>"']/g, (character) => names[character] ?? '');
 }
 
-/** Returns JSON for a script element, which `</script>` would end. */
+/** Returns JSON that can neither end its script element nor begin a comment. */
 export function scriptData(value: unknown): string {
   return printableJson(JSON.stringify(value)).replaceAll('<', '\\u003c');
 }

@@ -1,10 +1,10 @@
 /**
  * Draws the map. Reuses the boxes of the moment before, so that they move to their new positions.
  */
-import { type Box, columnsOf } from '../columns.ts';
-import { lengthText } from '../format.ts';
-import { elementById, makeElement } from './dom.ts';
-import { boxHovered, boxLeft, boxFocused } from './panel.ts';
+import { elementById, makeElement } from '../dom.ts';
+import type { Box } from './box.ts';
+import { columnsOf } from './columns.ts';
+import { describeBox, selectBox } from './panel.ts';
 import type { Drawn, Page } from './state.ts';
 
 /** Draws the current moment. */
@@ -40,7 +40,7 @@ export function drawMoment(page: Page): void {
 }
 
 /** Draws the heads and frames of the columns. Reuses them if the columns are unchanged. */
-export function drawFrames(page: Page): HTMLElement[] {
+function drawFrames(page: Page): HTMLElement[] {
   const heads = elementById('heads');
   const body = elementById('columns');
   const titles = JSON.stringify(page.columns.map(({ title }) => title));
@@ -72,7 +72,7 @@ export function drawFrames(page: Page): HTMLElement[] {
 }
 
 /** Draws a box: creates or moves it. */
-export function drawBox(
+function drawBox(
   page: Page,
   key: string,
   box: Box,
@@ -101,7 +101,7 @@ export function drawBox(
 }
 
 /** Returns the appearance of all boxes at the moment before, to mark the changed ones. */
-export function looksBefore(page: Page): Map<string, string> | undefined {
+function looksBefore(page: Page): Map<string, string> | undefined {
   const snapshot = page.moments[page.moment - 1];
   if (snapshot === undefined) return undefined;
   const columns = columnsOf(snapshot, page.places);
@@ -109,59 +109,21 @@ export function looksBefore(page: Page): Map<string, string> | undefined {
 }
 
 /** Returns the visible properties of a box. */
-export function lookOf({ from, to, look, label }: Box): string {
+function lookOf({ from, to, look, label }: Box): string {
   return `${from} ${to} ${look} ${label}`;
 }
 
 /** Creates a box. The panel describes it when the pointer is on it or it has the focus. */
-export function makeBox(page: Page, key: string): HTMLElement {
+function makeBox(page: Page, key: string): HTMLElement {
   const element = makeElement('div', 'box', makeElement('span', 'label'));
   element.dataset['key'] = key;
   element.setAttribute('role', 'option');
   element.setAttribute('aria-selected', 'false');
-  element.addEventListener('pointerenter', () => boxHovered(page, key));
-  element.addEventListener('pointerleave', () => boxLeft(page));
-  element.addEventListener('focus', () => boxFocused(page, key));
+  element.addEventListener('pointerenter', () => describeBox(page, key));
+  element.addEventListener('pointerleave', () => describeBox(page, page.selected));
+  element.addEventListener('focus', () => selectBox(page, key));
   element.addEventListener('click', () => element.focus());
   return element;
-}
-
-/** Draws the axis: the positions of its parts, their addresses and the folded gaps. */
-export function drawAxis(page: Page): void {
-  const { parts } = page.data;
-  page.tops = [0];
-  for (const { height, gap } of parts) {
-    page.tops.push((page.tops.at(-1) ?? 0) + (gap ? height : Math.max(3, height * page.zoom)));
-  }
-  const body = elementById('columns');
-  for (const old of body.querySelectorAll('.tick, .fold')) old.remove();
-  body.style.height = `${page.tops.at(-1) ?? 0}px`;
-  const ticks: HTMLElement[] = [];
-  let free = 0;
-  for (const [index, { start, end, height, gap }] of parts.entries()) {
-    const top = page.tops[index] ?? 0;
-    if (gap) {
-      const text = height < 16 ? '' : `${lengthText(BigInt(end) - BigInt(start))} empty, folded`;
-      const fold = makeElement('div', 'fold', makeElement('span', '', text));
-      fold.style.top = `${top}px`;
-      fold.style.height = `${height}px`;
-      fold.title = `${start}..${end}: ${lengthText(BigInt(end) - BigInt(start))} empty`;
-      ticks.push(fold);
-    }
-    if (top < free || (gap && height < 16)) continue; // no room: the address of the part before stays
-    ticks.push(makeTick(start, top));
-    free = top + 13;
-  }
-  const last = parts.at(-1);
-  if (last !== undefined) ticks.push(makeTick(last.end, page.tops.at(-1) ?? 0));
-  body.prepend(...ticks);
-}
-
-/** Creates the label of an address beside the axis. */
-export function makeTick(address: string, top: number): HTMLElement {
-  const tick = makeElement('div', 'tick', address);
-  tick.style.top = `${top}px`;
-  return tick;
 }
 
 /** Focuses a box and scrolls to it. */

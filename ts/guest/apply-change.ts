@@ -1,0 +1,84 @@
+/**
+ * Applies a change of the flat map to the host view and all targets, in its one legal order: IOMMUs unmap memory before
+ * the host view does, and map it after the host view; all that is removed is unmapped before anything is mapped.
+ */
+import type { DmaMapper } from '../dma/dma-mapper.ts';
+import type { SubMapping } from '../dma/sub-mapping.ts';
+import type { VaMapper } from '../memory/va-mapper.ts';
+import { catchUp } from './catch-up.ts';
+import type { FlatChange } from './flat-change.ts';
+import { faultIn, faultInFiles, isRequiredByAddress, mapOrMiss, mappedByAddress } from './host-view.ts';
+import { isQuarantined, quarantineAgainst, quarantineFor } from './quarantine.ts';
+import { type Undo, transaction } from './transaction.ts';
+
+/**
+ * Applies all of the change, or leaves everything as it was.
+ *
+ * @param mappers all targets, including those that stay only for their quarantine
+ * @param va the host view, if there is one
+ * @throws the error of a target or of the host view; `ERR_ROLLBACK_FAILED`
+ * @internal
+ */
+export function applyChange(
+  { removed, added, unchanged }: FlatChange,
+  mappers: ReadonlySet<DmaMapper>,
+  va: VaMapper | undefined,
+): Promise<void> {
+  const following = [...mappers].filter((mapper) => mapper.following);
+  return transaction(async (undo) => {
+    if (unchanged.length > 0) await catchUp(unchanged, mappers, mappers, va);
+    if (removed.length > 0) {
+      for (const mapper of following) {
+        const unmapped = await mapper.unmap(removed);
+        undo.push(() => mapper.restore(unmapped, (sub) => quarantineFor(mapper, sub, mappers)));
+      }
+      if (va !== undefined) unmapFromHostView(removed, va, mappers, undo);
+    }
+    if (added.length > 0) {
+      if (va !== undefined) await mapInHostView(added, va, mappers, undo);
+      await faultInFiles(added, following);
+      for (const mapper of following) {
+        await mapper.map(added);
+        undo.push(() => mapper.withdraw(added));
+      }
+    }
+  });
+}
+
+function unmapFromHostView(
+  removed: readonly SubMapping[],
+  va: VaMapper,
+  mappers: ReadonlySet<DmaMapper>,
+  undo: Undo[],
+): void {
+  for (const sub of removed) {
+    if (!sub.isInHostView) continue;
+    va.unmap(sub);
+    undo.push(() => {
+      // If a quarantine blocks it, the undo of the quarantined step reports that.
+      if (quarantineAgainst(mappers, sub) === undefined) va.map(sub);
+    });
+  }
+}
+
+/** Maps what a target maps by address, and faults it in. */
+async function mapInHostView(
+  added: readonly SubMapping[],
+  va: VaMapper,
+  mappers: ReadonlySet<DmaMapper>,
+  undo: Undo[],
+): Promise<void> {
+  const due = mappedByAddress(added, mappers);
+  for (const sub of due) {
+    if (isRequiredByAddress(sub, mappers)) {
+      va.map(sub);
+    } else {
+      await mapOrMiss(sub, va);
+    }
+    undo.push(() => {
+      if (!isQuarantined(mappers, sub)) va.discard(sub);
+    });
+  }
+  const pending = faultIn(due, mappers, va);
+  if (pending !== undefined) await pending;
+}

@@ -1,0 +1,53 @@
+/**
+ * Maps what the host view and the targets miss. It is not undone: what succeeds now is right whatever follows.
+ */
+import type { DmaMapper } from '../dma/dma-mapper.ts';
+import type { SubMapping } from '../dma/sub-mapping.ts';
+import { throwIf } from '../errors.ts';
+import type { VaMapper } from '../memory/va-mapper.ts';
+import { type Mappers, faultIn, mapMissing, mappedByAddress } from './host-view.ts';
+import { quarantineFor } from './quarantine.ts';
+
+/** Runs one part, and decides whether its error is thrown. */
+type Attempt = (part: () => Promise<void>) => Promise<void>;
+
+/**
+ * Maps what the host view and targets miss of these sub-mappings.
+ *
+ * @param concerned the targets that are to have them
+ * @param mappers all targets, for their quarantine
+ * @param attempt runs each part: the host view, then each target. Default: the first error is thrown
+ * @internal
+ */
+export async function catchUp(
+  subs: readonly SubMapping[],
+  concerned: Mappers,
+  mappers: Mappers,
+  va: VaMapper | undefined,
+  attempt: Attempt = (part) => part(),
+): Promise<void> {
+  if (va !== undefined) await attempt(() => mapMissing(mappedByAddress(subs, concerned), concerned, mappers, va));
+  for (const mapper of concerned) await attempt(() => retry(mapper, subs, mappers, va));
+}
+
+/**
+ * Maps again what a target misses. Memory that a quarantine blocks stays missing.
+ *
+ * @throws {PeerDmaError} `ERR_RANGE_QUARANTINED` if the target requires such memory
+ */
+async function retry(
+  mapper: DmaMapper,
+  subs: readonly SubMapping[],
+  mappers: Mappers,
+  va: VaMapper | undefined,
+): Promise<void> {
+  const missing = mapper.missingAmong(subs);
+  if (missing.length === 0) return;
+  const free = missing.filter((sub) => {
+    const quarantine = quarantineFor(mapper, sub, mappers);
+    if (mapper.requires(sub)) throwIf(quarantine);
+    return quarantine === undefined;
+  });
+  if (va !== undefined) await faultIn(free, [mapper], va);
+  await mapper.retry(free);
+}

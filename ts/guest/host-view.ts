@@ -1,0 +1,96 @@
+/**
+ * The host view as the targets need it: which sub-mappings they map by host virtual address, and those faulted in.
+ */
+import type { DmaMapper } from '../dma/dma-mapper.ts';
+import { type SubMapping, isFaultedIn } from '../dma/sub-mapping.ts';
+import { throwIf } from '../errors.ts';
+import type { VaMapper } from '../memory/va-mapper.ts';
+import { quarantineAgainst } from './quarantine.ts';
+
+/** Some of the targets, or all. @internal */
+export type Mappers = readonly DmaMapper[] | ReadonlySet<DmaMapper>;
+
+/**
+ * Returns the sub-mappings that a target maps by host virtual address. The others are mapped in this process when such
+ * a target joins.
+ *
+ * @internal
+ */
+export function mappedByAddress(subs: readonly SubMapping[], mappers: Mappers): readonly SubMapping[] {
+  const following = [...mappers].filter((mapper) => mapper.following);
+  const isMapped = (sub: SubMapping): boolean => following.some((mapper) => mapper.wantsVa(sub));
+  return subs.every(isMapped) ? subs : subs.filter(isMapped);
+}
+
+/**
+ * Whether a change fails that can't map a sub-mapping in this process: a target requires it by host virtual address.
+ *
+ * @internal
+ */
+export function isRequiredByAddress(sub: SubMapping, mappers: Mappers): boolean {
+  for (const mapper of mappers) if (mapper.following && mapper.wantsVa(sub) && mapper.requires(sub)) return true;
+  return false;
+}
+
+/**
+ * Maps in this process what of these sub-mappings is not mapped there: a rollback could not map it again, or it was
+ * missed. It stays mapped if a later step fails.
+ *
+ * @param due what the targets concerned map by host virtual address
+ * @param concerned the targets that are to have them
+ * @param mappers all targets, for their quarantine
+ * @throws {PeerDmaError} the error of a sub-mapping that a target requires; some of the others may be mapped
+ * @internal
+ */
+export async function mapMissing(
+  due: readonly SubMapping[],
+  concerned: Mappers,
+  mappers: Mappers,
+  va: VaMapper,
+): Promise<void> {
+  const missing = due.filter((sub) => !sub.isInHostView);
+  if (missing.length === 0) return;
+  const required: SubMapping[] = [];
+  const others: SubMapping[] = [];
+  for (const sub of missing) (isRequiredByAddress(sub, concerned) ? required : others).push(sub);
+  for (const sub of required) throwIf(quarantineAgainst(mappers, sub));
+  if (required.length > 0) await va.mapAll(required);
+  for (const sub of others) {
+    await mapOrMiss(sub, va, () => throwIf(quarantineAgainst(mappers, sub)));
+  }
+}
+
+/**
+ * Maps a sub-mapping that no target requires, and faults it in by itself. If that fails, it is recorded as missed.
+ *
+ * @param check throws if the sub-mapping must not be mapped
+ * @internal
+ */
+export async function mapOrMiss(sub: SubMapping, va: VaMapper, check: () => void = () => {}): Promise<void> {
+  try {
+    check();
+    va.map(sub);
+    if (isFaultedIn(sub)) await va.ensureMapped([sub.range]);
+  } catch (why) {
+    va.miss(sub, why);
+  }
+}
+
+/** Faults in host memory for targets that require it and do not fault it in themselves. @internal */
+export function faultIn(subs: readonly SubMapping[], mappers: Mappers, va: VaMapper): void | Promise<void> {
+  const others = [...mappers].filter((mapper) => !mapper.faultsIn);
+  if (others.length === 0) return;
+  const due = subs.filter((sub) => isFaultedIn(sub) && isRequiredByAddress(sub, others));
+  return due.length === 0 ? undefined : va.ensureMapped(due.map(({ range }) => range));
+}
+
+/** Faults in files that the kernel would allocate with other pages than requested. @internal */
+export async function faultInFiles(subs: readonly SubMapping[], mappers: Mappers): Promise<void> {
+  for (const sub of subs) {
+    const { kind, store, range } = sub;
+    if (kind !== 'ram' || store.file === undefined || !store.faultInFirst) continue;
+    if ([...mappers].some((mapper) => mapper.mapsFile(sub))) {
+      await store.file.faultIn(store.offset, range.length, store.transparentHugePages);
+    }
+  }
+}

@@ -1,0 +1,216 @@
+/**
+ * Regions of guest memory and their changes by the VMM: any number of edits that apply as one.
+ */
+import { types } from 'node:util';
+import { AddressRange, hex, requireAligned, requireRange } from '../address-range.ts';
+import { readOptions, requireBoolean } from '../arguments.ts';
+import { PeerDmaError } from '../errors.ts';
+import { type Backing, type Store, openStore } from '../memory/backing.ts';
+import { hostPageSize } from '../memory/page-size.ts';
+import { valueText } from '../value-text.ts';
+import type { AddressSpace } from './address-space.ts';
+import type { DeviceMemory } from './device-memory.ts';
+import type { MemoryMapDraft } from './memory-map.ts';
+import type { Region } from './region.ts';
+import { requirePlace } from './new-region.ts';
+
+/** Options of {@link MemoryRegion.addMapping}. */
+export interface MappingOptions {
+  /** Offsets from the start of the region, in bytes; whole pages. Default: all of the region. */
+  readonly range?: AddressRange;
+  /** The memory to map. */
+  readonly backing: Backing;
+  /** Whether devices may write. Default: true. */
+  readonly writable?: boolean;
+}
+
+/** A region as the memory map knows it. @internal */
+export interface RegionParts {
+  readonly space: AddressSpace;
+  /** Identifies it in the memory map; names are not unique. */
+  readonly id: number;
+  /** Its guest-physical addresses, if they are fixed. */
+  readonly range?: AddressRange;
+}
+
+/** The private parts of a region; `undefined` for anything else. @internal */
+export let partsOfRegion: (region: MemoryRegion) => RegionParts | undefined;
+
+/**
+ * Memory that is prepared first, and then mapped to the guest: a {@link Region} has a fixed address,
+ * {@link DeviceMemory} is placed by the guest.
+ */
+export abstract class MemoryRegion {
+  /** For errors, {@link GuestMemory.inspect} and events. Not unique. */
+  readonly name: string;
+  /** Bytes; whole pages. */
+  readonly length: bigint;
+  readonly #parts: RegionParts;
+
+  static {
+    partsOfRegion = (region) =>
+      typeof region === 'object' && region !== null && #parts in region ? region.#parts : undefined;
+  }
+
+  /** @internal */
+  constructor(parts: RegionParts, name: string, length: bigint) {
+    this.#parts = parts;
+    this.name = name;
+    this.length = length;
+  }
+
+  /**
+   * Maps memory in the region and replaces the mappings that it covers. If the region is active, all targets map it.
+   * The VMM emulates offsets without memory.
+   *
+   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` outside of the region or past the end of the file, `ERR_UNALIGNED`,
+   * `ERR_RANGE_QUARANTINED`, `ERR_REGION_REMOVED`, `ERR_CLOSED`; the error of a target. Nothing has changed then
+   */
+  async addMapping(options: MappingOptions): Promise<void> {
+    await changeMemory(this.#parts.space, (change) => change.addMapping(this, options));
+  }
+
+  /**
+   * Removes memory from the region.
+   *
+   * A mapping that is cut leaves its pieces. An IOMMU mapping can't be cut, so it is unmapped and its pieces are
+   * mapped: only then are unchanged addresses out of a device's reach for a moment.
+   *
+   * @param range offsets from the start of the region; whole pages. Gaps in it are fine
+   * @throws {PeerDmaError} as {@link MemoryRegion.addMapping}
+   */
+  async removeMappings(range: AddressRange): Promise<void> {
+    await changeMemory(this.#parts.space, (change) => change.removeMappings(this, range));
+  }
+
+  /**
+   * Makes the region inactive; it keeps its mappings.
+   *
+   * @throws {PeerDmaError} as {@link MemoryRegion.addMapping}
+   */
+  async unmapFromGuest(): Promise<void> {
+    await changeMemory(this.#parts.space, (change) => change.unmapFromGuest(this));
+  }
+}
+
+/**
+ * Makes the edits of one change.
+ *
+ * @throws {PeerDmaError} the error of an edit or of the change. Nothing has changed then
+ * @internal
+ */
+export async function changeMemory(space: AddressSpace, edit: (change: MemoryChange) => void): Promise<void> {
+  if (typeof edit !== 'function') throw invalid(`a change is a function that makes it, not ${valueText(edit)}`);
+  const pending = new PendingChange();
+  try {
+    const result: unknown = edit(new MemoryChange(space, pending));
+    if (types.isPromise(result)) {
+      result.catch(() => {}); // the change is rejected with a clearer error
+      throw invalid('a change is made by a function that returns nothing, not a promise. Await before the change.');
+    }
+    pending.isOpen = false;
+    await space.change((draft) => {
+      for (const apply of pending.edits) apply(draft);
+    });
+  } catch (error) {
+    pending.isOpen = false;
+    for (const { owner } of pending.stores) owner.count(0); // closes it unless a region has it
+    throw error;
+  }
+}
+
+/** The edits of a change, and the memory that they hold until it is made. */
+class PendingChange {
+  isOpen = true;
+  readonly edits: ((draft: MemoryMapDraft) => void)[] = [];
+  readonly stores: Store[] = [];
+}
+
+/**
+ * The edits of one change, in order. They take effect together, after the function that makes them has returned. Their
+ * arguments are checked at once.
+ */
+export class MemoryChange {
+  readonly #space: AddressSpace;
+  readonly #pending: PendingChange;
+
+  /** @internal */
+  constructor(space: AddressSpace, pending: PendingChange) {
+    this.#space = space;
+    this.#pending = pending;
+  }
+
+  /** As {@link MemoryRegion.addMapping}. */
+  addMapping(region: MemoryRegion, options: MappingOptions): void {
+    const { id } = this.#partsOf(region);
+    const given = readOptions(options, ['range', 'backing', 'writable']);
+    const { range = AddressRange.of(0n, region.length), backing, writable = true } = given;
+    requireBoolean(writable, 'writable');
+    requireWithin(range, region);
+    const store = openStore(backing, range.length);
+    this.#pending.stores.push(store);
+    this.#add((draft) => draft.map(id, { range, store, writable }));
+  }
+
+  /** As {@link MemoryRegion.removeMappings}. */
+  removeMappings(region: MemoryRegion, range: AddressRange): void {
+    const { id } = this.#partsOf(region);
+    requireWithin(range, region);
+    this.#add((draft) => draft.unmap(id, range));
+  }
+
+  /** As {@link Region.mapToGuest}. */
+  mapToGuest(region: Region, options?: { writable?: boolean }): void;
+  /** As {@link DeviceMemory.mapToGuest}. */
+  mapToGuest(window: DeviceMemory, gpa: bigint, options?: { writable?: boolean }): void;
+  mapToGuest(region: MemoryRegion, ...rest: unknown[]): void {
+    const { id, range } = this.#partsOf(region);
+    const at = range ?? AddressRange.of(rest.shift() as bigint, region.length);
+    const [options = {}] = rest as [{ writable?: boolean }?];
+    const { writable = true } = readOptions(options, ['writable']);
+    requireBoolean(writable, 'writable');
+    requirePlace(this.#space, at, `"${region.name}"`);
+    this.#add((draft) => draft.place(id, at, writable));
+  }
+
+  /** As {@link MemoryRegion.unmapFromGuest}. */
+  unmapFromGuest(region: MemoryRegion): void {
+    const { id } = this.#partsOf(region);
+    this.#add((draft) => draft.unplace(id));
+  }
+
+  /** As {@link Region.remove} or {@link DeviceMemory.close}. */
+  remove(region: MemoryRegion): void {
+    const { id } = this.#partsOf(region);
+    this.#add((draft) => draft.remove(id));
+  }
+
+  #add(edit: (draft: MemoryMapDraft) => void): void {
+    if (!this.#pending.isOpen) {
+      throw invalid('this change has been made. Call its methods within the function given to GuestMemory.change.');
+    }
+    this.#pending.edits.push(edit);
+  }
+
+  #partsOf(region: MemoryRegion): RegionParts {
+    const parts = partsOfRegion(region);
+    if (parts === undefined) throw invalid(`a region or device memory is expected, not ${valueText(region)}`);
+    if (parts.space !== this.#space) {
+      throw invalid(`"${region.name}" belongs to another guest memory. Change each guest memory by itself.`);
+    }
+    return parts;
+  }
+}
+
+function requireWithin(range: AddressRange, { name, length }: MemoryRegion): void {
+  requireRange(range);
+  requireAligned(range, hostPageSize(), `the mapping in "${name}",`);
+  if (range.end <= length) return;
+  const reason = `"${name}" has ${hex(length)} bytes, and ${range} are not within`;
+  const text = `${reason}: ranges of mappings are offsets from the start of their region`;
+  throw new PeerDmaError('ERR_OUT_OF_RANGE', text, { range });
+}
+
+function invalid(message: string): PeerDmaError {
+  return new PeerDmaError('ERR_INVALID_ARGUMENT', message);
+}

@@ -1,0 +1,49 @@
+/**
+ * New regions of the memory map, and the checks of their addresses.
+ */
+import { type AddressRange, requireAligned, requireRange } from '../address-range.ts';
+import type { MemoryKind } from '../dma/target.ts';
+import { PeerDmaError } from '../errors.ts';
+import { IntervalMap } from '../interval-map.ts';
+import { hostPageSize } from '../memory/page-size.ts';
+import { valueText } from '../value-text.ts';
+import type { AddressSpace } from './address-space.ts';
+import { beyondWidth } from './address-width.ts';
+import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
+
+/** Checks the options of a region and gives it a number. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
+export function newRegion(
+  space: AddressSpace,
+  options: { name: string; length: bigint; kind: MemoryKind; priority: number; isBuffer?: boolean },
+): RegionState {
+  if (typeof options.name !== 'string' || options.name === '') {
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a region has a name, not ${valueText(options.name)}`);
+  }
+  requireKind(options.kind);
+  if (!Number.isFinite(options.priority)) {
+    throw new PeerDmaError(
+      'ERR_INVALID_ARGUMENT',
+      `the priority of a region is a number, not ${valueText(options.priority)}`,
+    );
+  }
+  return { ...options, id: space.nextRegionId(), writable: true, mappings: new IntervalMap() };
+}
+
+/** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
+export function requireKind(kind: MemoryKind): void {
+  if (typeof kind === 'string' && Object.hasOwn(DEFAULT_PRIORITY, kind)) return;
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the kind of a region is 'ram' or 'device', not ${valueText(kind)}`);
+}
+
+/**
+ * Checks guest-physical addresses for a region.
+ *
+ * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_INVALID_ARGUMENT`
+ * @internal
+ */
+export function requirePlace(space: AddressSpace, range: AddressRange, what: string): void {
+  requireRange(range);
+  requireAligned(range, hostPageSize(), `${what} at`);
+  const why = beyondWidth(range, space.width);
+  if (why !== undefined) throw new PeerDmaError('ERR_OUT_OF_RANGE', `${what} at ${range} ${why}`, { range });
+}

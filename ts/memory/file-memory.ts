@@ -1,0 +1,120 @@
+/**
+ * Memory that is a file, as the rest of this package uses it: one for all the {@link MemoryFile} objects of a file.
+ */
+import type { NativeMemoryFile } from '#native';
+import { requireViewable } from '../arguments.ts';
+import { PeerDmaError } from '../errors.ts';
+import { native, nativeAsync } from '../native-call.ts';
+import { FileWindows } from './file-windows.ts';
+import type { MemoryFile } from './memory-file.ts';
+
+/** Single accesses to the memory of a device, by offsets in its file. @internal */
+export interface DeviceAccess {
+  read(offset: bigint, into: Uint8Array): void;
+  write(offset: bigint, bytes: Uint8Array): void;
+}
+
+/** The state of a device's memory: whether it is accessible, and how often its mappings were revoked. @internal */
+export interface DeviceState {
+  /** Whether memory decode is on and the device is not in D3hot. */
+  readonly accessible: boolean;
+  /**
+   * How often this process has revoked dma-buf mappings of the memory: by memory decode off, D3hot or a reset. Only
+   * grows.
+   */
+  readonly revocations: number;
+  /** Reads and writes the memory; `undefined` if the file itself can be read and written. */
+  readonly access?: DeviceAccess;
+}
+
+/** It is open until it is closed and no mapping retains it. @internal */
+export class FileMemory {
+  readonly handle: NativeMemoryFile;
+  /** Name in errors and in {@link GuestMemory.inspect}. */
+  readonly name: string;
+  /** The device whose memory it is, if it is one. */
+  device: DeviceState | undefined;
+  /** The object that requests to targets carry; `MemoryFile` makes it. */
+  requestFile: MemoryFile | undefined;
+  /** Number of mappings of the file; they keep it open. */
+  #users = 0;
+  #isClosed = false;
+  #releaseUse: (() => void) | undefined;
+  #windows: FileWindows | undefined;
+
+  constructor(handle: NativeMemoryFile, name: string) {
+    this.handle = handle;
+    this.name = name;
+  }
+
+  /** @param mapped whether it is enough that a mapping retains it @throws {PeerDmaError} `ERR_CLOSED` */
+  requireOpen(mapped: boolean): void {
+    if (!this.#isClosed || (mapped && this.#users > 0)) return;
+    throw new PeerDmaError('ERR_CLOSED', `the memory file ${this.name} is closed`);
+  }
+
+  /** Keeps the memory, even after the file is closed, until the returned function is called. */
+  retain(): () => void {
+    this.requireOpen(true);
+    this.#users++;
+    // All mappings of the file share one function: there may be many.
+    return (this.#releaseUse ??= () => {
+      if (--this.#users === 0 && this.#isClosed) this.#release();
+    });
+  }
+
+  /** Closes it, once no mapping retains it. Idempotent. */
+  close(): void {
+    this.#isClosed = true;
+    if (this.#users === 0) this.#release();
+  }
+
+  /** The windows onto the file, valid while it is open or retained. */
+  get windows(): FileWindows {
+    return (this.#windows ??= new FileWindows(this.handle));
+  }
+
+  /**
+   * Maps part of a file made by {@link MemoryFile.create} as a buffer, which outlives the file.
+   *
+   * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` for more bytes than an `ArrayBuffer` can have
+   */
+  view(offset: bigint, length: bigint): ArrayBuffer {
+    this.requireOpen(false);
+    requireViewable(length, this.name);
+    return native(() => this.handle.view(offset, length));
+  }
+
+  /** Copies bytes out: from the file, or from the device by single accesses. */
+  read(offset: bigint, into: Uint8Array): void {
+    const access = this.device?.access;
+    if (access === undefined) native(() => this.handle.read(offset, into));
+    else access.read(offset, into);
+  }
+
+  /** Copies bytes in: to the file, or to the device by single accesses. */
+  write(offset: bigint, bytes: Uint8Array): void {
+    const access = this.device?.access;
+    if (access === undefined) native(() => this.handle.write(offset, bytes));
+    else access.write(offset, bytes);
+  }
+
+  /** Whether the file has all bytes up to an offset now. */
+  reaches(end: bigint): boolean {
+    return native(() => this.handle.isPresent(end));
+  }
+
+  /**
+   * Faults in part of the file without mapping it in the host view.
+   *
+   * @throws {PeerDmaError} `ERR_MEMORY_FAULT`, `ERR_HUGE_PAGES_UNAVAILABLE`
+   */
+  async faultIn(offset: bigint, length: bigint, transparentHugePages: boolean): Promise<void> {
+    await nativeAsync(() => this.handle.faultIn(offset, length, transparentHugePages));
+  }
+
+  #release(): void {
+    this.#windows?.close();
+    native(() => this.handle.close());
+  }
+}
