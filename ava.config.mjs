@@ -6,7 +6,7 @@ await bundlePages(); // tests of the pages read the bundles
 export default {
   files: ['__test__/**/*.test.ts', '!__test__/vfio/**'],
   extensions: { ts: 'module' },
-  nodeArguments: ['--import=@oxc-node/core/register', '--enable-source-maps'],
+  nodeArguments: ['--import=./scripts/typescript/register.mjs', '--enable-source-maps'],
   timeout: '5m',
   // Each file in a process of its own: memory mappings and descriptors are counted for a whole process.
   workerThreads: false,

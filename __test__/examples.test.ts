@@ -8,7 +8,9 @@ import { fileURLToPath } from 'node:url';
 /** Runs an example, and returns its exit status and output. */
 function run(name: string, ...args: readonly string[]): { status: number | null; stdout: string; stderr: string } {
   const script = fileURLToPath(new URL(`../examples/${name}.ts`, import.meta.url));
-  return spawnSync(process.execPath, ['--import=@oxc-node/core/register', script, ...args], { encoding: 'utf8' });
+  return spawnSync(process.execPath, ['--import=./scripts/typescript/register.mjs', script, ...args], {
+    encoding: 'utf8',
+  });
 }
 
 test('edu-to-ivshmem: bytes arrive at the current address of the BAR, and nowhere else', (t) => {

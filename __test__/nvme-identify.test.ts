@@ -49,7 +49,7 @@ test('without a bound controller the error lists the controllers and the remedy'
 
 test('without the device the example reports that and fails', (t) => {
   const script = fileURLToPath(new URL('../examples/nvme-identify.ts', import.meta.url));
-  const args = ['--import=@oxc-node/core/register', script, 'ffff:ff:1f.7'];
+  const args = ['--import=./scripts/typescript/register.mjs', script, 'ffff:ff:1f.7'];
   const { stdout, stderr, status } = spawnSync(process.execPath, args, { encoding: 'utf8' });
   t.is(status, 1);
   t.is(stdout, '');

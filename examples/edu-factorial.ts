@@ -3,7 +3,7 @@
  *
  * Without an argument the device is simulated. A PCI address names a physical one that is bound to vfio-pci:
  *
- *     node --import=@oxc-node/core/register examples/edu-factorial.ts [0000:00:04.0]
+ *     node --import=./scripts/typescript/register.mjs examples/edu-factorial.ts [0000:00:04.0]
  */
 import { setImmediate as turn } from 'node:timers/promises';
 import { EventFd, GuestMemory } from '../ts/index.ts';

@@ -5,7 +5,7 @@
  * the device that does DMA. Without arguments the devices are simulated. Two PCI addresses name physical ones that are
  * bound to vfio-pci, an edu and an ivshmem of QEMU:
  *
- *     node --import=@oxc-node/core/register examples/edu-to-ivshmem.ts [0000:00:04.0 0000:00:06.0]
+ *     node --import=./scripts/typescript/register.mjs examples/edu-to-ivshmem.ts [0000:00:04.0 0000:00:06.0]
  */
 import { AssignedDevice, GuestMemory } from '../ts/index.ts';
 import { hex, reportTo } from '../ts/cli/demo/report.ts';

@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process';
 export const top = new URL('..', import.meta.url).pathname;
 
 /** Options of Node for running TypeScript. */
-export const NODE_TS = ['--import=@oxc-node/core/register', '--enable-source-maps'];
+export const NODE_TS = ['--import=./scripts/typescript/register.mjs', '--enable-source-maps'];
 
 /** Prints a progress message in a line. */
 export function say(line) {

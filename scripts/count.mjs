@@ -30,13 +30,10 @@ export class Count {
     this.#earlierFailures = this.#failures.length;
   }
 
-  /** Counts the test of a line of the Test Anything Protocol. */
-  tap(line) {
-    const result = /^(not )?ok \d+ - (.*)$/.exec(line);
-    if (result === null) return;
-    const [, not, name] = result;
-    if (/# (SKIP|TODO)/.test(name)) this.skipped++;
-    else if (not === undefined) this.passed++;
+  /** Counts a result of `tap-parser`. @param {import('tap-parser').Result} result */
+  test({ ok, skip, todo, name }) {
+    if (skip || todo) this.skipped++;
+    else if (ok) this.passed++;
     else {
       this.failed++;
       this.#failures.push(name);
@@ -59,4 +56,20 @@ export class Count {
     console.log(`${this.passed} passed, ${this.failed} failed, ${this.skipped} skipped`);
     return this.failed === 0 ? 0 : 1;
   }
+}
+
+/**
+ * Runs a program whose standard output is in the Test Anything Protocol, and counts its tests.
+ *
+ * @param {Count} count
+ * @param {(options: { onLine: (line: string) => void }) => Promise<number>} start runs it
+ * @returns {Promise<number>} its exit status
+ */
+export async function countTap(count, start) {
+  const { Parser } = await import('tap-parser'); // `npm ci` may have installed it after this module was loaded
+  const parser = new Parser();
+  parser.on('assert', (result) => count.test(result));
+  const status = await start({ onLine: (line) => parser.write(`${line}\n`) });
+  parser.end();
+  return status;
 }

@@ -1,62 +1,93 @@
 // The VFIO tests in the guests of the testbed. Each guest uses one processor.
 import { run } from './command.mjs';
+import { countTap } from './count.mjs';
+
+/** @typedef {import('./side-by-side.mjs').Job} Job */
 
 /** Timeout of the VFIO tests in one guest, in seconds. */
 export const GUEST_SECONDS = '2700';
 
-const kernel = (name) => ['--kernel', name];
+/** The kernels, the one that takes longest first. */
+const KERNELS = ['7.3', '6.1', '6.12'];
+/** Number of the guests that run all tests. */
+const LONG_GUESTS = 4;
+const IOMMUFD = ['--env', 'PEERDMA_VFIO_BACKEND=iommufd'];
 /** Selects the tests of a guest that runs these tests alone (vfio.config.mjs). */
 const only = (tests) => ['--env', `PEERDMA_TESTBED_PLATFORM=${tests}`];
 
-/** The guests, the longest run first. */
+/** The guests. A kernel that is built comes after the others, which run meanwhile. */
 const GUESTS = [
-  { what: 'Linux 6.1', options: kernel('6.1') },
-  { what: 'Linux 6.12', options: kernel('6.12') },
-  { what: 'Linux 7.3', options: kernel('7.3') },
+  { what: 'Linux 6.1', kernel: '6.1' },
+  { what: 'Linux 6.12', kernel: '6.12' },
+  { what: 'Linux 7.3', kernel: '7.3' },
+  { what: 'Linux 7.3, iommufd', kernel: '7.3', options: [...IOMMUFD, ...only('iommufd')] },
   {
-    what: 'Linux 7.3, iommufd',
-    options: [...kernel('7.3'), '--env', 'PEERDMA_VFIO_BACKEND=iommufd', ...only('iommufd')],
+    what: 'no interrupt remapping',
+    kernel: '6.12',
+    options: ['--unmapped-interrupts', ...only('without-interrupt-remapping.test')],
   },
-  { what: 'no interrupt remapping', options: ['--unmapped-interrupts', ...only('without-interrupt-remapping.test')] },
   {
     what: 'no interrupt remapping, iommufd',
-    options: [
-      ...kernel('7.3'),
-      '--env',
-      'PEERDMA_VFIO_BACKEND=iommufd',
-      '--unmapped-interrupts',
-      ...only('without-interrupt-remapping.test'),
-    ],
+    kernel: '7.3',
+    options: [...IOMMUFD, '--unmapped-interrupts', ...only('without-interrupt-remapping.test')],
   },
-  { what: 'an IOMMU of 39 address bits', options: ['--address-bits', '39', ...only('kernel-refusals.test')] },
+  {
+    what: 'an IOMMU of 39 address bits',
+    kernel: '6.12',
+    options: ['--address-bits', '39', ...only('kernel-refusals.test')],
+  },
 ];
 
 /**
- * Returns the tests of all guests as jobs that can run in parallel.
+ * Returns jobs for `sideBySide`: one for each kernel and one for each guest. The job of a kernel downloads or builds
+ * it; the job of a guest waits for its kernel.
  *
  * @param {string[]} ava command line of the test runner
- * @returns {import('./side-by-side.mjs').Job[]}
+ * @returns {{ kernels: Job[], long: Job[], short: Job[] }} the jobs of the kernels, which precede the others in the
+ *   queue, and of the guests that run all tests or a few
  */
-export function guestTests(ava) {
-  return GUESTS.map((guest) => (count, write) => guestTest(guest, ava, count, write));
+export function guestJobs(ava) {
+  const kernels = new Map(KERNELS.map((name) => [name, new Preparation(name)]));
+  const jobs = GUESTS.map((guest) => async (count, write) => {
+    if (await kernels.get(guest.kernel)?.done) await guestTest(guest, ava, count, write);
+  });
+  return {
+    kernels: [...kernels.values()].map((preparation) => (count, write) => preparation.run(count, write)),
+    long: jobs.slice(0, LONG_GUESTS),
+    short: jobs.slice(LONG_GUESTS),
+  };
 }
 
-/** Downloads and builds the parts of the guests before the guests start in parallel. */
-export async function prepareGuests(count) {
-  const status = await run(process.execPath, ['testbed/cli.mjs', '--prepare']);
-  if (status !== 0) count.require('the testbed', status, 0);
-  return status === 0;
+/** Downloads or builds a kernel. */
+class Preparation {
+  #kernel;
+  #settle = (/** @type {boolean} */ _isReady) => {};
+  /** Whether the kernel is ready. @type {Promise<boolean>} */
+  done = new Promise((resolve) => (this.#settle = resolve));
+
+  /** @param {string} kernel */
+  constructor(kernel) {
+    this.#kernel = kernel;
+  }
+
+  async run(count, write) {
+    let status = 1;
+    try {
+      status = await run(process.execPath, ['testbed/cli.mjs', '--prepare', '--kernel', this.#kernel], { write });
+    } finally {
+      this.#settle(status === 0);
+    }
+    if (status !== 0) count.require(`the testbed, Linux ${this.#kernel}`, status, 0);
+  }
 }
 
-async function guestTest({ what: which, options }, ava, count, write) {
+async function guestTest({ what: which, kernel, options = [] }, ava, count, write) {
   const what = `VFIO tests in the testbed, ${which}`;
   write(`[peerdma] ${what} …\n`);
   const began = performance.now();
-  const args = ['testbed/cli.mjs', ...options, '--timeout', GUEST_SECONDS, '--', 'node', ...ava];
-  const status = await run(process.execPath, [...args, '--config', 'vfio.config.mjs'], {
-    onLine: (line) => count.tap(line),
-    write,
-  });
+  const testbed = ['testbed/cli.mjs', '--kernel', kernel, ...options, '--timeout', GUEST_SECONDS];
+  const args = [...testbed, '--', 'node', ...ava, '--config', 'vfio.config.mjs'];
+  const status = await countTap(count, ({ onLine }) => run(process.execPath, args, { onLine, write }));
   count.require(what, status, count.total);
   write(`[peerdma] ${what}: ${count.total} tests, ${((performance.now() - began) / 1000).toFixed(0)} s\n`);
 }

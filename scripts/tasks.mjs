@@ -1,9 +1,10 @@
 // The tasks of package.json.
 import { NODE_TS, run, say, top } from './command.mjs';
+import { ALL, BUILD, prerequisites, printVersions } from './prerequisites.mjs';
 import { bundlePages } from './pages.mjs';
 import { compilePackage, lintPackage, mainPackage } from './release/packages.mjs';
 import { compiled, dependencies, must, nativeCore, nodeVersion } from './setup.mjs';
-import { allTests, guestTest, unitTests, vfioTests } from './tests.mjs';
+import { allTests, guestTest, namedTests, unitTests, vfioTests } from './tests.mjs';
 
 /** Checks the doc comments; with a folder, makes the API reference there. */
 const REFERENCE = ['scripts/reference/main.mjs'];
@@ -20,13 +21,21 @@ const tasks = {
     await compiled();
     return run(process.execPath, ['target/js/bench/run.js', ...args]); // as users run it, not as tests do
   },
-  test: async () => {
+  test: async (args) => {
+    await prerequisites(args.length > 0 ? BUILD : ALL);
     await built();
-    return allTests();
+    return args.length > 0 ? namedTests(args) : allTests();
   },
   'test:unit': async (args) => {
+    await prerequisites(BUILD);
     await built();
     return unitTests(args);
+  },
+  ci: async () => {
+    await prerequisites(ALL);
+    printVersions();
+    await built();
+    return allTests({ lint: true });
   },
   'test:vfio': async (args) => {
     await built();

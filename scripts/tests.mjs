@@ -1,30 +1,57 @@
 // Runs the test suites and counts their tests.
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { run, say, top } from './command.mjs';
-import { Count } from './count.mjs';
-import { GUEST_SECONDS, guestTests, prepareGuests } from './guests.mjs';
+import { Count, countTap } from './count.mjs';
+import { GUEST_SECONDS, guestJobs } from './guests.mjs';
 import { addressSanitizer, miri } from './native-checks.mjs';
 import { compiled } from './setup.mjs';
 import { sideBySide } from './side-by-side.mjs';
+import { FILES_OF_SEVERAL, findTests } from './test-names.mjs';
 
 const AVA = ['node_modules/ava/entrypoints/cli.mjs', '--tap'];
 
-/** Runs all tests: native core, unit and simulation tests, then real VFIO in the testbed. */
-export async function allTests() {
+/**
+ * Runs all tests in one queue: native core, unit and simulation tests, and real VFIO in the testbed.
+ *
+ * @param {{ lint?: boolean }} [options] `lint`: runs `npm run lint`, too
+ */
+export async function allTests({ lint = false } = {}) {
   const count = new Count();
-  await coreAndUnitTests(count, []);
   await compiled();
-  const guests = (await prepareGuests(count)) ? guestTests(AVA) : [];
-  // Each of these jobs uses one processor for most of its time.
-  await sideBySide(count, [miri, addressSanitizer, ...guests]);
+  const guests = guestJobs(AVA);
+  // Most of these jobs use one processor each, so the tests of TypeScript run one file at a time.
+  const unit = (own, write) => ava(own, 'unit and simulation tests', ['--concurrency', '1'], write);
+  const native = [miri, rustTests, addressSanitizer];
+  const jobs = [...guests.kernels, ...guests.long, unit, ...native, ...(lint ? [lintAll] : []), ...guests.short];
+  await sideBySide(count, jobs);
   return count.close();
 }
 
+/**
+ * Runs the tests that a name selects: files of unit tests, or a file of the VFIO tests in a guest.
+ *
+ * @param {string[]} args options of the testbed, then the name
+ * @returns {Promise<number>} the exit status
+ */
+export async function namedTests(args) {
+  const name = args.at(-1) ?? '';
+  const { unit, guests, nearest } = await findTests(name, top);
+  if (unit.length + guests.length === 0) {
+    say(`no test is named ${name}. The nearest names are ${nearest.join(', ')}.`);
+    return 2;
+  }
+  if (guests.length > 1) {
+    say(`${name} is the name of several tests that run in a guest. Name one of ${guests.join(', ')}.`);
+    return 2;
+  }
+  const status = unit.length > 0 ? await unitTests(unit, []) : 0;
+  return guests.length > 0 ? Math.max(status, await guestTest([...args.slice(0, -1), ...guests])) : status;
+}
+
 /** Runs the tests that need neither privileges nor a testbed. */
-export async function unitTests(args) {
+export async function unitTests(args, native = [rustTests]) {
   const count = new Count();
-  await coreAndUnitTests(count, args);
+  const unit = (own, write) => ava(own, 'unit and simulation tests', args, write);
+  await sideBySide(count, [...native, unit]); // the native core uses one processor for most of its time
   return count.close();
 }
 
@@ -42,21 +69,24 @@ export async function vfioTests(args) {
 
 /** Runs a file of the VFIO tests in a guest of the testbed. Options of the testbed precede its name. */
 export async function guestTest(args) {
-  const name = args.at(-1);
-  const file = [`${name}.test`, name].find((each) => existsSync(join(top, `__test__/vfio/${each}.ts`)));
-  if (file === undefined) {
+  const { guests, nearest } = await findTests(args.at(-1) ?? '', top, { guestsOnly: true });
+  const [name] = guests;
+  if (name === undefined || guests.length > 1) {
     say('npm run test:guest -- [OPTION OF THE TESTBED…] NAME: __test__/vfio/NAME.test.ts, or all, or iommufd');
+    say(`the nearest names are ${(guests.length > 1 ? guests : nearest).join(', ')}`);
     return 2;
   }
   await compiled();
+  const file = FILES_OF_SEVERAL.includes(name) ? name : `${name}.test`;
   const options = ['--timeout', GUEST_SECONDS, ...args.slice(0, -1), '--env', `PEERDMA_TESTBED_PLATFORM=${file}`];
   return run(process.execPath, ['testbed/cli.mjs', ...options, '--', 'node', ...AVA, '--config', 'vfio.config.mjs']);
 }
 
-/** Runs both in parallel: the tests of the native core use one processor for most of their time. */
-function coreAndUnitTests(count, args) {
-  const unit = (own, write) => ava(own, 'unit and simulation tests', args, write);
-  return sideBySide(count, [rustTests, unit]);
+async function lintAll(count, write) {
+  write('[peerdma] npm run lint …\n');
+  const options = { write, onLine: () => {} };
+  const status = await run(process.execPath, ['scripts/run.mjs', 'lint'], options);
+  count.require('npm run lint', status, 1);
 }
 
 async function rustTests(count, write) {
@@ -76,6 +106,7 @@ async function rustTests(count, write) {
 async function ava(count, what, args, write) {
   write(`[peerdma] ${what} …\n`);
   const seen = count.total;
-  const status = await run(process.execPath, [...AVA, ...args], { write, onLine: (line) => count.tap(line) });
+  const start = ({ onLine }) => run(process.execPath, [...AVA, ...args], { write, onLine });
+  const status = await countTap(count, start);
   count.require(what, status, count.total - seen);
 }

@@ -1,4 +1,5 @@
-// A kernel that no Debian package has as it is needed: built from Debian's source package, small, all of it built in.
+// A kernel that is built here from Debian's source package: small and without modules, with options that no Debian
+// package has.
 import { createReadStream, existsSync } from 'node:fs';
 import { copyFile, mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
@@ -7,11 +8,13 @@ import { createInterface } from 'node:readline';
 import { withSuite } from './apt.mjs';
 import { cacheRoot, cachedFolder, digest, remembered } from './cache.mjs';
 import { TestbedError } from './errors.mjs';
+import { textOf } from './console.mjs';
+import { imageProblem } from './image.mjs';
 import { alone } from './lock.mjs';
 import { capture, findProgram, logged } from './process.mjs';
 import { say } from './say.mjs';
 
-/** What a build runs, and the Debian package of each; .ci/run installs them. */
+/** The programs of a build, and the Debian package of each. scripts/prerequisites.mjs has them, too. */
 const TOOLS = /** @type {const} */ ({
   gcc: 'gcc',
   ld: 'binutils',
@@ -21,36 +24,58 @@ const TOOLS = /** @type {const} */ ({
   bc: 'bc',
   xz: 'xz-utils',
 });
-/** What objtool, which a build makes for itself, is compiled with. */
+/** A header of objtool, which a build compiles for itself. */
 const HEADER = { path: '/usr/include/gelf.h', from: 'libelf-dev' };
 
-/** Two slow processors take some minutes; this is for what hangs. */
+/** A limit for a build that hangs. Two idle processors take five minutes. */
 const BUILD_SECONDS = 3600;
 const PROGRESS_MILLISECONDS = 60_000;
 
-/** On these the compiler is stopped and what there is removed, instead of leaving both behind. */
+/** Signals that stop the compiler and remove the files of the build. */
 const SIGNALS = /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP']);
 
 /** @typedef {import("./kernels.mjs").Kernel} Kernel */
-/** @typedef {{ series: string, title: string, source: string, version: string, suite: string, options: string }} Recipe */
+/**
+ * @typedef {object} Recipe
+ * @property {string} series
+ * @property {string} title
+ * @property {string} source
+ * @property {string} version
+ * @property {string} suite
+ * @property {string[]} options
+ */
+
+/** Part of the key. Increase it when a build makes other files of the same inputs. */
+const RECIPE = '1';
+/** The targets of make. */
+const CONFIGURE = 'allnoconfig';
+const BUILD = 'bzImage';
+/** The environment of make, which has no name of this machine. */
+const ENVIRONMENT = {
+  LC_ALL: 'C.UTF-8',
+  KBUILD_BUILD_USER: 'peerdma',
+  KBUILD_BUILD_HOST: 'testbed',
+  // Set although it is empty: otherwise the version would have the state of a repository around the cache.
+  LOCALVERSION: '',
+};
 
 /**
- * Gives a kernel built from Debian's `linux-source-SERIES` with `kernel-SERIES.config`, from the cache or else building
- * it now. Two processes that want it at once build it once.
+ * Returns a kernel built from Debian's `linux-source-SERIES` with `kernel-SERIES.config`.
+ *
+ * Builds it if the cache does not have it. If two processes need it at the same time, one builds and the other waits.
  *
  * @param {string} series `7.3`
- * @param {string} suite where Debian has its source
+ * @param {string} suite the Debian suite of its source
  * @returns {Promise<Kernel>}
- * @throws {TestbedError} when the source can't be had, a tool is missing, or the build fails; then nothing is left of it
- *   but its log
+ * @throws {TestbedError} when the source is unavailable, a program is missing, or the build fails; only the log of a
+ *   failed build remains
  */
 export async function builtKernel(series, suite) {
   const source = `linux-source-${series}`;
-  const options = await readFile(new URL(`kernel-${series}.config`, import.meta.url), 'utf8');
+  const options = optionLines(await readFile(new URL(`kernel-${series}.config`, import.meta.url), 'utf8'));
   const compiler = await capture('gcc', ['--version'], { seconds: 30, needs: 'apt-get install gcc' });
-  const code = await readFile(new URL(import.meta.url));
   /** @param {string} version */
-  const keyOf = (version) => digest(source, version, options, compiler, code);
+  const keyOf = (version) => buildKey({ source, version, options, compiler });
   /** @param {string} version */
   const folderOf = (version) => `kernel/${series}-${keyOf(version)}`;
   const version = await remembered(
@@ -61,16 +86,55 @@ export async function builtKernel(series, suite) {
   );
   const title = `Linux ${series} (built from ${source} ${version})`;
   const folder = join(cacheRoot(), folderOf(version));
-  if (!existsSync(folder)) {
+  /** @param {string} candidate */
+  const check = (candidate) => buildProblem(candidate, series, options);
+  if ((await check(folder)) !== undefined) {
     const lock = { seconds: BUILD_SECONDS, onWait: () => say(`${title}: another process is building it; waiting …`) };
     await alone(join(cacheRoot(), `kernel/${series}.lock`), lock, async () => {
       await removeLeftovers(dirname(folder), `${series}-`);
-      await cachedFolder(folderOf(version), (built) =>
-        build(built, { series, title, source, version, suite, options }),
+      await cachedFolder(
+        folderOf(version),
+        (built) => build(built, { series, title, source, version, suite, options }),
+        check,
       );
     });
   }
   return { name: series, title, image: join(folder, 'bzImage'), modules: null, key: keyOf(version) };
+}
+
+/**
+ * Returns the key of a build in the cache: a hash of all that decides about the kernel.
+ *
+ * @param {{ source: string, version: string, options: readonly string[], compiler: string }} inputs
+ * @returns {string}
+ */
+export function buildKey({ source, version, options, compiler }) {
+  return digest(RECIPE, source, version, options.join('\n'), compiler, CONFIGURE, BUILD, JSON.stringify(ENVIRONMENT));
+}
+
+/**
+ * Returns the lines of a configuration that set an option, without comments.
+ *
+ * @param {string} text
+ * @returns {string[]}
+ */
+export function optionLines(text) {
+  return text.split('\n').filter((line) => line.startsWith('CONFIG_'));
+}
+
+/**
+ * Returns the problem of a folder of the cache: a missing or truncated image, or other options.
+ *
+ * @param {string} folder
+ * @param {string} series
+ * @param {readonly string[]} options
+ * @returns {Promise<string | undefined>} undefined for a folder without a problem
+ */
+export async function buildProblem(folder, series, options) {
+  const config = await textOf(join(folder, 'config'));
+  const lost = lostOptions(options, config);
+  if (lost.length > 0) return `its configuration lacks ${lost.join(', ')}`;
+  return imageProblem(join(folder, 'bzImage'), series);
 }
 
 /**
@@ -84,13 +148,13 @@ async function newest(source, suite) {
   } catch (error) {
     if (!(error instanceof TestbedError)) throw error;
     throw new TestbedError(
-      `this kernel is built from ${source} of Debian's ${suite}, which can't be had: ${error.message}`,
+      `${source}: reading its version from Debian's ${suite} failed: ${error.message}. Connect to a Debian mirror.`,
     );
   }
 }
 
 /**
- * Removes what builds left that were killed: gigabytes each. Only for the holder of the lock, with which nobody builds.
+ * Removes the files of builds that were killed, gigabytes each. The caller holds the lock, so that no build runs.
  *
  * @param {string} folder
  * @param {string} prefix
@@ -111,13 +175,13 @@ async function build(folder, { series, title, source, version, suite, options })
   const begun = performance.now();
   const log = join(cacheRoot(), `kernel/${series}-build.log`);
   await writeFile(log, `${title}\n`);
-  say(`${title}: not in the cache; building it, which takes some minutes (log: ${log}) …`);
+  say(`${title}: building it takes some minutes (log: ${log}) …`);
 
   const interrupt = new AbortController();
   const onSignal = () => interrupt.abort();
   for (const name of SIGNALS) process.on(name, onSignal);
   const [tree, unpacked] = [join(folder, 'tree'), join(folder, 'unpacked')];
-  const progress = setInterval(() => void tell(title, log, begun), PROGRESS_MILLISECONDS);
+  const progress = setInterval(() => void reportProgress(title, log, begun), PROGRESS_MILLISECONDS);
   /** @param {string} program @param {string[]} args */
   const run = (program, args) =>
     logged(program, args, {
@@ -133,15 +197,15 @@ async function build(folder, { series, title, source, version, suite, options })
     const archive = join(unpacked, `usr/src/${source}.tar.xz`);
     await run('tar', ['-xJf', archive, '--strip-components=1', '--no-same-owner']);
     await rm(unpacked, { recursive: true });
-    await writeFile(join(folder, 'options'), options);
-    await run('make', ['allnoconfig']);
+    await writeFile(join(folder, 'options'), options.map((line) => `${line}\n`).join(''));
+    await run('make', [CONFIGURE]);
     const config = await readFile(join(tree, '.config'), 'utf8');
     const lost = lostOptions(options, config);
     if (lost.length > 0)
       throw new TestbedError(
-        `${title}: kernel-${series}.config asks for what this source does not give: ${lost.join(', ')}`,
+        `${title}: configuration failed: missing options or dependencies: ${lost.join(', ')}. Correct kernel-${series}.config.`,
       );
-    await run('make', [`-j${availableParallelism()}`, 'bzImage']);
+    await run('make', [`-j${availableParallelism()}`, BUILD]);
     await copyFile(join(tree, 'arch/x86/boot/bzImage'), join(folder, 'bzImage'));
     await copyFile(join(tree, '.config'), join(folder, 'config'));
     await rm(tree, { recursive: true });
@@ -164,39 +228,35 @@ function requireTools(title) {
   if (missing.size === 0) return;
   const packages = [...missing.values()].join(' ');
   throw new TestbedError(
-    `${title}: not in the cache, and building it needs ${[...missing.keys()].join(', ')}: apt-get install ${packages} (.ci/run does it)`,
+    `${title}: building it failed: ${[...missing.keys()].join(', ')} missing. Install: apt-get install ${packages}`,
   );
 }
 
 /**
- * What make sees of the environment: nothing that could change what comes out, no name of this machine in the image.
+ * Returns the whole environment of make.
  * @param {string} folder
  * @returns {Record<string, string>}
  */
 function environment(folder) {
   return {
+    ...ENVIRONMENT,
     PATH: process.env.PATH ?? '',
-    LC_ALL: 'C.UTF-8',
     TMPDIR: folder,
     KCONFIG_ALLCONFIG: join(folder, 'options'),
-    KBUILD_BUILD_USER: 'peerdma',
-    KBUILD_BUILD_HOST: 'testbed',
-    // Set though empty: where a repository is around the cache, its state would be added to the version.
-    LOCALVERSION: '',
   };
 }
 
 /**
- * The options that were asked for and did not come to be: renamed since, or something they depend on is off. Kconfig
- * drops such options without a word.
+ * Returns the options that a configuration lacks. Kconfig silently drops an option that was renamed, or whose
+ * dependencies are off.
  *
- * @param {string} options the lines asked for, with comments
+ * @param {readonly string[]} options
  * @param {string} config the resulting `.config`
  * @returns {string[]} lines of `options`
  */
 export function lostOptions(options, config) {
   const given = new Set(config.split('\n'));
-  return options.split('\n').filter((line) => line.startsWith('CONFIG_') && !given.has(line));
+  return options.filter((line) => !given.has(line));
 }
 
 /**
@@ -204,7 +264,7 @@ export function lostOptions(options, config) {
  * @param {string} log
  * @param {number} begun
  */
-async function tell(title, log, begun) {
+async function reportProgress(title, log, begun) {
   let compiled = 0;
   for await (const line of createInterface({ input: createReadStream(log) })) if (line.startsWith('  CC ')) compiled++;
   say(`${title}: ${compiled} files compiled after ${duration(begun)} …`);

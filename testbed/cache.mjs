@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import { TestbedError } from './errors.mjs';
 
 /**
  * Returns the folder of the cache, outside of the checkout.
@@ -26,21 +27,29 @@ export function digest(...parts) {
 }
 
 /**
- * Returns the folder `name` of the cache; builds it if it does not exist. Builds in a separate folder, which is
- * renamed when it is complete: an interrupted build leaves no folder that looks complete, and of two concurrent
- * builds the first one wins.
+ * Returns the folder `name` of the cache; builds it if it does not exist, or if it has a problem.
+ *
+ * Builds in a separate folder, which is renamed when it is complete: an interrupted build leaves no folder that looks
+ * complete, and of two concurrent builds the first one wins.
  *
  * @param {string} name the path below the cache's root
  * @param {(folder: string) => Promise<void>} build fills the given folder
+ * @param {(folder: string) => Promise<string | undefined>} [check] returns the problem of a folder, if it has one
  * @returns {Promise<string>} the folder
+ * @throws {TestbedError} when the folder has a problem after the build
  */
-export async function cachedFolder(name, build) {
+export async function cachedFolder(name, build, check = () => Promise.resolve(undefined)) {
   const folder = join(cacheRoot(), name);
-  if (existsSync(folder)) return folder;
+  if (existsSync(folder)) {
+    if ((await check(folder)) === undefined) return folder;
+    await rm(folder, { recursive: true, force: true });
+  }
   await mkdir(dirname(folder), { recursive: true });
   const partial = await mkdtemp(`${folder}.partial-`);
   try {
     await build(partial);
+    const problem = await check(partial);
+    if (problem !== undefined) throw new TestbedError(`${name}: the build is wrong: ${problem}`);
     await rename(partial, folder).catch((/** @type {NodeJS.ErrnoException} */ error) => {
       if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
     });

@@ -1,45 +1,52 @@
-// A kernel as Debian packages it: vmlinuz and the few modules that the guest needs, decompressed, in loading order.
+// A kernel of a Debian package: vmlinuz and the modules that the guest loads, decompressed, in loading order.
 import { existsSync } from 'node:fs';
 import { copyFile, mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { withSuite } from './apt.mjs';
 import { busybox } from './busybox.mjs';
 import { cacheRoot, cachedFolder, digest, remembered } from './cache.mjs';
+import { textOf } from './console.mjs';
 import { TestbedError } from './errors.mjs';
+import { imageProblem } from './image.mjs';
 import { capture } from './process.mjs';
 
-/** What the guest loads, with what those depend on; names that a kernel has built in, or has not at all, are passed over. */
+/** Part of the key. Increase it when the same package makes other files. */
+const RECIPE = '1';
+/** Modules that the guest loads, in addition to their dependencies. Modules that a kernel does not have are skipped. */
 const MODULES = ['virtio_pci', '9pnet_virtio', '9p', 'vfio_iommu_type1', 'vfio_pci'];
 
 /** @typedef {import("./kernels.mjs").Kernel} Kernel */
 /** @typedef {{ name: string, version: string }} Package */
 
 /**
- * Gives a Debian kernel, from the cache or else from the machine's mirror.
+ * Returns a Debian kernel, from the cache or else from the machine's mirror.
  *
  * @param {string} series the first parts of its version: `6.12`
- * @param {string} suite where Debian has it
+ * @param {string} suite the Debian suite of its package
  * @returns {Promise<Kernel>}
  */
 export async function debianKernel(series, suite) {
-  const source = await readFile(new URL(import.meta.url));
   /** @param {Package} found */
-  const keyOf = ({ name, version }) => digest(name, version, source);
+  const keyOf = ({ name, version }) => digest(RECIPE, name, version, ...MODULES);
   /** @param {Package} found */
   const folderOf = (found) => `kernel/${series}-${keyOf(found)}`;
-  // A version that the mirror had once can be gone by now: what is remembered counts only once it is here.
+  // The mirror may have dropped a version since: a remembered version is usable only if the cache has its kernel.
   const found = await remembered(
     `kernel-${series}.json`,
     7,
     () => withSuite(suite, (apt) => newest(apt, series)),
     (known) => existsSync(join(cacheRoot(), folderOf(known))),
   );
-  const folder = await cachedFolder(folderOf(found), async (built) => {
-    const unpacked = join(built, 'unpacked');
-    await withSuite(suite, (apt) => apt.unpack(found.name, found.version, unpacked));
-    await keepWhatIsNeeded(unpacked, built);
-    await rm(unpacked, { recursive: true });
-  });
+  const folder = await cachedFolder(
+    folderOf(found),
+    async (built) => {
+      const unpacked = join(built, 'unpacked');
+      await withSuite(suite, (apt) => apt.unpack(found.name, found.version, unpacked));
+      await extractKernel(unpacked, built);
+      await rm(unpacked, { recursive: true });
+    },
+    (folder) => packageProblem(folder, series),
+  );
   return {
     name: series,
     title: `Linux ${series} (${found.name} ${found.version})`,
@@ -63,12 +70,29 @@ async function newest(apt, series) {
 }
 
 /**
- * @param {string} unpacked a linux-image package's files
- * @param {string} folder gets `vmlinuz` and `modules/`
+ * Returns the problem of a folder of the cache: a missing image or module.
+ *
+ * @param {string} folder
+ * @param {string} series
+ * @returns {Promise<string | undefined>} undefined for a folder without a problem
  */
-async function keepWhatIsNeeded(unpacked, folder) {
+export async function packageProblem(folder, series) {
+  const names = (await textOf(join(folder, 'modules/list'))).split('\n').filter(Boolean);
+  const lost = names.filter((name) => !existsSync(join(folder, 'modules', name)));
+  if (names.length === 0 || lost.length > 0) return `modules are missing: ${lost.join(', ') || 'all'}`;
+  const image = join(folder, 'vmlinuz');
+  return imageProblem(image, series);
+}
+
+/**
+ * Copies the image and the modules of a package.
+ *
+ * @param {string} unpacked a linux-image package's files
+ * @param {string} folder the folder for `vmlinuz` and `modules/`
+ */
+async function extractKernel(unpacked, folder) {
   const files = await readdir(unpacked, { recursive: true });
-  // Up to Debian 13 the image is in /boot; later it lies beside its modules.
+  // Up to Debian 13 the image is in /boot, later beside its modules.
   const image = files.find((path) => /(^|\/)vmlinuz[^/]*$/.test(path));
   if (image === undefined) throw new TestbedError('the kernel package has no vmlinuz');
   await copyFile(join(unpacked, image), join(folder, 'vmlinuz'));
@@ -95,7 +119,7 @@ async function keepWhatIsNeeded(unpacked, folder) {
 }
 
 /**
- * A module's name by its file: `vfio-pci.ko.xz` is `vfio_pci`.
+ * Returns the name of a module: `vfio_pci` for `vfio-pci.ko.xz`.
  * @param {string} path
  */
 function moduleName(path) {
@@ -105,8 +129,10 @@ function moduleName(path) {
 }
 
 /**
- * The modules that must be loaded before this one: the `depends=` entry of its `.modinfo` section, whose entries are
- * NUL-terminated strings (Linux, include/linux/moduleparam.h). Soft dependencies are not there; the guest needs none.
+ * Returns the modules that are loaded before this one.
+ *
+ * They are the `depends=` entry of its `.modinfo` section, whose entries are NUL-terminated strings (Linux,
+ * include/linux/moduleparam.h). The section has no soft dependencies; the guest requires none.
  *
  * @param {Buffer} image a decompressed module
  * @returns {string[]}

@@ -14,7 +14,7 @@ export function findQemu() {
   const found = findProgram(PROGRAM);
   if (found !== undefined) return found;
   throw new TestbedError(
-    `${PROGRAM} is missing. Install it: apt-get install qemu-system-x86 (or run .ci/run; on Debian 12 prefer bookworm-backports)`,
+    `${PROGRAM} is missing. Install it: apt-get install qemu-system-x86 (on Debian 12, better from bookworm-backports)`,
   );
 }
 
@@ -62,7 +62,7 @@ const KERNEL_LINE =
  * Assertion …`). Tests of this package move BARs all the time. Measurements that move none use a thread for each
  * processor: otherwise parallel work would run serially.
  */
-const accelerator = (/** @type {boolean} */ threadEach) => `tcg,thread=${threadEach ? 'multi' : 'single'},tb-size=256`;
+const accelerator = (/** @type {boolean} */ threadEach) => `tcg,thread=${threadEach ? 'multi' : 'single'},tb-size=512`;
 
 /**
  * Returns QEMU's arguments.
@@ -90,7 +90,7 @@ export function qemuArguments({ image, initramfs, igb, memory, remapping, addres
   /** @type {Option[]} */
   const options = [
     ['display', 'none'],
-    // The IOMMU does not work with KVM's interrupt chip; and these guests run where there is no KVM.
+    // The IOMMU does not work with KVM's interrupt chip; these guests run without KVM.
     ['machine', 'q35,kernel-irqchip=off'],
     ['accel', accelerator(threadEach)],
     ['cpu', 'max'],

@@ -189,7 +189,7 @@ test('handles a closed pipe and a full disk as a process', (t) => {
   const main = fileURLToPath(new URL('ts/cli/main.ts', top));
   const shell = (command: string) =>
     spawnSync('bash', ['-c', command, 'bash', process.execPath, main, root], { encoding: 'utf8', cwd: top });
-  const run = '"$1" --import=@oxc-node/core/register "$2" topology --all --sysfs "$3"';
+  const run = '"$1" --import=./scripts/typescript/register.mjs "$2" topology --all --sysfs "$3"';
   const closed = shell(`${run} --json | true; exit "\${PIPESTATUS[0]}"`);
   t.deepEqual([closed.stderr, closed.status], ['', 0]);
   const full = shell(`${run} > /dev/full`);

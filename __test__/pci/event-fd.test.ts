@@ -10,7 +10,7 @@ import { EventFd, nativeEventFdOf } from '../../ts/pci/event-fd.ts';
 import { throwsCode } from '../support/errors.ts';
 
 const LISTENER = new URL('../support/event-listener.ts', import.meta.url);
-const LOADER = ['--import=@oxc-node/core/register'];
+const LOADER = ['--import=./scripts/typescript/register.mjs'];
 /** Turns of the event loop within which an unwanted call would arrive. */
 const TURNS = 200;
 

@@ -20,10 +20,7 @@ import { BACKEND, newManager } from './support/backend.ts';
 const SCRIPT = new URL(`support/ending-process${extname(import.meta.url)}`, import.meta.url);
 const BAR = 0x1_0000_0000n;
 
-/** Source maps would take longer to read than everything else. */
-const ARGUMENTS = process.execArgv.filter((argument) => argument !== '--enable-source-maps');
-
-/** Enough for pinning to take a while. */
+/** Enough that pinning takes a while. */
 const MEBIBYTES = 128;
 const ALL_PAGES = (MEBIBYTES << 20) / 4096;
 
@@ -58,7 +55,7 @@ class Doomed {
 
   constructor(plan: Plan) {
     this.#plan = plan;
-    const child = spawn(process.execPath, [...ARGUMENTS, SCRIPT.pathname, JSON.stringify(plan)], {
+    const child = spawn(process.execPath, [...process.execArgv, SCRIPT.pathname, JSON.stringify(plan)], {
       stdio: ['pipe', 'pipe', 'pipe'],
     });
     this.#child = child;

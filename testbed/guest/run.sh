@@ -1,4 +1,4 @@
-# The guest's first process after the root is mounted: binds the devices to VFIO, runs the command, reports, powers off.
+# The guest's first process with the root mounted: binds the devices to VFIO, runs the command, reports, powers off.
 work=/run/testbed
 control=$work/control
 export PATH=$work/bin
@@ -10,7 +10,7 @@ fail() {
   poweroff -f
 }
 
-# Whether a device shares its group with a device of a guest driver.
+# Succeeds if a device shares its group with a device that has a driver of the guest.
 entangled() {
   for other in "$1"/iommu_group/devices/*; do
     case $(basename "$(readlink "$other/driver")") in virtio-pci) return 0 ;; esac
@@ -18,7 +18,7 @@ entangled() {
   return 1
 }
 
-# give NAME BDF: binds the device to vfio-pci, and sets the variable of the command with its address.
+# give NAME BDF: binds the device to vfio-pci, and sets the variable that names its address.
 give() {
   device=/sys/bus/pci/devices/$2
   echo vfio-pci >"$device/driver_override"
@@ -29,7 +29,7 @@ give() {
   case $1 in ENTANGLED | IGB) ;; *) devices="$devices${devices:+,}$2" ;; esac
 }
 
-# In order of bus address: the ivshmem on the root complex comes before the one behind the port.
+# In the order of addresses: the ivshmem on the root complex precedes the one behind the port.
 testbed_env= devices=
 edu=0 ivshmem=0 nvme=0
 for device in /sys/bus/pci/devices/*; do
@@ -48,7 +48,7 @@ ifconfig lo 127.0.0.1 up
 cut -d ' ' -f 1 /proc/uptime >$control/up.partial
 mv $control/up.partial $control/up
 
-# The host writes command.sh, which executes the command with its own environment and $testbed_env.
+# The host wrote command.sh: it executes the command with its own environment and $testbed_env.
 export testbed_env
 setsid sh $control/command.sh </dev/null >>$control/stdout 2>>$control/stderr
 status=$?
