@@ -178,7 +178,13 @@ test('reads, explains and displays a long journal in the memory of one of its st
   const file = join(scratchFolder(t), 'journal.jsonl');
   writeFileSync(file, await longJournal(mappings, lines));
   const top = new URL('../../', import.meta.url);
-  const options = ['--max-old-space-size=112', '--import=./scripts/typescript/register.mjs', '--input-type=module', '-e', READ];
+  const options = [
+    '--max-old-space-size=112',
+    '--import=./scripts/typescript/register.mjs',
+    '--input-type=module',
+    '-e',
+    READ,
+  ];
   const { status, stdout, stderr } = spawnSync(process.execPath, [...options, top.href, file], {
     encoding: 'utf8',
     cwd: fileURLToPath(top),

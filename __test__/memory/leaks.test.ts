@@ -18,7 +18,13 @@ test('ten thousand rounds of moves, joins and failures leave no descriptor, no m
   // In a process of its own: descriptors and mappings are counted for the whole process, and other tests share this
   // one.
   const script = fileURLToPath(new URL('../support/leak-rounds.ts', import.meta.url));
-  const args = ['--import=./scripts/typescript/register.mjs', '--enable-source-maps', '--expose-gc', script, String(ROUNDS)];
+  const args = [
+    '--import=./scripts/typescript/register.mjs',
+    '--enable-source-maps',
+    '--expose-gc',
+    script,
+    String(ROUNDS),
+  ];
   const { stdout, stderr, status } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 170_000 });
   t.is(status, 0, stderr);
   const { rounds, before, after } = JSON.parse(stdout) as { rounds: number; before: Held; after: Held };

@@ -14,6 +14,7 @@ const SUBJECTS = [
     paths: ['inspect', 'journal/', 'dma/events', 'guest/inspect', 'guest/explain', 'guest/layers', 'guest/target-view'],
   },
   { title: 'Errors', paths: ['errors'] },
+  { title: 'Cancellation', paths: ['abort'] },
 ];
 
 export const titles = SUBJECTS.map(({ title }) => title);

@@ -25,7 +25,7 @@ export interface DmaBufferOptions {
   readonly alignment?: bigint;
   /** Maximum width of the IOVA in bits, 12 to 64, for devices with short addresses. Default: the width of the IOMMU. */
   readonly addressBits?: number;
-  /** As in {@link AbortOptions}. A buffer that is mapped by the time of the abort is unmapped again. */
+  /** As in `AbortOptions`. A buffer that is mapped by the time of the abort is unmapped again. */
   readonly signal?: AbortSignalLike | undefined;
 }
 

@@ -1,6 +1,8 @@
 /**
- * Applies a change of the flat map to the host view and all targets, in its one legal order: IOMMUs unmap memory before
- * the host view does, and map it after the host view; all that is removed is unmapped before anything is mapped.
+ * Applies a change of the flat map to the host view and all targets.
+ *
+ * There is one legal order. IOMMUs unmap memory before the host view does, and map it after the host view. All that is
+ * removed is unmapped before anything is mapped.
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';

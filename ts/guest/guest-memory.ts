@@ -92,10 +92,11 @@ export class GuestMemory {
   }
 
   /**
-   * Changes several regions and windows as one change: BARs can swap addresses, and every target maps all of it or
-   * keeps what it had.
+   * Changes several regions and windows as one: all of it applies, or nothing.
    *
-   * @param edit makes the edits, by methods of its argument. It returns nothing; no edit applies before it has returned
+   * Two BARs can swap addresses in one change.
+   *
+   * @param edit makes the edits by methods of its argument, and returns nothing. They apply after it has returned
    * @throws {PeerDmaError} the error of an edit, of `edit` or of a target. Nothing has changed then
    */
   change(edit: (change: MemoryChange) => void): Promise<void> {

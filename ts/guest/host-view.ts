@@ -1,5 +1,5 @@
 /**
- * The host view as the targets need it: which sub-mappings they map by host virtual address, and those faulted in.
+ * Maps and faults in the memory that targets map by host virtual address.
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import { type SubMapping, isFaultedIn } from '../dma/sub-mapping.ts';
@@ -11,8 +11,9 @@ import { quarantineAgainst } from './quarantine.ts';
 export type Mappers = readonly DmaMapper[] | ReadonlySet<DmaMapper>;
 
 /**
- * Returns the sub-mappings that a target maps by host virtual address. The others are mapped in this process when such
- * a target joins.
+ * Returns the sub-mappings that a target maps by host virtual address.
+ *
+ * The others are mapped in this process when such a target joins.
  *
  * @internal
  */
@@ -23,7 +24,9 @@ export function mappedByAddress(subs: readonly SubMapping[], mappers: Mappers): 
 }
 
 /**
- * Whether a change fails that can't map a sub-mapping in this process: a target requires it by host virtual address.
+ * Whether a change fails that cannot map a sub-mapping in this process.
+ *
+ * It does if a target requires the sub-mapping by host virtual address.
  *
  * @internal
  */
@@ -33,8 +36,9 @@ export function isRequiredByAddress(sub: SubMapping, mappers: Mappers): boolean 
 }
 
 /**
- * Maps in this process what of these sub-mappings is not mapped there: a rollback could not map it again, or it was
- * missed. It stays mapped if a later step fails.
+ * Maps those of the sub-mappings that are not in the host view.
+ *
+ * A rollback could not map them again, or they were missed. They stay mapped if a later step fails.
  *
  * @param due what the targets concerned map by host virtual address
  * @param concerned the targets that are to have them

@@ -25,10 +25,10 @@ export interface MappingOptions {
   readonly writable?: boolean;
 }
 
-/** A region as the memory map knows it. @internal */
+/** Identifies a region in its memory map. @internal */
 export interface RegionParts {
   readonly space: AddressSpace;
-  /** Identifies it in the memory map; names are not unique. */
+  /** Names are not unique. */
   readonly id: number;
   /** Its guest-physical addresses, if they are fixed. */
   readonly range?: AddressRange;
@@ -38,8 +38,9 @@ export interface RegionParts {
 export let partsOfRegion: (region: MemoryRegion) => RegionParts | undefined;
 
 /**
- * Memory that is prepared first, and then mapped to the guest: a {@link Region} has a fixed address,
- * {@link DeviceMemory} is placed by the guest.
+ * Memory with contents that can be mapped to the guest.
+ *
+ * A {@link Region} has a fixed address. The guest places {@link DeviceMemory}.
  */
 export abstract class MemoryRegion {
   /** For errors, {@link GuestMemory.inspect} and events. Not unique. */
@@ -61,8 +62,9 @@ export abstract class MemoryRegion {
   }
 
   /**
-   * Maps memory in the region and replaces the mappings that it covers. If the region is active, all targets map it.
-   * The VMM emulates offsets without memory.
+   * Maps memory in the region and replaces the mappings that it covers.
+   *
+   * If the region is active, all targets map it. The VMM emulates offsets without memory.
    *
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` outside of the region or past the end of the file, `ERR_UNALIGNED`,
    * `ERR_RANGE_QUARANTINED`, `ERR_REGION_REMOVED`, `ERR_CLOSED`; the error of a target. Nothing has changed then
@@ -162,7 +164,7 @@ export class MemoryChange {
 
   /** As {@link Region.mapToGuest}. */
   mapToGuest(region: Region, options?: { writable?: boolean }): void;
-  /** As {@link DeviceMemory.mapToGuest}. */
+  /** As {@link DeviceMemory.mapToGuest}. @param gpa guest-physical address; a multiple of the page size */
   mapToGuest(window: DeviceMemory, gpa: bigint, options?: { writable?: boolean }): void;
   mapToGuest(region: MemoryRegion, ...rest: unknown[]): void {
     const { id, range } = this.#partsOf(region);

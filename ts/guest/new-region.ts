@@ -12,7 +12,7 @@ import type { AddressSpace } from './address-space.ts';
 import { beyondWidth } from './address-width.ts';
 import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
 
-/** Checks the options of a region and gives it a number. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
+/** Returns a new region with checked options. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
 export function newRegion(
   space: AddressSpace,
   options: { name: string; length: bigint; kind: MemoryKind; priority: number; isBuffer?: boolean },

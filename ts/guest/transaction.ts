@@ -1,5 +1,5 @@
 /**
- * A transaction: its steps run one after the other, each registers how to undo it, and a failure undoes them in reverse.
+ * A transaction: each step registers its undo, and a failure undoes them in reverse.
  */
 import { rollbackFailed } from '../dma/mapping-error.ts';
 import { asError } from '../errors.ts';

@@ -1,5 +1,5 @@
 /**
- * Memory that is a file, as the rest of this package uses it: one for all the {@link MemoryFile} objects of a file.
+ * Memory that is a file: one object for all {@link MemoryFile} objects of a file.
  */
 import type { NativeMemoryFile } from '#native';
 import { requireViewable } from '../arguments.ts';
@@ -14,13 +14,14 @@ export interface DeviceAccess {
   write(offset: bigint, bytes: Uint8Array): void;
 }
 
-/** The state of a device's memory: whether it is accessible, and how often its mappings were revoked. @internal */
+/** The state of a device's memory. @internal */
 export interface DeviceState {
   /** Whether memory decode is on and the device is not in D3hot. */
   readonly accessible: boolean;
   /**
-   * How often this process has revoked dma-buf mappings of the memory: by memory decode off, D3hot or a reset. Only
-   * grows.
+   * How often this process has revoked dma-buf mappings of the memory. Only grows.
+   *
+   * Memory decode off, D3hot and a reset revoke them.
    */
   readonly revocations: number;
   /** Reads and writes the memory; `undefined` if the file itself can be read and written. */

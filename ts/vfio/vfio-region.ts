@@ -76,8 +76,9 @@ export class VfioRegion implements DeviceRegion {
   }
 
   /**
-   * Returns the region from an offset on as a backing for {@link MemoryRegion.addMapping}. A mapping of it must lie within one
-   * of {@link VfioRegion.mmapAreas}.
+   * Returns the region from an offset on as a backing for {@link MemoryRegion.addMapping}.
+   *
+   * A mapping of it must lie within one of {@link VfioRegion.mmapAreas}.
    *
    * @param offset bytes from the start of the region. Default: 0
    * @throws {PeerDmaError} `ERR_NO_SUCH_REGION` if no part of the region can be mapped, `ERR_OUT_OF_RANGE`
