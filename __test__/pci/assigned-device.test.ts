@@ -15,6 +15,7 @@ import {
   writeBar64,
 } from './support/guest.ts';
 import { MiB, RAM, Fixture } from './support/fixture.ts';
+import { SpyFunction } from './support/spy-function.ts';
 
 const LOW = 0xe000_0000n;
 const HIGH = 0x40_0000_0000n;
@@ -420,4 +421,14 @@ test('rejects an invalid guest memory, invalid options, and a device in use', as
   await using assigned = await AssignedDevice.create({ device, memory: fixture.memory });
   t.is(assigned.device, device, 'the failure before has left it free');
   await rejectsCode(t, AssignedDevice.create({ device, memory: fixture.memory }), 'ERR_DEVICE_IN_USE');
+});
+
+test('rejects a device whose IOMMU maps another guest memory', async (t) => {
+  const fixture = await Fixture.create(t);
+  await using other = await GuestMemory.create();
+  const device = Object.assign(new SpyFunction(fixture.simulated(), () => {}), { guestMemory: other });
+  const error = await rejectsCode(t, AssignedDevice.create({ device, memory: fixture.memory }), 'ERR_INVALID_ARGUMENT');
+  t.regex(error.message, /its IOMMU maps another guest memory/);
+  await using assigned = await AssignedDevice.create({ device, memory: other });
+  t.is(assigned.device, device);
 });

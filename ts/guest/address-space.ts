@@ -49,6 +49,8 @@ export class AddressSpace {
   /** The host view; made when a target needs memory in it. */
   #va: VaMapper | undefined;
   #regionIds = 0;
+  /** Where devices have pinned BARs, active or not. */
+  readonly pinned = new Set<AddressRange>();
   /** The memory of DMA buffers. */
   readonly buffers: FilePool = new FilePool('dma-buffers');
   /** The files that {@link AddressSpace.close} closes. */

@@ -15,7 +15,6 @@ import { at } from './config/config-image.ts';
 import { type Bar, ConfigSpace, type ConfigState, type ConfigWrite } from './config/config-space.ts';
 import { COMMAND } from './config/registers.ts';
 import { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
-import { recordedMemoryOf } from './memory-of-function.ts';
 import { Mmio, type PlacedBar } from './mmio.ts';
 import { msixAreas, pendingBitsOf } from './msix-areas.ts';
 import { type DeviceRegion, type PhysicalFunction, requireFunction } from './physical-function.ts';
@@ -25,7 +24,7 @@ import { tryAccess, allOnes } from './pci-fault.ts';
 /** PME_Status, in the upper byte of PMCSR. Writing a one clears it, so writes restore the register without it. */
 const PME_STATUS = 0x80;
 
-/** Functions that are assigned to a guest. */
+/** Functions that are assigned, in any guest memory. They may be objects of the caller. */
 const assigned = new WeakSet<PhysicalFunction>();
 
 /** @internal */
@@ -63,7 +62,7 @@ export class GuestFunction {
     addressSpaceOf(memory); // throws if it is not a GuestMemory
     requireFunction(device);
     const { bdf } = device;
-    if ((recordedMemoryOf(device) ?? memory) !== memory) {
+    if ((device.guestMemory ?? memory) !== memory) {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
         `${bdf}: assignment failed: its IOMMU maps another guest memory. Pass that of its VfioContainerManager.`,

@@ -2,6 +2,7 @@
 import type { AddressRange } from '../address-range.ts';
 import { readArray, readOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
+import type { GuestMemory } from '../guest/guest-memory.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { EventFd } from './event-fd.ts';
 
@@ -127,6 +128,12 @@ export interface PhysicalFunction {
   /** Its interrupts. */
   readonly interrupts: DeviceInterrupts;
   /**
+   * The guest memory that its IOMMU maps, if that is known: the function can be assigned in no other.
+   *
+   * A simulated function has none, because its IOMMU is part of its options.
+   */
+  readonly guestMemory?: GuestMemory | undefined;
+  /**
    * Resets only this function. Config space is the same afterwards. Unmap its BARs first.
    *
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if it cannot be reset on its own; `ERR_BAD_CONFIG_SPACE` if it does
@@ -155,7 +162,7 @@ export interface PhysicalFunction {
 export function requireFunction(device: PhysicalFunction): void {
   const { bdf, regions, ...parts } = readOptions(
     device,
-    ['bdf', 'config', 'regions', 'interrupts', 'reset', 'hotReset', 'close'],
+    ['bdf', 'config', 'regions', 'interrupts', 'guestMemory', 'reset', 'hotReset', 'close'],
     'the parts of a device',
   );
   const { read, write } = readOptions(parts.config, ['read', 'write'], 'the methods of config space');

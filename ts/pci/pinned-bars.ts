@@ -38,9 +38,6 @@ export function pinnedAddresses({ bdf, regions }: PhysicalFunction, bars: Pinned
   return pinned;
 }
 
-/** Ranges of pinned BARs in each guest memory, by the claim of their device. */
-const claimed = new WeakMap<GuestMemory, Map<object, readonly AddressRange[]>>();
-
 /**
  * Claims the guest addresses of a device's pinned BARs.
  *
@@ -52,7 +49,6 @@ const claimed = new WeakMap<GuestMemory, Map<object, readonly AddressRange[]>>()
 export function claimPinned(device: string, memory: GuestMemory, bars: readonly Bar[]): () => void {
   const space = addressSpaceOf(memory);
   const ranges: AddressRange[] = [];
-  const claims = claimed.get(memory) ?? new Map<object, readonly AddressRange[]>();
   for (const { index, pinned, length } of bars) {
     if (pinned === undefined) continue;
     const range = AddressRange.of(pinned, length);
@@ -63,12 +59,13 @@ export function claimPinned(device: string, memory: GuestMemory, bars: readonly 
     }
     const ram = space.map.flat.overlapping(range).find(({ kind }) => kind === 'ram');
     if (ram !== undefined) throw fail('ERR_OVERLAP', `"${ram.name}" has ${ram.range}`);
-    for (const other of [...claims.values()].flat()) {
+    for (const other of space.pinned) {
       if (other.overlaps(range)) throw fail('ERR_OVERLAP', `another device's BAR is pinned to ${other}`);
     }
     ranges.push(range);
   }
-  const claim = {};
-  if (ranges.length > 0) claimed.set(memory, claims.set(claim, ranges));
-  return () => void claims.delete(claim);
+  for (const range of ranges) space.pinned.add(range);
+  return () => {
+    for (const range of ranges) space.pinned.delete(range);
+  };
 }

@@ -12,7 +12,6 @@ import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { FileMemory } from '../memory/file-memory.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { newMemoryFile } from '../memory/memory-file.ts';
-import { recordMemoryOf } from '../pci/memory-of-function.ts';
 import { INSPECT, objectText } from '../object-text.ts';
 import type { PhysicalFunction } from '../pci/physical-function.ts';
 import type { VfioBackendName } from './backend.ts';
@@ -86,7 +85,10 @@ export class VfioDevice implements PhysicalFunction {
     this.regions = Array.from({ length: CONFIG_REGION }, (_, index) => region(index));
     this.interrupts = new VfioInterrupts(bdf, device);
     this.#mappedState = this.#memoryState();
-    recordMemoryOf(this, owner.memory);
+  }
+
+  get guestMemory(): GuestMemory {
+    return this.#owner.memory;
   }
 
   /**
