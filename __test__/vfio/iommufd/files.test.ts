@@ -1,9 +1,10 @@
 /**
  * iommufd maps memory by file: it does not have to be mapped in this process.
  */
-import { readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { Edu } from '../../../examples/devices/edu.ts';
-import { AddressRange, GuestMemory, MemoryFile } from '../../../ts/index.ts';
+import { AddressRange, GuestMemory, MemoryFile, PeerDmaError } from '../../../ts/index.ts';
 import { newManager } from '../support/backend.ts';
 import { testWith } from '../support/devices.ts';
 import { pinnedAtRest } from '../support/pins.ts';
@@ -76,3 +77,44 @@ testWith(
     t.deepEqual(memory.read(0x4000_0000n, Edu.BUFFER_SIZE), pattern(2));
   },
 );
+
+testWith(
+  { edu: 1 },
+  'a file with pages that are allocated and not cleared keeps what a device writes',
+  async (t, { edu: [engine = ''] }) => {
+    const folder = mkdtempSync('/dev/shm/peerdma-');
+    execFileSync('fallocate', ['--length', String(LENGTH), `${folder}/memory`]);
+    const fd = openSync(`${folder}/memory`, 'r+');
+    rmSync(folder, { recursive: true });
+    using file = MemoryFile.fromFd(fd);
+    closeSync(fd);
+    await using memory = await GuestMemory.create({ ram: [{ start: 0n, length: LENGTH }] });
+    await using manager = newManager(memory);
+    const region = await memory.regions.addRegion({ name: 'allocated', range: AddressRange.of(0x4000_0000n, LENGTH) });
+    await region.addMapping({ backing: { file, offset: 0n } });
+    await region.mapToGuest();
+    const edu = new Edu(await manager.open(engine));
+    memory.write(0x1000n, pattern(3));
+    await edu.copy(0x1000n, 0x4000_0000n, Edu.BUFFER_SIZE);
+    t.deepEqual(memory.read(0x4000_0000n, Edu.BUFFER_SIZE), pattern(3));
+    t.deepEqual(memory.read(0x4000_1000n, Edu.BUFFER_SIZE), new Uint8Array(Edu.BUFFER_SIZE));
+  },
+);
+
+testWith({ edu: 1 }, 'reports a file system without space for the pages', async (t, { edu: [engine = ''] }) => {
+  const folder = mkdtempSync('/tmp/peerdma-');
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'none', folder]);
+  const fd = openSync(`${folder}/memory`, 'wx+');
+  execFileSync('umount', ['--lazy', folder]);
+  ftruncateSync(fd, Number(LENGTH));
+  using file = MemoryFile.fromFd(fd);
+  closeSync(fd);
+  await using memory = await GuestMemory.create({ ram: [{ start: 0n, length: LENGTH }] });
+  await using manager = newManager(memory);
+  await manager.open(engine);
+  const region = await memory.regions.addRegion({ name: 'full', range: AddressRange.of(0x4000_0000n, LENGTH) });
+  await region.addMapping({ backing: { file, offset: 0n } });
+  const error = await t.throwsAsync(region.mapToGuest(), { instanceOf: PeerDmaError, code: 'ERR_MEMORY_FAULT' });
+  t.is(error?.errno, 'ENOSPC');
+  t.regex(error?.message ?? '', /file system of fd \d+ has no space/);
+});
