@@ -4,7 +4,7 @@
 import { AddressRange, GuestMemory, MemoryFile, type Region } from '../ts/index.ts';
 import { addressSpaceOf } from '../ts/guest/guest-memory.ts';
 import { newRegion } from '../ts/guest/new-region.ts';
-import { openStore } from '../ts/memory/backing.ts';
+import { openBacking } from '../ts/memory/backing.ts';
 
 export const PAGE = 4096n;
 
@@ -36,8 +36,8 @@ export async function manyMappings(count: number, gap: bigint): Promise<ManyMapp
   await space.change((draft) => {
     const id = draft.regions().find(({ name }) => name === 'many')?.id ?? NaN;
     for (let index = 0n; index < count; index++) {
-      const store = openStore({ file, offset: index * PAGE }, PAGE);
-      draft.map(id, { range: AddressRange.of(index * stride, PAGE), store, writable: true });
+      const memory = openBacking({ file, offset: index * PAGE }, PAGE);
+      draft.map(id, { range: AddressRange.of(index * stride, PAGE), memory, writable: true });
     }
   });
   await region.mapToGuest();

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { memorySettled } from '#native';
 import { AddressRange, MemoryFile } from '../ts/index.ts';
 import { VaMapper } from '../ts/memory/va-mapper.ts';
-import { openStore } from '../ts/memory/backing.ts';
+import { openBacking } from '../ts/memory/backing.ts';
 import { compile, nanoseconds } from './compile.ts';
 import { type Figure, time } from './measure.ts';
 import { FAULT_IN_THREADS } from './targets.ts';
@@ -45,11 +45,11 @@ async function compare({ name, rounds, threads, transparentHugePages }: Comparis
   const we = async (): Promise<void> => {
     const va = new VaMapper(40);
     const file = MemoryFile.create(BYTES, { name: 'fresh' });
-    const store = openStore({ file, offset: 0n }, BYTES, { transparentHugePages });
-    va.map({ range, store, writable: true, isInHostView: false });
+    const memory = openBacking({ file, offset: 0n }, BYTES, { transparentHugePages });
+    va.map({ range, memory, writable: true, isInHostView: false });
     ours.push(...(await time(1, () => va.ensureMapped([range]))));
     await va.close();
-    store.owner.count(0); // it has kept the file open
+    memory.owner.count(0); // it has kept the file open
     file.close();
     await memorySettled(); // the next round would wait for it
   };

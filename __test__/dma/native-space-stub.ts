@@ -7,7 +7,7 @@ import type { ExecutionContext } from 'ava';
 import type { DmaMapperHandle, GuestMemory, Region } from '../../ts/index.ts';
 import { joinPort } from '../../ts/guest/dma-mapper-client.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
-import { openStore } from '../../ts/memory/backing.ts';
+import { openBacking } from '../../ts/memory/backing.ts';
 import { IommufdTarget } from '../../ts/vfio/iommufd/iommufd-target.ts';
 import { Type1Target } from '../../ts/vfio/type1/type1-target.ts';
 import { at, pages, taggedFile } from '../support/pages.ts';
@@ -137,8 +137,8 @@ export async function regionOf(t: ExecutionContext, memory: GuestMemory, count: 
   await addressSpaceOf(memory).change((draft) => {
     const id = draft.regions().find(({ name }) => name === 'region')?.id ?? NaN;
     for (let page = 0; page < count; page++) {
-      const store = openStore({ file, offset: at(page) }, at(1));
-      draft.map(id, { range: pages(page, 1), store, writable: true });
+      const memory = openBacking({ file, offset: at(page) }, at(1));
+      draft.map(id, { range: pages(page, 1), memory, writable: true });
     }
   });
   return region;

@@ -16,7 +16,7 @@ test('checks every mapping of a device that has revoked mappings', (t) => {
   const revocations = new Revocations();
   for (let page = 0; page < MANY; page++) {
     const range = AddressRange.of(BigInt(page) * 4096n, 4096n);
-    revocations.add({ range, store: { file } } as unknown as SubMapping);
+    revocations.add({ range, memory: { file } } as unknown as SubMapping);
   }
   let asked = 0;
   const ask = () => {

@@ -10,7 +10,7 @@ import { TargetMappings } from '../../ts/dma/target-mappings.ts';
 import { readTarget } from '../../ts/dma/target-traits.ts';
 import { IntervalMap } from '../../ts/interval-map.ts';
 import { PrivateMemory } from '../../ts/memory/private-memory.ts';
-import { StoreOwner } from '../../ts/memory/backing.ts';
+import { MemoryOwner } from '../../ts/memory/backing.ts';
 import { openHostMemory } from '../../ts/memory/host-memory.ts';
 import type { VaMapper } from '../../ts/memory/va-mapper.ts';
 import { pages } from '../support/pages.ts';
@@ -19,11 +19,11 @@ const COUNT = 3000;
 
 /** Sub-mappings of RAM. Reading the kind of one of them takes longer than a part between two turns. */
 function slowList(): SubMapping[] {
-  const owner = new StoreOwner(() => {});
-  const store = { private: new PrivateMemory(4096n), offset: 0n, owner };
+  const owner = new MemoryOwner(() => {});
+  const memory = { private: new PrivateMemory(4096n), offset: 0n, owner };
   return Array.from({ length: COUNT }, (_, index) => ({
     range: pages(2 * index, 1),
-    store,
+    memory,
     writable: true,
     isInHostView: true,
     name: 'ram',

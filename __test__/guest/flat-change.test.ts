@@ -4,7 +4,7 @@ import test from 'ava';
 import { AddressRange } from '../../ts/index.ts';
 import type { FileMemory } from '../../ts/memory/file-memory.ts';
 import type { SubMapping } from '../../ts/dma/sub-mapping.ts';
-import { StoreOwner } from '../../ts/memory/backing.ts';
+import { MemoryOwner } from '../../ts/memory/backing.ts';
 import { changeFlat } from '../../ts/guest/flat-change.ts';
 import { IntervalMap } from '../../ts/interval-map.ts';
 
@@ -18,7 +18,7 @@ interface Options {
   readonly region?: number;
 }
 
-const NOBODY = new StoreOwner(() => {});
+const NOBODY = new MemoryOwner(() => {});
 
 function sub(start: number, end: number, options: Options = {}): SubMapping {
   const { file = 0, offset = start, writable = true, region = 0 } = options;
@@ -26,7 +26,7 @@ function sub(start: number, end: number, options: Options = {}): SubMapping {
   if (backing === undefined) throw new Error(`there is no file ${file}`);
   return {
     range: AddressRange.of(BigInt(start), BigInt(end - start)),
-    store: { file: backing, offset: BigInt(offset), transparentHugePages: false, faultInFirst: false, owner: NOBODY },
+    memory: { file: backing, offset: BigInt(offset), transparentHugePages: false, faultInFirst: false, owner: NOBODY },
     writable,
     kind: 'ram',
     name: `r${region}`,
@@ -49,14 +49,14 @@ function resolver(all: readonly SubMapping[]): (range: AddressRange) => SubMappi
       .map((one) => {
         const start = one.range.start > range.start ? one.range.start : range.start;
         const end = one.range.end < range.end ? one.range.end : range.end;
-        const store = { ...one.store, offset: one.store.offset + (start - one.range.start) } as SubMapping['store'];
-        return { ...one, range: AddressRange.of(start, end - start), store };
+        const memory = { ...one.memory, offset: one.memory.offset + (start - one.range.start) } as SubMapping['memory'];
+        return { ...one, range: AddressRange.of(start, end - start), memory };
       });
 }
 
 const span = (start: number, end: number): AddressRange => AddressRange.of(BigInt(start), BigInt(end - start));
 const text = (subs: readonly SubMapping[]): string[] =>
-  subs.map(({ range, store }) => `${range.start}-${range.end} ${store.file?.name}+${store.offset}`);
+  subs.map(({ range, memory }) => `${range.start}-${range.end} ${memory.file?.name}+${memory.offset}`);
 
 function change(before: readonly SubMapping[], touched: readonly AddressRange[], after: readonly SubMapping[]) {
   const { change: result, flat } = changeFlat(flatOf(before), touched, resolver(after));
@@ -125,7 +125,7 @@ const flatMap = fc
         last !== undefined &&
         !cut &&
         last.range.end === BigInt(at) &&
-        last.store.file === next.store.file &&
+        last.memory.file === next.memory.file &&
         last.writable === writable
       ) {
         subs[subs.length - 1] = sub(Number(last.range.start), at + 1, { file, writable });
@@ -136,10 +136,10 @@ const flatMap = fc
 
 test('random changes result in the flat map of the regions, without needless unmaps', (t) => {
   const cells = (subs: readonly SubMapping[]): string[] =>
-    subs.flatMap(({ range, store, writable }) => {
+    subs.flatMap(({ range, memory, writable }) => {
       const found: string[] = [];
       for (let at = range.start; at < range.end; at++) {
-        found.push(`${at} ${store.file?.name}+${store.offset + at - range.start} ${writable}`);
+        found.push(`${at} ${memory.file?.name}+${memory.offset + at - range.start} ${writable}`);
       }
       return found;
     });
@@ -167,7 +167,7 @@ test('random changes result in the flat map of the regions, without needless unm
         if (
           last !== undefined &&
           last.range.end === one.range.start &&
-          last.store.file === one.store.file &&
+          last.memory.file === one.memory.file &&
           last.writable === one.writable
         ) {
           joined[joined.length - 1] = {

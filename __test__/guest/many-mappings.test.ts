@@ -5,7 +5,7 @@ import test from 'ava';
 import { AddressRange, MemoryFile } from '../../ts/index.ts';
 import { SimulatedIommu } from '../../ts/testing.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
-import { openStore } from '../../ts/memory/backing.ts';
+import { openBacking } from '../../ts/memory/backing.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { PAGE, at, guest, pages } from '../support/pages.ts';
 
@@ -19,7 +19,7 @@ test('rejects more mappings than the process can have in time, and leaves nothin
     const [id = 0] = draft.regions().map((one) => one.id);
     for (let page = 0; page < count; page++) {
       const range = AddressRange.of(at(2 * page), PAGE);
-      draft.map(id, { range, store: openStore({ file, offset: at(page) }, PAGE), writable: true });
+      draft.map(id, { range, memory: openBacking({ file, offset: at(page) }, PAGE), writable: true });
     }
   });
   const iommu = new SimulatedIommu();

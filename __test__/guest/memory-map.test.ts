@@ -4,7 +4,7 @@ import { AddressRange } from '../../ts/index.ts';
 import { MemoryMap, type MemoryMapDraft } from '../../ts/guest/memory-map.ts';
 import type { RegionState } from '../../ts/guest/region-state.ts';
 import { IntervalMap } from '../../ts/interval-map.ts';
-import { openStore, type Store, StoreOwner } from '../../ts/memory/backing.ts';
+import { openBacking, type MemorySlice, MemoryOwner } from '../../ts/memory/backing.ts';
 import { throwsCode } from '../support/errors.ts';
 import { at, pages } from '../support/pages.ts';
 
@@ -12,9 +12,9 @@ function region(id: number, count: number, priority = 0): RegionState {
   return { id, name: `r${id}`, kind: 'ram', priority, length: at(count), writable: true, mappings: new IntervalMap() };
 }
 
-function whole(draft: MemoryMapDraft, id: number, count: number, first: number, store?: Store): void {
+function whole(draft: MemoryMapDraft, id: number, count: number, first: number, memory?: MemorySlice): void {
   const range = pages(0, count);
-  draft.map(id, { range, store: store ?? openStore('private', range.length), writable: true });
+  draft.map(id, { range, memory: memory ?? openBacking('private', range.length), writable: true });
   draft.place(id, pages(first, count), true);
 }
 
@@ -59,7 +59,7 @@ test('several edits of one draft are one change', (t) => {
 
 test('the memory of a mapping is released when its last piece is removed, and not before', (t) => {
   let released = 0;
-  const store = { ...openStore('private', at(4)), owner: new StoreOwner(() => released++) };
+  const memory = { ...openBacking('private', at(4)), owner: new MemoryOwner(() => released++) };
   let map = MemoryMap.empty();
   const step = (edit: (draft: MemoryMapDraft) => void): number => {
     const draft = map.draft();
@@ -72,7 +72,7 @@ test('the memory of a mapping is released when its last piece is removed, and no
   const releasedAfter = [
     step((draft) => {
       draft.add(region(0, 4));
-      whole(draft, 0, 4, 0, store);
+      whole(draft, 0, 4, 0, memory);
     }),
     step((draft) => draft.unplace(0)),
     step((draft) => draft.unmap(0, pages(1, 2))),
@@ -82,23 +82,23 @@ test('the memory of a mapping is released when its last piece is removed, and no
     step((draft) => draft.remove(0)),
   ];
   t.deepEqual(releasedAfter, [0, 0, 0, 0, 0, 1, 1]);
-  store.private?.close();
+  memory.private?.close();
 });
 
 test('a region that is removed takes its private memory with it', (t) => {
-  const store = openStore('private', at(2));
+  const memory = openBacking('private', at(2));
   const first = MemoryMap.empty().draft();
   first.add(region(0, 2));
-  whole(first, 0, 2, 0, store);
+  whole(first, 0, 2, 0, memory);
   const draft = first.finish().next.draft();
   draft.remove(0);
   const { pieces, next, change } = draft.finish();
-  t.deepEqual([...pieces], [[store.owner, -1]]);
+  t.deepEqual([...pieces], [[memory.owner, -1]]);
   t.deepEqual(next.regions(), []);
   t.deepEqual(
     change.removed.map(({ range }) => range),
     [AddressRange.of(0n, at(2))],
   );
   throwsCode(t, () => next.draft().region(0), 'ERR_REGION_REMOVED');
-  store.private?.close();
+  memory.private?.close();
 });

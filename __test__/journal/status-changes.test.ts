@@ -53,7 +53,7 @@ function subAt(index: number, name: string): SubMapping {
     range: RANGES[index] as AddressRange,
     name,
     kind: 'device',
-    store: {} as SubMapping['store'],
+    memory: {} as SubMapping['memory'],
     writable: true,
     regionId: 1,
     isInHostView: false,

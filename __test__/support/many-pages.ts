@@ -5,7 +5,7 @@ import type { ExecutionContext } from 'ava';
 import { AddressRange, type GuestMemory, MemoryFile } from '../../ts/index.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { newRegion } from '../../ts/guest/new-region.ts';
-import { openStore } from '../../ts/memory/backing.ts';
+import { openBacking } from '../../ts/memory/backing.ts';
 import { PAGE, at } from './pages.ts';
 
 /** The address of the first page: 64 MiB. */
@@ -20,8 +20,8 @@ export async function manyPages(t: ExecutionContext, memory: GuestMemory, count:
   await space.change((draft) => {
     draft.add(state);
     for (let page = 0; page < count; page++) {
-      const store = openStore({ file, offset: at(page) }, PAGE);
-      draft.map(state.id, { range: AddressRange.of(at(page), PAGE), store, writable: true });
+      const memory = openBacking({ file, offset: at(page) }, PAGE);
+      draft.map(state.id, { range: AddressRange.of(at(page), PAGE), memory, writable: true });
     }
     draft.place(state.id, AddressRange.of(MANY, at(count)), true);
   });

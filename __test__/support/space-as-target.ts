@@ -8,6 +8,7 @@ import { throwIf } from '../../ts/errors.ts';
 import { mappingSource } from '../../ts/dma/mapping-source.ts';
 import type { SubMapping } from '../../ts/dma/sub-mapping.ts';
 import { leaseOf } from '../../ts/memory/host-memory.ts';
+import { fileMemoryOf } from '../../ts/memory/memory-file.ts';
 import type { Batch, IommuSpace } from '../../ts/vfio/iommu-space.ts';
 
 export function asDmaTarget(space: IommuSpace & Pick<DmaTarget, 'isRevoked'>): DmaTarget {
@@ -33,8 +34,8 @@ export function asDmaTarget(space: IommuSpace & Pick<DmaTarget, 'isRevoked'>): D
 }
 
 function subOf({ range, writable, kind, name, backing }: DmaMapRequest): SubMapping {
-  const store = backing === 'private' ? {} : backing;
-  return { range, writable, kind, name, store, regionId: 0 } as SubMapping;
+  const memory = backing === 'private' ? {} : { file: fileMemoryOf(backing.file), offset: backing.offset };
+  return { range, writable, kind, name, memory, regionId: 0 } as SubMapping;
 }
 
 /**

@@ -148,7 +148,7 @@ export class CustomTarget implements TargetPort {
    */
   async #lease(subs: readonly SubMapping[], va: () => VaMapper): Promise<void> {
     if (this.needsVa === false) return;
-    const leased = this.needsVa === true ? subs : subs.filter(({ store }) => store.private !== undefined);
+    const leased = this.needsVa === true ? subs : subs.filter(({ memory }) => memory.private !== undefined);
     if (leased.length === 0) return;
     const slices = new Slices();
     let count = 0;

@@ -83,7 +83,7 @@ export class DmaMapper {
   /** Whether the target maps this memory by its host virtual address. */
   wantsVa(sub: SubMapping): boolean {
     const { needsVa } = this.#port;
-    return !this.#skips(sub) && (needsVa === true || (needsVa === 'private' && sub.store.private !== undefined));
+    return !this.#skips(sub) && (needsVa === true || (needsVa === 'private' && sub.memory.private !== undefined));
   }
 
   /** Whether {@link DmaMapper.map} faults in the host memory that the target maps. */
@@ -93,7 +93,7 @@ export class DmaMapper {
 
   /** Whether the target maps this memory as a file. */
   mapsFile(sub: SubMapping): boolean {
-    if (sub.store.file === undefined || this.#skips(sub) || this.wantsVa(sub)) return false;
+    if (sub.memory.file === undefined || this.#skips(sub) || this.wantsVa(sub)) return false;
     return this.#port.needsFile || this.#port.needsVa === 'private';
   }
 
@@ -109,7 +109,7 @@ export class DmaMapper {
 
   /** Returns why the target cannot map a sub-mapping at any address, if that is known without a call of the target. */
   refusal(sub: SubMapping): PeerDmaError | undefined {
-    const needsFile = sub.store.file === undefined && this.#port.needsFile && !this.#skips(sub);
+    const needsFile = sub.memory.file === undefined && this.#port.needsFile && !this.#skips(sub);
     return needsFile ? fileRequired(this.name, sub) : undefined;
   }
 
@@ -147,7 +147,7 @@ export class DmaMapper {
 
   /** Returns the device memory that is given to the target and not skipped, in order of address. */
   deviceMemory(): SubMapping[] {
-    const devices = [...this.#mappings.devices].filter((sub) => isDevice(sub.store) && !this.#skips(sub));
+    const devices = [...this.#mappings.devices].filter((sub) => isDevice(sub.memory) && !this.#skips(sub));
     return devices.sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
   }
 

@@ -34,7 +34,7 @@ export class Revocations {
   readonly #revoked = new IntervalMap<MappingFailure>();
 
   add(sub: SubMapping): void {
-    const device = sub.store.file?.device;
+    const device = sub.memory.file?.device;
     if (device === undefined) {
       this.#uncertain.add(sub);
       return;

@@ -16,8 +16,8 @@ export interface SubMapping extends VaMapping {
 
 /** @internal */
 export function mapRequest(sub: SubMapping, hostMemory: HostMemory | undefined): DmaMapRequest {
-  const { range, store, writable, kind, name } = sub;
-  const backing = requestBackingOf(store);
+  const { range, memory, writable, kind, name } = sub;
+  const backing = requestBackingOf(memory);
   return hostMemory === undefined
     ? { range, backing, writable, kind, name }
     : { range, hostMemory, backing, writable, kind, name };
@@ -32,6 +32,6 @@ export function mapRequest(sub: SubMapping, hostMemory: HostMemory | undefined):
  *
  * @internal
  */
-export function isFaultedIn({ kind, store }: SubMapping): boolean {
-  return kind === 'ram' || store.private !== undefined;
+export function isFaultedIn({ kind, memory }: SubMapping): boolean {
+  return kind === 'ram' || memory.private !== undefined;
 }

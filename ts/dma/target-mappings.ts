@@ -194,6 +194,6 @@ export class TargetMappings {
 }
 
 // A region of device memory may map any file, and a region of RAM the file of a device.
-function isOfDevice({ kind, store }: SubMapping): boolean {
-  return kind === 'device' || isDevice(store);
+function isOfDevice({ kind, memory }: SubMapping): boolean {
+  return kind === 'device' || isDevice(memory);
 }

@@ -7,7 +7,7 @@ import { PeerDmaError } from '../errors.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { newRegion } from '../guest/new-region.ts';
 import { DEFAULT_PRIORITY } from '../guest/region-state.ts';
-import { openStore } from '../memory/backing.ts';
+import { openBacking } from '../memory/backing.ts';
 import { newMemoryFile } from '../memory/memory-file.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import { requireBigint, requireNumber } from '../number-types.ts';
@@ -112,7 +112,7 @@ export class DmaBuffer {
     const { file, offset } = space.buffers.take(whole, name);
     try {
       const bytes = new Uint8Array(file.view(offset, whole), 0, Number(wanted));
-      const store = openStore({ file: newMemoryFile(file), offset }, whole);
+      const slice = openBacking({ file: newMemoryFile(file), offset }, whole);
       try {
         const priority = DEFAULT_PRIORITY.ram;
         const state = newRegion(space, { name, length: whole, kind: 'ram', priority, isBuffer: true });
@@ -123,12 +123,12 @@ export class DmaBuffer {
           if (room === undefined) throw noRoom(name, whole, bits);
           iova = room.start;
           draft.add(state);
-          draft.map(state.id, { range: AddressRange.of(0n, whole), store, writable: true });
+          draft.map(state.id, { range: AddressRange.of(0n, whole), memory: slice, writable: true });
           draft.place(state.id, room, true);
         }, begin);
         return new DmaBuffer(PACKAGE_KEY, memory, state.id, iova, bytes);
       } catch (error) {
-        store.owner.count(0);
+        slice.owner.count(0);
         throw error;
       }
     } finally {

@@ -10,7 +10,7 @@ import type { PeerToPeer } from '../dma/target.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
 import { type MemoryAction, publishChange, thenSettled } from '../dma/events.ts';
-import type { StoreOwner } from '../memory/backing.ts';
+import type { MemoryOwner } from '../memory/backing.ts';
 import type { FileMemory } from '../memory/file-memory.ts';
 import { FilePool } from '../memory/file-pool.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
@@ -140,7 +140,7 @@ export class AddressSpace {
             await slices.turn();
           }
         }
-        const files = await slices.filter(subs, ({ store }) => store.file !== undefined && store.faultInFirst);
+        const files = await slices.filter(subs, ({ memory }) => memory.file !== undefined && memory.faultInFirst);
         await faultInFiles(files, [mapper]);
         await mapper.map(subs, flat);
         if (mapper.closed) throw closedMeanwhile(name);
@@ -283,8 +283,8 @@ export class AddressSpace {
     const slices = new Slices();
     for (const group of groups) {
       for (const region of group) {
-        for (const { store } of await region.mappings.valuesInTurns(slices)) {
-          store.owner.count(-1);
+        for (const { memory } of await region.mappings.valuesInTurns(slices)) {
+          memory.owner.count(-1);
           const turn = slices.step();
           if (turn !== undefined) await turn;
         }
@@ -369,7 +369,7 @@ export class AddressSpace {
     throwFirst(problems);
   }
 
-  #commit(next: MemoryMap, pieces: ReadonlyMap<StoreOwner, number>, change: FlatChange): void {
+  #commit(next: MemoryMap, pieces: ReadonlyMap<MemoryOwner, number>, change: FlatChange): void {
     this.#map = next;
     this.byFile.apply(change);
     for (const [owner, change] of pieces) owner.count(change);

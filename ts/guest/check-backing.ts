@@ -15,11 +15,11 @@ import { isDevice, isPresent, truncated } from '../memory/backing.ts';
 export function requireBackingPresent(added: readonly SubMapping[], mappers: Iterable<DmaMapper>): void {
   const following = [...mappers].filter((mapper) => mapper.following);
   for (const sub of added) {
-    const { store, range, name } = sub;
+    const { memory, range, name } = sub;
     const concerned = following.filter((mapper) => mapper.wantsVa(sub) || mapper.mapsFile(sub));
-    const target = concerned.find((mapper) => !isDevice(store) || mapper.requires(sub))?.name;
-    if (target === undefined || isPresent(store, range.length)) continue;
-    if (!isDevice(store)) throw truncated(store, range, { target });
+    const target = concerned.find((mapper) => !isDevice(memory) || mapper.requires(sub))?.name;
+    if (target === undefined || isPresent(memory, range.length)) continue;
+    if (!isDevice(memory)) throw truncated(memory, range, { target });
     throw new PeerDmaError(
       'ERR_MEMORY_FAULT',
       `${target}: can't map "${name}" at ${range}: the device's memory is switched off. Turn on its memory decode (Command register, bit 1) first`,

@@ -91,7 +91,7 @@ function quarantinedAt(mapper: DmaMapper, sub: SubMapping): MappingStatus | unde
 
 /** Device memory in quarantine that none of the refreshed mappings reports. */
 function quarantinedBeside(mapper: DmaMapper, found: readonly RefreshedMapping[]): RefreshedMapping[] {
-  const all = mapper.quarantined.values().filter(({ sub }) => isDevice(sub.store));
+  const all = mapper.quarantined.values().filter(({ sub }) => isDevice(sub.memory));
   const beside = all.filter(({ range }) => !found.some((one) => one.range.equals(range)));
   return beside.map((failure) => ({ ...mapper.status.quarantined(failure), before: 'quarantined' }));
 }

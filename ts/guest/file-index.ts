@@ -21,7 +21,7 @@ export class FileIndex {
 
   /** Applies a change that adds these sub-mappings. `act` ends with {@link FileIndex.apply}, or throws. */
   async during(added: readonly SubMapping[], act: () => Promise<void>): Promise<void> {
-    this.#added = new Set(added.flatMap(({ store }) => store.file ?? []));
+    this.#added = new Set(added.flatMap(({ memory }) => memory.file ?? []));
     try {
       await act();
     } finally {
@@ -57,12 +57,12 @@ export class FileIndex {
       else this.#regions.set(file, regions);
     }
     for (const sub of removed) {
-      const { file } = sub.store;
+      const { file } = sub.memory;
       const subs = file && this.#byFile.get(file);
       if (subs?.delete(sub) && file && subs.size === 0) this.#byFile.delete(file);
     }
     for (const sub of added) {
-      const { file } = sub.store;
+      const { file } = sub.memory;
       if (file === undefined) continue;
       const subs = this.#byFile.get(file);
       if (subs === undefined) this.#byFile.set(file, new Set([sub]));

@@ -3,7 +3,7 @@
  */
 import { AddressRange } from '../address-range.ts';
 import type { IntervalMap } from '../interval-map.ts';
-import { advance, sameStore } from '../memory/backing.ts';
+import { advance, isSameMemory } from '../memory/backing.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { FileMemory } from '../memory/file-memory.ts';
 
@@ -97,9 +97,9 @@ function keep(old: readonly SubMapping[], runs: readonly SubMapping[]): { kept: 
 function part(sub: SubMapping, start: bigint, end: bigint): SubMapping {
   if (start === sub.range.start && end === sub.range.end) return sub;
   const range = AddressRange.between(start, end);
-  return { ...sub, range, store: advance(sub.store, start - sub.range.start), isInHostView: false };
+  return { ...sub, range, memory: advance(sub.memory, start - sub.range.start), isInHostView: false };
 }
 
 function sameContent(a: SubMapping, b: SubMapping): boolean {
-  return a.regionId === b.regionId && a.writable === b.writable && sameStore(a.store, b.store);
+  return a.regionId === b.regionId && a.writable === b.writable && isSameMemory(a.memory, b.memory);
 }

@@ -7,7 +7,7 @@ import { copyOf, newBytes, requireByteLength, requireBytes, requireCount } from 
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { IntervalMap } from '../interval-map.ts';
-import { isDevice, readStore, writeStore } from '../memory/backing.ts';
+import { isDevice, readMemory, writeMemory } from '../memory/backing.ts';
 import type { FileWindow } from '../memory/file-windows.ts';
 import { requireBigint, requireNumber } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
@@ -74,7 +74,7 @@ export class GuestAccess {
     requireBigint(gpa, 'gpa');
     const range = AddressRange.of(gpa, BigInt(length));
     for (const { value, part } of cover(flat, range)) {
-      writeStore(value.store, part.start - value.range.start, slice(from, range, part));
+      writeMemory(value.memory, part.start - value.range.start, slice(from, range, part));
     }
   }
 
@@ -147,7 +147,7 @@ export class GuestAccess {
     const parts = cover(flat, range);
     const bytes = allocate();
     for (const { value, part } of parts) {
-      readStore(value.store, part.start - value.range.start, slice(bytes, range, part));
+      readMemory(value.memory, part.start - value.range.start, slice(bytes, range, part));
     }
     return bytes;
   }
@@ -169,9 +169,9 @@ export class GuestAccess {
 
   #search(flat: FlatMap, gpa: bigint): boolean {
     const sub = flat.at(gpa);
-    if (sub?.store.file === undefined || isDevice(sub.store) || sub.range.end > EXACT) return false;
-    const offset = Number(sub.store.offset + (gpa - sub.range.start));
-    const window = sub.store.file.windows.at(offset);
+    if (sub?.memory.file === undefined || isDevice(sub.memory) || sub.range.end > EXACT) return false;
+    const offset = Number(sub.memory.offset + (gpa - sub.range.start));
+    const window = sub.memory.file.windows.at(offset);
     if (window === undefined) return false;
     this.#found = flat;
     this.#window = window;

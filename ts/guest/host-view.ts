@@ -91,10 +91,10 @@ export function faultIn(subs: readonly SubMapping[], mappers: Mappers, va: VaMap
 /** Faults in files that the kernel would allocate with other pages than requested. @internal */
 export async function faultInFiles(subs: readonly SubMapping[], mappers: Mappers): Promise<void> {
   for (const sub of subs) {
-    const { kind, store, range } = sub;
-    if (kind !== 'ram' || store.file === undefined || !store.faultInFirst) continue;
+    const { kind, memory, range } = sub;
+    if (kind !== 'ram' || memory.file === undefined || !memory.faultInFirst) continue;
     if ([...mappers].some((mapper) => mapper.mapsFile(sub))) {
-      await store.file.faultIn(store.offset, range.length, store.transparentHugePages);
+      await memory.file.faultIn(memory.offset, range.length, memory.transparentHugePages);
     }
   }
 }

@@ -5,7 +5,7 @@ import { type AddressRange, hex } from '../address-range.ts';
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { MappingStatus, MemoryKind, PeerToPeer } from '../dma/target.ts';
-import type { Store } from '../memory/backing.ts';
+import type { MemorySlice } from '../memory/backing.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { Mapping, RegionState } from './region-state.ts';
 
@@ -145,14 +145,14 @@ export function regionSnapshot(region: RegionState, mappings = region.mappings.v
 }
 
 /** @internal */
-export function mappingSnapshot({ range, store, writable }: Mapping): RegionSnapshot['mappings'][number] {
-  return { start: hex(range.start), end: hex(range.end), backing: describe(store), writable };
+export function mappingSnapshot({ range, memory, writable }: Mapping): RegionSnapshot['mappings'][number] {
+  return { start: hex(range.start), end: hex(range.end), backing: describe(memory), writable };
 }
 
 /** @internal */
-export function subMappingSnapshot({ range, name, kind, writable, store }: SubMapping): SubMappingSnapshot {
+export function subMappingSnapshot({ range, name, kind, writable, memory }: SubMapping): SubMappingSnapshot {
   // Field by field, here and below: copying the fields of another object takes ten times as long.
-  return { start: hex(range.start), end: hex(range.end), region: name, kind, writable, backing: describe(store) };
+  return { start: hex(range.start), end: hex(range.end), region: name, kind, writable, backing: describe(memory) };
 }
 
 /** @internal */
@@ -179,6 +179,6 @@ function rangeSnapshot({ start, end }: AddressRange): RangeSnapshot {
   return { start: hex(start), end: hex(end) };
 }
 
-function describe(store: Store): string {
-  return store.file === undefined ? 'private' : `${store.file.name}+${hex(store.offset)}`;
+function describe(memory: MemorySlice): string {
+  return memory.file === undefined ? 'private' : `${memory.file.name}+${hex(memory.offset)}`;
 }

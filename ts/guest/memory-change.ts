@@ -5,7 +5,7 @@ import { types } from 'node:util';
 import { AddressRange, hex, requireAligned, requireRange } from '../address-range.ts';
 import { readOptions, requireBoolean } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
-import { type Backing, type Store, openStore } from '../memory/backing.ts';
+import { type Backing, type MemorySlice, openBacking } from '../memory/backing.ts';
 import { requireBigint } from '../number-types.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import { valueText } from '../value-text.ts';
@@ -117,7 +117,7 @@ export async function changeMemory(space: AddressSpace, edit: (change: MemoryCha
     });
   } catch (error) {
     pending.isOpen = false;
-    for (const { owner } of pending.stores) owner.count(0); // closes it unless a region has it
+    for (const { owner } of pending.memory) owner.count(0); // closes it unless a region has it
     throw error;
   }
 }
@@ -126,7 +126,7 @@ export async function changeMemory(space: AddressSpace, edit: (change: MemoryCha
 class PendingChange {
   isOpen = true;
   readonly edits: ((draft: MemoryMapDraft) => void)[] = [];
-  readonly stores: Store[] = [];
+  readonly memory: MemorySlice[] = [];
 }
 
 /**
@@ -150,9 +150,9 @@ export class MemoryChange {
     const { range = AddressRange.of(0n, region.length), backing, writable = true } = given;
     requireBoolean(writable, 'writable');
     requireWithin(range, region);
-    const store = openStore(backing, range.length);
-    this.#pending.stores.push(store);
-    this.#add((draft) => draft.map(id, { range, store, writable }));
+    const memory = openBacking(backing, range.length);
+    this.#pending.memory.push(memory);
+    this.#add((draft) => draft.map(id, { range, memory, writable }));
   }
 
   /** As {@link MemoryRegion.removeMappings}. */

@@ -7,7 +7,7 @@ import { PeerDmaError } from '../errors.ts';
 import { SortedTree } from '../sorted-tree.ts';
 import { IntervalMap } from '../interval-map.ts';
 import { type EntryChange, treeChanges, valueGroups } from '../tree-changes.ts';
-import { type StoreOwner, advance, isDevice } from '../memory/backing.ts';
+import { type MemoryOwner, advance, isDevice } from '../memory/backing.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { Coverage } from './coverage.ts';
 import { type DeviceMappingChange, type FlatChange, changeFlat } from './flat-change.ts';
@@ -107,7 +107,7 @@ export class MemoryMapDraft {
   /** Ids of the regions that were changed. */
   readonly #changed = new Set<number>();
   /** How many pieces of mappings were added or removed, by the owner of their memory. */
-  readonly #pieces = new Map<StoreOwner, number>();
+  readonly #pieces = new Map<MemoryOwner, number>();
   readonly #deviceMappings: DeviceMappingChange[] = [];
   #ofGuest: number;
 
@@ -207,7 +207,7 @@ export class MemoryMapDraft {
         mappings.insert({
           ...mapping,
           range: AddressRange.between(from, to),
-          store: advance(mapping.store, from - start),
+          memory: advance(mapping.memory, from - start),
         });
         this.#count(id, mapping, 1);
       }
@@ -219,7 +219,7 @@ export class MemoryMapDraft {
   finish(): {
     change: FlatChange;
     next: MemoryMap;
-    pieces: ReadonlyMap<StoreOwner, number>;
+    pieces: ReadonlyMap<MemoryOwner, number>;
     regions: ReadonlySet<number>;
   } {
     const { change, flat } = changeFlat(this.#before, this.#touched, (range) => this.#resolve(range));
@@ -240,7 +240,7 @@ export class MemoryMapDraft {
         const end = mapping.range.end < within.end ? mapping.range.end : within.end;
         subs.push({
           range: AddressRange.between(start + origin, end + origin),
-          store: advance(mapping.store, start - mapping.range.start),
+          memory: advance(mapping.memory, start - mapping.range.start),
           writable: mapping.writable && region.writable,
           kind: region.kind,
           name: region.name,
@@ -259,10 +259,10 @@ export class MemoryMapDraft {
     this.#touched.push(AddressRange.between(region.at.start + range.start, region.at.start + range.end));
   }
 
-  #count(region: number, { store }: Mapping, by: number): void {
-    const { owner, file } = store;
+  #count(region: number, { memory }: Mapping, by: number): void {
+    const { owner, file } = memory;
     this.#pieces.set(owner, (this.#pieces.get(owner) ?? 0) + by);
-    if (file !== undefined && isDevice(store)) this.#deviceMappings.push({ file, region, by });
+    if (file !== undefined && isDevice(memory)) this.#deviceMappings.push({ file, region, by });
   }
 }
 

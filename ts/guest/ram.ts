@@ -4,7 +4,7 @@
 import { AddressRange, requireAligned } from '../address-range.ts';
 import { readArray, readOptions, requireBoolean, requireIndex } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
-import { type Backing, type Store, type StoreOptions, openStore } from '../memory/backing.ts';
+import { type Backing, type MemorySlice, type BackingOptions, openBacking } from '../memory/backing.ts';
 import { MemoryFile, hugePageShift } from '../memory/memory-file.ts';
 import type { AddressSpace } from './address-space.ts';
 import { newRegion, requirePlace } from './new-region.ts';
@@ -37,7 +37,7 @@ export function readRam(ram: readonly RamOptions[]): RamOptions[] {
 
 /** Adds and activates a region for each, in one change. @param ram checked by {@link requireApart} @internal */
 export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): Promise<void> {
-  const opened: { readonly state: RegionState; readonly at: AddressRange; readonly store: Store }[] = [];
+  const opened: { readonly state: RegionState; readonly at: AddressRange; readonly memory: MemorySlice }[] = [];
   const files: MemoryFile[] = [];
   try {
     for (const [index, options] of ram.entries()) {
@@ -46,19 +46,19 @@ export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): P
       requirePlace(space, at, name);
       const backing = backingFor(name, at, options);
       if (backing !== 'private' && options.file === undefined) files.push(backing.file);
-      const store = openStore(backing, at.length, storeOptions(options));
+      const memory = openBacking(backing, at.length, backingOptions(options));
       const state = newRegion(space, { name, length: at.length, kind: 'ram', priority: DEFAULT_PRIORITY.ram });
-      opened.push({ state, at, store });
+      opened.push({ state, at, memory });
     }
     await space.change((draft) => {
-      for (const { state, at, store } of opened) {
+      for (const { state, at, memory } of opened) {
         draft.add(state);
-        draft.map(state.id, { range: AddressRange.between(0n, at.length), store, writable: true });
+        draft.map(state.id, { range: AddressRange.between(0n, at.length), memory, writable: true });
         draft.place(state.id, at, true);
       }
     });
   } catch (error) {
-    for (const { store } of opened) store.owner.count(0);
+    for (const { memory } of opened) memory.owner.count(0);
     for (const file of files) file.close();
     throw error;
   }
@@ -109,7 +109,7 @@ function backingFor(name: string, at: AddressRange, options: RamOptions): Backin
   return { file: made, offset: 0n };
 }
 
-function storeOptions({ hugePages, numaNode }: RamOptions): StoreOptions {
+function backingOptions({ hugePages, numaNode }: RamOptions): BackingOptions {
   const transparentHugePages = hugePages === 'transparent';
   return numaNode === undefined ? { transparentHugePages } : { transparentHugePages, numaNode };
 }

@@ -4,7 +4,7 @@
 import type { AddressRange } from '../address-range.ts';
 import type { MemoryKind } from '../dma/target.ts';
 import type { IntervalMap } from '../interval-map.ts';
-import type { Store } from '../memory/backing.ts';
+import type { MemorySlice } from '../memory/backing.ts';
 
 /** The default priorities: RAM wins over device memory. */
 export const DEFAULT_PRIORITY: Readonly<Record<MemoryKind, number>> = { ram: 100, device: 0 };
@@ -13,7 +13,7 @@ export const DEFAULT_PRIORITY: Readonly<Record<MemoryKind, number>> = { ram: 100
 export interface Mapping {
   /** Offsets from the start of the region. */
   readonly range: AddressRange;
-  readonly store: Store;
+  readonly memory: MemorySlice;
   readonly writable: boolean;
 }
 

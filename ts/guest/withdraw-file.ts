@@ -13,8 +13,8 @@ import type { AddressSpace } from './address-space.ts';
 export function withdrawFile(space: AddressSpace, file: FileMemory): Promise<void> {
   return space.change((draft) => {
     for (const id of space.byFile.regionsOf(file)) {
-      for (const { store, range } of draft.region(id).mappings.values()) {
-        if (store.file === file) draft.unmap(id, range);
+      for (const { memory, range } of draft.region(id).mappings.values()) {
+        if (memory.file === file) draft.unmap(id, range);
       }
     }
   });

@@ -24,9 +24,9 @@ export type Backing =
     }
   | 'private';
 
-/** A backing that is ready to be mapped: the memory of `'private'` is allocated. @internal */
-export type Store = StoreFile | StorePrivate;
-interface StoreFile {
+/** Memory to map, from an offset on: of a file, or private to this process. @internal */
+export type MemorySlice = FileSlice | PrivateSlice;
+interface FileSlice {
   readonly file: FileMemory;
   readonly private?: undefined;
   readonly offset: bigint;
@@ -36,17 +36,17 @@ interface StoreFile {
    * the default size (Linux `memfd_pin_folios`).
    */
   readonly faultInFirst: boolean;
-  readonly owner: StoreOwner;
+  readonly owner: MemoryOwner;
 }
-interface StorePrivate {
+interface PrivateSlice {
   readonly file?: undefined;
   readonly private: PrivateMemory;
   readonly offset: bigint;
-  readonly owner: StoreOwner;
+  readonly owner: MemoryOwner;
 }
 
 /** Keeps the memory of one mapping as long as a piece of the mapping remains. @internal */
-export class StoreOwner {
+export class MemoryOwner {
   readonly #release: () => void;
   #pieces = 0;
 
@@ -62,7 +62,7 @@ export class StoreOwner {
 }
 
 /** Options of a backing that are not part of {@link Backing}. @internal */
-export interface StoreOptions {
+export interface BackingOptions {
   readonly transparentHugePages?: boolean;
   readonly numaNode?: number;
 }
@@ -76,7 +76,7 @@ export interface StoreOptions {
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_CLOSED`
  * @internal
  */
-export function openStore(backing: Backing, length: bigint, options: StoreOptions = {}): Store {
+export function openBacking(backing: Backing, length: bigint, options: BackingOptions = {}): MemorySlice {
   const transparentHugePages = options.transparentHugePages ?? false;
   if (backing === 'private') {
     const memory = new PrivateMemory(length, transparentHugePages);
@@ -87,7 +87,7 @@ export function openStore(backing: Backing, length: bigint, options: StoreOption
       memory.close();
       throw error;
     }
-    return { private: memory, offset: 0n, owner: new StoreOwner(() => memory.close()) };
+    return { private: memory, offset: 0n, owner: new MemoryOwner(() => memory.close()) };
   }
   const { file, offset } = readFileBacking(backing);
   const memory = fileMemoryOf(file);
@@ -106,7 +106,7 @@ export function openStore(backing: Backing, length: bigint, options: StoreOption
   const node = options.numaNode;
   if (node !== undefined) native(() => memory.handle.bindToNode(node));
   const faultInFirst = transparentHugePages || file.pageSize > hostPageSize();
-  const owner = new StoreOwner(memory.retain());
+  const owner = new MemoryOwner(memory.retain());
   return { file: memory, offset, transparentHugePages, faultInFirst, owner };
 }
 
@@ -130,45 +130,45 @@ function readFileBacking(backing: FileBacking): FileBacking {
 }
 
 /** Returns the same memory, `by` bytes further on. @internal */
-export function advance(store: Store, by: bigint): Store {
-  return by === 0n ? store : { ...store, offset: store.offset + by };
+export function advance(slice: MemorySlice, by: bigint): MemorySlice {
+  return by === 0n ? slice : { ...slice, offset: slice.offset + by };
 }
 
-/** Whether both stores are the same memory at the same offset. @internal */
-export function sameStore(a: Store, b: Store): boolean {
+/** Whether both are the same memory at the same offset. @internal */
+export function isSameMemory(a: MemorySlice, b: MemorySlice): boolean {
   return a.file === b.file && a.private === b.private && a.offset === b.offset;
 }
 
 /** Whether two sub-mappings share a page of private memory. @internal */
-export function sharePrivateMemory(a: StoreRange, b: StoreRange): boolean {
-  if (a.store.private === undefined || a.store.private !== b.store.private) return false;
-  return a.store.offset < b.store.offset + b.range.length && b.store.offset < a.store.offset + a.range.length;
+export function sharePrivateMemory(a: PlacedMemory, b: PlacedMemory): boolean {
+  if (a.memory.private === undefined || a.memory.private !== b.memory.private) return false;
+  return a.memory.offset < b.memory.offset + b.range.length && b.memory.offset < a.memory.offset + a.range.length;
 }
 
-interface StoreRange {
+interface PlacedMemory {
   readonly range: { readonly length: bigint };
-  readonly store: Store;
+  readonly memory: MemorySlice;
 }
 
-/** The backing that requests to targets carry for a store. @internal */
-export function requestBackingOf(store: Store): Backing {
-  return store.file === undefined ? 'private' : { file: requestFileOf(store.file), offset: store.offset };
+/** The backing that requests to targets carry. @internal */
+export function requestBackingOf(slice: MemorySlice): Backing {
+  return slice.file === undefined ? 'private' : { file: requestFileOf(slice.file), offset: slice.offset };
 }
 
-/** Whether the store is the memory of a device. @internal */
-export function isDevice({ file }: Store): boolean {
+/** Whether it is the memory of a device. @internal */
+export function isDevice({ file }: MemorySlice): boolean {
   return file?.device !== undefined;
 }
 
-/** Whether the memory of a store is accessible now: its file is long enough, its device decodes memory. @internal */
-export function isPresent({ file, offset }: Store, length: bigint): boolean {
+/** Whether the memory is accessible now: its file is long enough, its device decodes memory. @internal */
+export function isPresent({ file, offset }: MemorySlice, length: bigint): boolean {
   if (file?.device !== undefined) return file.device.accessible;
   return file === undefined || file.reaches(offset + length);
 }
 
 /** The error for a file that was truncated after it was mapped. @internal */
 export function truncated(
-  { file, offset }: Store,
+  { file, offset }: MemorySlice,
   range: AddressRange,
   details: { readonly target?: string; readonly cause?: unknown },
 ): PeerDmaError {
@@ -179,12 +179,12 @@ export function truncated(
   );
 }
 
-/** Copies bytes out of a store. @param at offset in the store, in bytes @internal */
-export function readStore(store: Store, at: bigint, into: Uint8Array): void {
-  (store.file ?? store.private).read(store.offset + at, into);
+/** Copies bytes out of memory. @param at offset in the slice, in bytes @internal */
+export function readMemory(slice: MemorySlice, at: bigint, into: Uint8Array): void {
+  (slice.file ?? slice.private).read(slice.offset + at, into);
 }
 
-/** Copies bytes into a store. @param at offset in the store, in bytes @internal */
-export function writeStore(store: Store, at: bigint, bytes: Uint8Array): void {
-  (store.file ?? store.private).write(store.offset + at, bytes);
+/** Copies bytes into memory. @param at offset in the slice, in bytes @internal */
+export function writeMemory(slice: MemorySlice, at: bigint, bytes: Uint8Array): void {
+  (slice.file ?? slice.private).write(slice.offset + at, bytes);
 }

@@ -8,7 +8,7 @@ import { PeerDmaError } from '../errors.ts';
 import { fromNative, native, nativeAsync } from '../native-call.ts';
 import { nativeWords } from '../native-words.ts';
 import { Slices, partsOf } from '../slices.ts';
-import { type Store, truncated } from './backing.ts';
+import { type MemorySlice, truncated } from './backing.ts';
 import { FileNumbers } from './file-numbers.ts';
 import { type HostMemory, openHostMemory } from './host-memory.ts';
 import { needsWorkerThread } from './worker-thread.ts';
@@ -19,7 +19,7 @@ const WORKER_MAPPINGS = 64;
 /** A range of guest memory and the memory that is mapped there. @internal */
 export interface VaMapping {
   readonly range: AddressRange;
-  readonly store: Store;
+  readonly memory: MemorySlice;
   readonly writable: boolean;
   /** Whether the host view maps it at its range. Only {@link VaMapper} sets it. */
   isInHostView: boolean;
@@ -64,8 +64,8 @@ export class VaMapper {
 
   async #mapPart(mappings: readonly VaMapping[]): Promise<void> {
     const missing = mappings.filter((mapping) => !mapping.isInHostView);
-    const ofFiles = missing.filter(({ store }) => store.file !== undefined);
-    for (const mapping of missing) if (mapping.store.file === undefined) this.map(mapping);
+    const ofFiles = missing.filter(({ memory }) => memory.file !== undefined);
+    for (const mapping of missing) if (mapping.memory.file === undefined) this.map(mapping);
     if (ofFiles.length === 0) return;
     this.#sweep();
     const { files, words } = filePartsOf(ofFiles);
@@ -155,14 +155,14 @@ export class VaMapper {
   }
 
   #place(mapping: VaMapping): void {
-    const { range, store, writable } = mapping;
+    const { range, memory, writable } = mapping;
     const { start, length } = range;
-    if (store.file === undefined) {
+    if (memory.file === undefined) {
       // Always writable here, so that the VMM can write what its devices may only read.
-      native(() => this.#reservation.mapPrivate(start, length, store.private.handle, store.offset), { range });
+      native(() => this.#reservation.mapPrivate(start, length, memory.private.handle, memory.offset), { range });
       return;
     }
-    const { file, offset, transparentHugePages } = store;
+    const { file, offset, transparentHugePages } = memory;
     try {
       this.#reservation.mapFile(start, length, file.handle, offset, writable, transparentHugePages);
     } catch (thrown) {
@@ -188,11 +188,11 @@ export class VaMapper {
 }
 
 /** Converts an error of mapping a file into this process. */
-function mapFileError({ range, store }: VaMapping, thrown: unknown): unknown {
+function mapFileError({ range, memory }: VaMapping, thrown: unknown): unknown {
   const error = fromNative(thrown, { range });
   // It was long enough when the mapping was made.
   const short = error instanceof PeerDmaError && error.code === 'ERR_OUT_OF_RANGE';
-  return short ? truncated(store, range, { cause: error }) : error;
+  return short ? truncated(memory, range, { cause: error }) : error;
 }
 
 const WRITABLE = 1n;
@@ -203,13 +203,13 @@ function filePartsOf(mappings: readonly VaMapping[]): { files: NativeMemoryFile[
   const numbers = new FileNumbers();
   const words = nativeWords(mappings.length * 4);
   let at = 0;
-  for (const { range, store, writable } of mappings) {
-    if (store.file === undefined) continue;
-    const flags = (writable ? WRITABLE : 0n) | (store.transparentHugePages ? TRANSPARENT_HUGE : 0n);
+  for (const { range, memory, writable } of mappings) {
+    if (memory.file === undefined) continue;
+    const flags = (writable ? WRITABLE : 0n) | (memory.transparentHugePages ? TRANSPARENT_HUGE : 0n);
     words[at++] = range.start;
     words[at++] = range.length;
-    words[at++] = numbers.flagsOf(store.file) | flags;
-    words[at++] = store.offset;
+    words[at++] = numbers.flagsOf(memory.file) | flags;
+    words[at++] = memory.offset;
   }
   return { files: numbers.files, words };
 }

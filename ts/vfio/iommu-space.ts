@@ -194,12 +194,12 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     let at = 0;
     for (const sub of subs) {
       throwIf(this.refusal(sub));
-      const { range, store, writable } = sub;
+      const { range, memory, writable } = sub;
       let flags = writable ? WRITABLE : 0n;
       let offset = range.start;
-      if (byFile && store.file !== undefined) {
-        flags |= FILE | numbers.flagsOf(store.file);
-        ({ offset } = store);
+      if (byFile && memory.file !== undefined) {
+        flags |= FILE | numbers.flagsOf(memory.file);
+        ({ offset } = memory);
       } else {
         view ??= va();
         view.requireMapped(sub);

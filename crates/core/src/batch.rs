@@ -128,9 +128,9 @@ impl Batch {
         })
     }
 
-    /// Allocates the missing pages of large parts of files with several threads.
+    /// Allocates the missing pages of large parts of files of shared memory with several threads.
     ///
-    /// The kernel uses one when it maps a file. Skips parts for whose number of bytes `threads` returns 1.
+    /// The kernel maps no other files, and uses one thread. Skips parts for whose number of bytes `threads` returns 1.
     pub(crate) fn fault_in_files(&self, threads: impl Fn(u64) -> usize) {
         for request in &self.requests {
             let Source::File(index) = request.source else {
@@ -139,6 +139,7 @@ impl Batch {
             let length = request.range.len();
             if threads(length) > 1
                 && let Ok(file) = self.file(index)
+                && file.is_shared_memory()
             {
                 // The kernel allocates what is still missing when it maps the file, or reports why it cannot.
                 let _ = file.fault_in_by(&threads, request.offset, length, false);

@@ -23,6 +23,9 @@ pub(crate) trait SpaceState: Send + Sized + 'static {
 
     fn mappings(&self) -> &Mappings<Self::Owner>;
 
+    /// Checks before a batch that the address space is not closed.
+    fn check_open(&self) -> Result<()>;
+
     /// Removes the mappings that lie wholly in a range.
     fn unmap(&mut self, range: &Range, removed: &mut Self::Removed) -> Result<()>;
 
@@ -79,6 +82,7 @@ impl<S: SpaceState> Space<S> {
         mut map: impl FnMut(&mut S, &MapRequest, Memory<'_>, &mut S::Removed) -> Result<()>,
     ) -> Result<(), BatchError> {
         self.change(|state, removed| {
+            state.check_open()?;
             batch.map(
                 &mut (state, removed),
                 |(state, removed), request, memory| map(state, request, memory, removed),

@@ -1,7 +1,7 @@
 //! Errors for JavaScript: an `Error` that has the fields of an error of the core.
 
 use napi::bindgen_prelude::{JsObjectValue, JsValue, ToNapiValue, TypeName};
-use napi::{Env, JsError, ValueType, sys};
+use napi::{Env, JsError, Property, PropertyAttributes, ValueType, sys};
 use napi_derive::napi;
 use peerdma_core::{Error, ErrorCode, Result};
 
@@ -43,19 +43,29 @@ impl ToNapiValue for NativeError {
         let code_and_message = napi::Error::new(error.code().as_str(), error.message());
         let created = JsError::from(code_and_message).into_unknown(Env::from_raw(env));
         let mut object = created.coerce_to_object()?;
-        object.set_named_property("name", "NativeError")?;
+        let env = Env::from_raw(env);
+        let mut properties = vec![property("name")?.with_napi_value(&env, "NativeError")?];
         if let Some(errno) = error.errno_name() {
-            object.set_named_property("errno", errno)?;
+            properties.push(property("errno")?.with_napi_value(&env, errno)?);
         }
         if let Some(syscall) = error.syscall() {
-            object.set_named_property("syscall", syscall)?;
+            properties.push(property("syscall")?.with_napi_value(&env, syscall)?);
         }
         if let Some(range) = error.range() {
             let (start, end) = (U64(range.start()), U64(range.end()));
-            object.set_named_property("range", NativeRange { start, end })?;
+            let range = NativeRange { start, end };
+            properties.push(property("range")?.with_napi_value(&env, range)?);
         }
+        object.define_properties(&properties)?;
         Ok(object.raw())
     }
+}
+
+/// A property that is defined, not assigned: an assignment would call setters of the prototypes.
+fn property(name: &str) -> napi::Result<Property> {
+    let attributes = PropertyAttributes::Writable | PropertyAttributes::Configurable;
+    let property = Property::new().with_utf8_name(name)?;
+    Ok(property.with_property_attributes(attributes | PropertyAttributes::Enumerable))
 }
 
 /// Converts an error to one that napi-rs throws, or rejects a promise with.

@@ -49,8 +49,8 @@ export class IommufdTarget extends IommuSpace {
   }
 
   override mapBatch(subs: readonly SubMapping[], batch: Batch, onThread: boolean): MapResult | Promise<MapResult> {
-    const bars = subs.flatMap(({ range, store }): MappedBar | [] => {
-      const device = store.file?.device;
+    const bars = subs.flatMap(({ range, memory }): MappedBar | [] => {
+      const device = memory.file?.device;
       return device === undefined ? [] : { range, device, revocations: device.revocations };
     });
     const mapped = super.mapBatch(subs, batch, onThread);
@@ -103,8 +103,8 @@ export class IommufdTarget extends IommuSpace {
 
   /** The kernel cannot map a BAR by its host virtual address (`EFAULT`). */
   protected override refusal(sub: SubMapping): PeerDmaError | undefined {
-    const { name, range, store } = sub;
-    if (this.mapsFiles || store.file?.device === undefined) return super.refusal(sub);
+    const { name, range, memory } = sub;
+    if (this.mapsFiles || memory.file?.device === undefined) return super.refusal(sub);
     const operation = `${this.name}: can't map "${name}" at ${range}`;
     const reason = "this kernel's iommufd maps no BARs (Linux 6.19 and later do). Choose the back end 'type1'";
     return new PeerDmaError('ERR_UNSUPPORTED', `${operation}: ${reason}`, { range, target: this.name });

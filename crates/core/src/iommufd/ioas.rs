@@ -185,6 +185,10 @@ impl SpaceState for State {
         &self.mappings
     }
 
+    fn check_open(&self) -> Result<()> {
+        self.open().map(drop)
+    }
+
     fn unmap(&mut self, range: &Range, removed: &mut RemovedOwners) -> Result<()> {
         let open = self.open()?;
         if let Some(cut) = self.mappings.cut_by(range) {

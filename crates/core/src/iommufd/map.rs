@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::ioas::{Ioas, Open};
 use super::ioctl::{self, Access};
@@ -130,9 +131,17 @@ impl Ioas {
     /// `ERR_MAP_FAILED` with the IOVA range and the kernel's errno (`EEXIST`: the range overlaps a mapping; `EINVAL`:
     /// unaligned, outside of the valid IOVA ranges, past the end of a file, or a file that cannot be mapped;
     /// `ENOMEM`: `RLIMIT_MEMLOCK`; `EFAULT`: the memory cannot be pinned; `ENODEV`: the BAR is disabled).
-    /// `ERR_UNSUPPORTED` if the kernel cannot map files, or BARs. `ERR_CLOSED`.
+    /// `ERR_UNSUPPORTED` if the kernel cannot map files, or BARs. `ERR_CLOSED`. Pages of files may be allocated then.
     pub fn map(&self, batch: Batch) -> Result<(), BatchError> {
-        self.map_by(memory::fault_in_threads, batch)
+        let attached = self.inner.unguarded.count.load(Ordering::Relaxed) > 0;
+        let threads = |bytes| {
+            if attached {
+                memory::fault_in_threads(bytes)
+            } else {
+                1
+            }
+        };
+        self.map_by(threads, batch)
     }
 
     /// As [`map`](Self::map), where `threads` returns the number of threads that fault in so many bytes.

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::mman::MmapAdvise;
+use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use nix::unistd::{Whence, lseek};
 
@@ -102,14 +103,18 @@ impl MemoryFile {
         let Some(file) = self.reopened() else {
             return vec![*range];
         };
+        let page = self.page_size();
         let mut missing: Vec<Range> = Vec::new();
         let mut at = range.start();
         while let Some(rest) = Range::between(at, range.end()) {
             let hole = to_offset(at).map(|at| lseek(&file, at, Whence::SeekHole));
-            let start = match hole {
-                Ok(Ok(hole)) => u64::try_from(hole).unwrap_or(at),
-                _ => at, // past the end of the file: faulting in reports it
+            let Ok(Ok(hole)) = hole else {
+                missing.push(rest); // past the end of the file: faulting in reports it
+                break;
             };
+            // The last page of the file may end in a hole.
+            let hole = u64::try_from(hole).unwrap_or(at);
+            let start = hole.checked_next_multiple_of(page).unwrap_or(at);
             let end = start.saturating_add(MISSING_STEP).min(range.end());
             let Some(part) = Range::between(start, end).and_then(|part| part.intersection(&rest))
             else {
@@ -129,15 +134,25 @@ impl MemoryFile {
     /// Opens a file again whose holes are its missing pages: one of shared memory. A search for holes moves the
     /// position of an open file, which the file's descriptor shares with the caller's.
     fn reopened(&self) -> Option<File> {
+        if !self.is_shared_memory() {
+            return None;
+        }
+        self.with_fd(|fd| File::open(format!("/proc/self/fd/{}", fd.as_raw_fd())))
+            .ok()?
+            .ok()
+    }
+
+    /// Whether it is a regular file of shared memory with base pages, such as a memfd.
+    pub(crate) fn is_shared_memory(&self) -> bool {
         let Kind::Memory {
             fd, hugetlb: false, ..
         } = &*self.kind
         else {
-            return None;
+            return false;
         };
-        let file = File::open(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
-        let is_shared_memory = fstatfs(&file).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC);
-        is_shared_memory.then_some(file)
+        let is_regular = |mode| SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFREG;
+        fstat(fd).is_ok_and(|stat| is_regular(stat.st_mode))
+            && fstatfs(fd).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC)
     }
 
     /// Whether the file can be written through its descriptor: it is open for writing, and has no write seal.
@@ -252,6 +267,37 @@ mod tests {
         let read_only = MemoryFile::from_fd(reading.as_raw_fd()).unwrap();
         read_only.fault_in_by(|_| 4, 0, 4 * MIB, false).unwrap();
         assert_eq!(present(&file), 4 * MIB);
+    }
+
+    #[test]
+    fn the_end_of_a_file_need_not_be_aligned() {
+        let page = host_page_size().unwrap();
+        let fd = nix::sys::memfd::memfd_create("end", nix::sys::memfd::MFdFlags::empty()).unwrap();
+        let file = MemoryFile::from_fd(fd.as_raw_fd()).unwrap();
+        nix::unistd::ftruncate(&fd, to_offset(page + 1).unwrap()).unwrap();
+        for _ in 0..2 {
+            file.fault_in(0, 2 * page, false).unwrap();
+        }
+        let part = Range::new(0, 2 * page).unwrap();
+        assert_eq!(file.missing(&part), []);
+        let beyond = file.fault_in(0, 4 * page, false).unwrap_err();
+        assert_eq!(beyond.code(), ErrorCode::MemoryFault);
+        // One search for each step of so many bytes would take hours.
+        let whole = Range::new(0, 1 << 62).unwrap();
+        let end = file.missing(&whole).pop().unwrap().end();
+        assert_eq!(end, whole.end());
+    }
+
+    #[test]
+    fn only_regular_files_of_shared_memory_are_opened_again() {
+        let page = host_page_size().unwrap();
+        let memory = MemoryFile::create(page, "memory", HugePages::None).unwrap();
+        assert!(memory.reopened().is_some());
+        let executable = File::open(std::env::current_exe().unwrap()).unwrap();
+        let (reader, _writer) = nix::unistd::pipe().unwrap();
+        for fd in [executable.as_raw_fd(), reader.as_raw_fd()] {
+            assert!(MemoryFile::from_fd(fd).unwrap().reopened().is_none());
+        }
     }
 
     #[test]

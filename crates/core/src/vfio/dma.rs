@@ -23,7 +23,7 @@ impl Container {
     /// must not cut a mapping. Returns the ranges that failed; without `all`, stops at the first.
     ///
     /// # Errors
-    /// `ERR_UNMAP_FAILED` if the kernel failed (`EINVAL`: the range cuts a mapping), or unmapped another size than
+    /// `ERR_UNMAP_FAILED` if the kernel failed (`EINVAL`, `ENOENT`: the range cuts a mapping), or unmapped another size than
     /// recorded; the records then keep their memory. `ERR_CLOSED`.
     #[must_use]
     pub fn unmap(&self, ranges: &[Range], all: bool) -> Vec<(usize, Error)> {

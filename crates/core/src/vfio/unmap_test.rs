@@ -51,6 +51,28 @@ fn lose_last_group(container: &Container, unmap: nix::Result<u64>) {
 }
 
 #[test]
+fn an_unmap_that_cuts_a_mapping_fails_if_the_kernel_finds_nothing_to_unmap() {
+    let fixture = Fixture::<Container>::new();
+    fixture.map(0, 2);
+    fake_kernel::expect([(Call::UnmapDma, Err(Errno::ENOENT))]);
+    let error = fixture.unmap(0, 1).unwrap_err();
+    assert_eq!(
+        (error.code(), error.errno(), error.range()),
+        (
+            ErrorCode::UnmapFailed,
+            Some(Errno::ENOENT),
+            Some(range(0, 2))
+        )
+    );
+    assert_eq!(fixture.space.mapping_count(), 1);
+    assert!(fixture.is_leased(0));
+    fake_kernel::expect([(Call::UnmapDma, Err(Errno::ENOENT))]);
+    fixture.unmap(4, 1).unwrap();
+    fake_kernel::expect([(Call::UnmapDma, Ok(2 * PAGE))]);
+    fixture.unmap(0, 2).unwrap();
+}
+
+#[test]
 fn an_unmap_without_a_group_fails_while_mappings_remain_on_record() {
     let fixture = Fixture::<Container>::new();
     fixture.map(2, 2);
