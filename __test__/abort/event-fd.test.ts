@@ -63,6 +63,19 @@ test('does not end a wait or a listener that begins between the abort and the re
   t.deepEqual(received, [4n]);
 });
 
+test('keeps a listener that replaced the wait before the abort', async (t) => {
+  const event = eventFd(t);
+  const controller = new AbortController();
+  const waiting = event.wait({ signal: controller.signal });
+  const counts: bigint[] = [];
+  event.listen((count) => void counts.push(count));
+  controller.abort(REASON);
+  t.is(await t.throwsAsync(waiting), REASON);
+  event.signal(2n);
+  await until(() => counts.length > 0, 'the listener is called');
+  t.deepEqual(counts, [2n]);
+});
+
 test('rejects a pending wait when the event is closed after an aborted one', async (t) => {
   const event = EventFd.create();
   const controller = new AbortController();

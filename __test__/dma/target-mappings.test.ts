@@ -43,7 +43,7 @@ test('records a long list as given at once, after turns of the event loop', asyn
   for (const map of [undefined, all]) {
     const mappings = new TargetMappings();
     const turn = setImmediate().then(() => mappings.values().length);
-    await mappings.give(subs, () => true, map);
+    await mappings.give(subs, () => true, { all: map });
     t.is(mappings.values().length, COUNT);
     t.is(await turn, 0, 'the turn comes before the list is recorded');
   }

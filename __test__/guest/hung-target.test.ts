@@ -111,6 +111,24 @@ test('a batch that hangs while a target joins ends with targetClosed, and the ta
   t.deepEqual(hung.heldText(), other.heldText(), 'it can join again');
 });
 
+test('a queued removal continues after targetClosed for a target that hangs while it joins', async (t) => {
+  const { memory, other } = await scene(t);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(2, 1) });
+  await region.addMapping({ range: pages(0, 1), backing: 'private' });
+  await region.mapToGuest();
+  const hung = new BatchRecordingTarget({ name: 'hung', needsVa: true });
+  const calls = hang(hung, 'mapDmaBatch');
+  const joining = memory.dmaMappers.addDmaMapper(hung);
+  await until(() => calls.length === 1, 'the batch is in progress');
+  const removed = region.remove();
+  const closed = memory.dmaMappers.targetClosed(hung);
+  await rejectsCode(t, joining, 'ERR_CLOSED');
+  await removed;
+  await closed;
+  t.deepEqual(other.heldText(), [RAM]);
+  t.is(memory.inspect().targets.length, 1);
+});
+
 test('a target that is closed before its turn to join does not join', async (t) => {
   const { memory, bar } = await scene(t);
   const late = new RecordingTarget({ name: 'late' });

@@ -119,6 +119,9 @@ test('a change that fails releases the files that its edits hold', async (t) => 
     }),
     'ERR_UNALIGNED',
   );
+  let kept: MemoryChange | undefined;
+  await memory.change((change) => void (kept = change));
+  throwsCode(t, () => kept?.addMapping(a, { backing: { file, offset: 0n } }), 'ERR_INVALID_ARGUMENT');
   t.is(openFilesNamed(name), 1, 'that of the test');
   file.close();
   t.is(openFilesNamed(name), 0);
@@ -145,6 +148,9 @@ test('rejects a function that returns a promise, and edits after the change', as
   };
   const error = await rejectsCode(t, memory.change(edit), 'ERR_INVALID_ARGUMENT');
   t.regex(error.message, /not a promise/);
+  // oxlint-disable-next-line unicorn/no-thenable -- a promise of another library
+  const thenable = () => ({ then: () => {} }) as never;
+  await rejectsCode(t, memory.change(thenable), 'ERR_INVALID_ARGUMENT');
   let kept: MemoryChange | undefined;
   await memory.change((change) => void (kept = change));
   throwsCode(t, () => kept?.mapToGuest(a, at(10)), 'ERR_INVALID_ARGUMENT');

@@ -176,8 +176,9 @@ export class DmaMapper {
       throw problems.length === 0 ? failure.error : rollbackFailed(failure.error, problems);
     }
     const missing = new Set(failed.map(({ sub }) => sub));
-    await this.#mappings.give(subs, (sub) => !this.#skips(sub) && !missing.has(sub), all);
-    for (const failure of failed) this.#mappings.fail(failure);
+    const isMapped = (sub: SubMapping): boolean => !this.#skips(sub) && !missing.has(sub);
+    const given = this.#mappings.give(subs, isMapped, { failed, all });
+    if (given !== undefined) await given;
   }
 
   /** Maps failed and revoked sub-mappings again. If it throws, the rest of them are unchanged. */
@@ -256,6 +257,7 @@ export class DmaMapper {
    * @returns the sub-mappings that were quarantined
    */
   async abandon(): Promise<SubMapping[]> {
+    this.stopFollowing();
     const slices = new Slices();
     const mapped = await slices.filter(await this.#mappings.valuesInTurns(slices), (sub) => this.#isMapped(sub));
     const quarantined = this.#mappings.clearQuarantine().map(({ sub }) => sub);

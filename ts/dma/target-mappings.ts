@@ -82,22 +82,26 @@ export class TargetMappings {
    * Records sub-mappings as given. A long list is recorded at once, after turns of the event loop.
    *
    * @param isMapped whether the target has mapped a sub-mapping
-   * @param all all given sub-mappings including these, if the caller has an interval map of them
+   * @param options.failed those that the target could not map
+   * @param options.all all given sub-mappings including these, if the caller has an interval map of them
    */
   give(
     subs: readonly SubMapping[],
     isMapped: (sub: SubMapping) => boolean,
-    all?: IntervalMap<SubMapping>,
+    options: { failed?: readonly MappingFailure[]; all?: IntervalMap<SubMapping> | undefined } = {},
   ): void | Promise<void> {
-    if (isLong(subs)) return this.#giveInTurns(subs, isMapped, all);
+    const { failed = [], all } = options;
+    if (isLong(subs)) return this.#giveInTurns(subs, isMapped, failed, all);
     if (all === undefined) for (const sub of subs) this.#given.insert(sub);
     else this.#given = all.clone();
     this.#addDevices(subs.filter(isOfDevice), isMapped);
+    for (const failure of failed) this.fail(failure);
   }
 
   async #giveInTurns(
     subs: readonly SubMapping[],
     isMapped: (sub: SubMapping) => boolean,
+    failed: readonly MappingFailure[],
     all: IntervalMap<SubMapping> | undefined,
   ): Promise<void> {
     const slices = new Slices();
@@ -106,6 +110,7 @@ export class TargetMappings {
     if (all === undefined) await slices.forEach(subs, (sub) => given.insert(sub));
     this.#given = given;
     this.#addDevices(devices, isMapped);
+    for (const failure of failed) this.fail(failure);
   }
 
   #addDevices(devices: readonly SubMapping[], isMapped: (sub: SubMapping) => boolean): void {

@@ -146,6 +146,7 @@ export class AddressSpace {
         if (mapper.closed) throw closedMeanwhile(name);
       } catch (error) {
         this.#dismiss(mapper);
+        if (mapper.closed) await this.#forget(mapper);
         throw error;
       }
       return mapper;
@@ -177,9 +178,7 @@ export class AddressSpace {
     return this.#runAlways('closed', async () => {
       this.#closing.delete(call);
       for (const mapper of this.#mappers) {
-        if (mapper.target !== target) continue;
-        this.#mappers.delete(mapper);
-        await this.#repair(await mapper.abandon());
+        if (mapper.target === target) await this.#forget(mapper);
       }
     });
   }
@@ -330,6 +329,13 @@ export class AddressSpace {
 
   #openVa(): VaMapper {
     return (this.#va ??= new VaMapper(this.width));
+  }
+
+  /** Removes a closed target with its records and leases, and maps what its quarantine blocked. */
+  async #forget(mapper: DmaMapper): Promise<void> {
+    const quarantined = await mapper.abandon();
+    this.#mappers.delete(mapper);
+    await this.#repair(quarantined);
   }
 
   /** Removes a target; it stays in the list while it has ranges in quarantine. */

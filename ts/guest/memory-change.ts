@@ -1,7 +1,6 @@
 /**
  * Regions of guest memory and their changes by the VMM: any number of edits that apply as one.
  */
-import { types } from 'node:util';
 import { AddressRange, hex, requireAligned, requireRange } from '../address-range.ts';
 import { readOptions, requireBoolean } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -107,8 +106,8 @@ export async function changeMemory(space: AddressSpace, edit: (change: MemoryCha
   const pending = new PendingChange();
   try {
     const result: unknown = edit(new MemoryChange(space, pending));
-    if (types.isPromise(result)) {
-      result.catch(() => {}); // the change is rejected with a clearer error
+    if (isThenable(result)) {
+      Promise.resolve(result).catch(() => {}); // the change is rejected with a clearer error
       throw invalid('a change is made by a function that returns nothing, not a promise. Await before the change.');
     }
     pending.isOpen = false;
@@ -189,13 +188,14 @@ export class MemoryChange {
   }
 
   #add(edit: (draft: MemoryMapDraft) => void): void {
-    if (!this.#pending.isOpen) {
-      throw invalid('this change has been made. Call its methods within the function given to GuestMemory.change.');
-    }
     this.#pending.edits.push(edit);
   }
 
+  /** Returns the parts of a region that this change may edit. */
   #partsOf(region: MemoryRegion): RegionParts {
+    if (!this.#pending.isOpen) {
+      throw invalid('this change has been made. Call its methods within the function given to GuestMemory.change.');
+    }
     const parts = partsOfRegion(region);
     if (parts === undefined) throw invalid(`a region or device memory is expected, not ${valueText(region)}`);
     if (parts.space !== this.#space) {
@@ -217,6 +217,10 @@ function requireWithin(range: AddressRange, { name, length }: MemoryRegion): voi
   const reason = `"${name}" has ${hex(length)} bytes, and ${range} are not within`;
   const text = `${reason}: ranges of mappings are offsets from the start of their region`;
   throw new PeerDmaError('ERR_OUT_OF_RANGE', text, { range });
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && 'then' in value;
 }
 
 function invalid(message: string): PeerDmaError {

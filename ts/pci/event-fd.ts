@@ -156,14 +156,16 @@ export class EventFd {
     const alive = setInterval(() => {}, LONG);
     let id: number | undefined;
     let onAbort = (): void => {};
+    let onCount: ((count: bigint) => void) | undefined;
     let onClose: (() => void) | undefined;
     /** Stops listening, unless another wait or listener has replaced this one. */
     const stop = (): void => {
       if (this.#rejectWaiter === onClose) this.#rejectWaiter = undefined;
-      if (id !== undefined && this.#id === id) this.#stop();
+      if (id !== undefined && listeners.get(id) === onCount) this.#stop();
     };
     try {
       return await new Promise<bigint>((resolve, reject) => {
+        onCount = resolve;
         this.listen(resolve);
         id = this.#id;
         onClose = () => reject(new PeerDmaError('ERR_CLOSED', 'the event is closed'));
