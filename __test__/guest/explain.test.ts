@@ -138,7 +138,7 @@ test('explains a range in quarantine, and memory that is not mapped since', asyn
     /A may still reach what was there: it would not unmap .*ERR_UNMAP_FAILED/,
   );
   t.is(memory.explain(other, 'A').targets[0]?.state, 'absent');
-  t.regex(memory.explain(other, 'A').text, /A does not reach it: it was to leave, could not unmap all that it had/);
+  t.regex(memory.explain(other, 'A').text, /A does not reach it: the target was removed, but has quarantined mappings/);
 });
 
 test('a snapshot from JSON gives the same explanation as guest memory', async (t) => {

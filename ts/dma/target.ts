@@ -56,7 +56,7 @@ export interface DmaTarget {
   iovaRanges?(): readonly AddressRange[];
   /** Maps the memory so that devices reach it at exactly these addresses, or throws and changes nothing. */
   mapDma(request: DmaMapRequest): void | Promise<void>;
-  /** Unmaps every mapping within the range, which may have gaps. A range that cuts a mapping is an error. */
+  /** Unmaps one mapping: the range is exactly that of an earlier request. */
   unmapDma(range: AddressRange): void | Promise<void>;
   /**
    * Whether its device has revoked a mapping: iommufd revokes mappings of a BAR when the device stops decoding memory,

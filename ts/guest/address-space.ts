@@ -1,6 +1,6 @@
 /**
  * The memory map of a guest with all that follows it: DMA targets and the host view. Changes are made here, one at a
- * time, each by one plan.
+ * time, each as one transaction.
  */
 import { memorySettled } from '#native';
 import type { AddressRange } from '../address-range.ts';
@@ -407,7 +407,7 @@ function isHere({ name, following }: DmaMapper): PeerDmaError {
     ? new PeerDmaError('ERR_INVALID_ARGUMENT', `${name} follows this memory map already`, { target: name })
     : new PeerDmaError(
         'ERR_RANGE_QUARANTINED',
-        `${name} could not unmap all that it held, and may still reach it. Close that target first, and say so with targetClosed`,
+        `${name}: join failed: it has quarantined mappings and may still reach their memory. Close the target, then call targetClosed.`,
         { target: name },
       );
 }

@@ -42,7 +42,10 @@ export class GuestMemory {
   static {
     addressSpaceOf = (memory) => {
       if (typeof memory === 'object' && memory !== null && #space in memory) return memory.#space;
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'guest memory is what GuestMemory.create gives');
+      throw new PeerDmaError(
+        'ERR_INVALID_ARGUMENT',
+        'a GuestMemory is expected. Pass the result of GuestMemory.create.',
+      );
     };
   }
 

@@ -37,7 +37,7 @@ export class MutationQueue {
   /** Runs a mutation in its turn, closed or not. */
   runAlways<T>(mutation: () => Promise<T>): Promise<T> {
     const result = this.#last.then(mutation);
-    this.#last = result.catch(() => {}); // its caller hears of it; the next in the queue doesn't
+    this.#last = result.catch(() => {}); // the caller handles the rejection; the next mutation runs anyway
     return result;
   }
 }

@@ -64,8 +64,8 @@ export function stateOf({ state, code }: MappingStatusSnapshot): MappingStatusSn
 /** Why memory is not mapped to a target. @internal */
 export function whyAbsent({ following }: TargetSnapshot): string {
   return following
-    ? 'a change was under way when this was looked at, and had not come to it'
-    : 'it was to leave, could not unmap all that it had, and gets nothing new';
+    ? 'a change was in progress and had not reached the target'
+    : 'the target was removed, but has quarantined mappings';
 }
 
 /** The view as a sentence. @internal */

@@ -77,9 +77,13 @@ export class VfioDevice implements PhysicalFunction {
       VfioRegion.open(bdf, index, device, file, hostAddresses[index], onWrite);
     const config = region(CONFIG_REGION, () => this.#configWritten());
     if (config === undefined) {
-      throw new PeerDmaError('ERR_NO_SUCH_REGION', `${bdf} shows no config space: is it a PCI device?`, {
-        device: bdf,
-      });
+      throw new PeerDmaError(
+        'ERR_NO_SUCH_REGION',
+        `${bdf}: opening failed: it has no config space region. Check that it is a PCI device.`,
+        {
+          device: bdf,
+        },
+      );
     }
     this.config = config;
     this.regions = Array.from({ length: CONFIG_REGION }, (_, index) => region(index));
