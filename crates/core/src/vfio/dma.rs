@@ -23,8 +23,8 @@ impl Container {
     /// must not cut a mapping. Returns the ranges that failed; without `all`, stops at the first.
     ///
     /// # Errors
-    /// `ERR_UNMAP_FAILED` if the kernel failed (`EINVAL`, `ENOENT`: the range cuts a mapping), or unmapped another size than
-    /// recorded; the records then keep their memory. `ERR_CLOSED`.
+    /// `ERR_UNMAP_FAILED` if the kernel failed (`EINVAL`, `ENOENT`: the range cuts a mapping), or unmapped another size
+    /// than recorded; the records then keep their memory. `ERR_CLOSED`.
     #[must_use]
     pub fn unmap(&self, ranges: &[Range], all: bool) -> Vec<(usize, Error)> {
         self.inner.unmap(ranges, all)
