@@ -1,6 +1,6 @@
 //! Batches of device mappings: made together, removed together.
 
-use crate::memory::{AddressSpaceReservation, Lease, MemoryFile};
+use crate::memory::{AddressSpaceReservation, FilePages, Lease, MemoryFile};
 use crate::{Error, ErrorCode, Range, Result};
 
 /// The memory of a mapping.
@@ -35,6 +35,17 @@ impl MapRequest {
             Source::File(_) => None,
         }
     }
+
+    /// The index of the file and the part of it, if the memory is a file.
+    fn part_of_file(&self) -> Option<(usize, Range)> {
+        match self.source {
+            Source::File(index) => Some((
+                usize::try_from(index).ok()?,
+                Range::new(self.offset, self.range.len()).ok()?,
+            )),
+            Source::Memory { .. } => None,
+        }
+    }
 }
 
 /// The memory of one mapping.
@@ -56,6 +67,14 @@ pub struct Batch {
     absent: Vec<Range>,
     /// The index of the next request to map. The batch holds the leases from this one on.
     next: usize,
+}
+
+/// Whether the kernel cannot map a part that could not be faulted in, for example past the end of the file.
+fn is_refused_by_kernel(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        ErrorCode::MemoryFault | ErrorCode::OutOfRange | ErrorCode::Unaligned
+    )
 }
 
 impl Batch {
@@ -128,23 +147,46 @@ impl Batch {
         })
     }
 
-    /// Allocates the missing pages of large parts of files of shared memory with several threads.
+    /// Faults in the files of shared memory that the kernel would map wrongly or slowly. It maps no other files.
     ///
-    /// The kernel maps no other files, and uses one thread. Skips parts for whose number of bytes `threads` returns 1.
-    pub(crate) fn fault_in_files(&self, threads: impl Fn(u64) -> usize) {
-        for request in &self.requests {
-            let Source::File(index) = request.source else {
-                continue;
-            };
-            let length = request.range.len();
-            if threads(length) > 1
-                && let Ok(file) = self.file(index)
-                && file.is_shared_memory()
-            {
-                // The kernel allocates what is still missing when it maps the file, or reports why it cannot.
-                let _ = file.fault_in_by(&threads, request.offset, length, false);
+    /// A mapping by file clears the pages that it allocates, but not those that `fallocate` has allocated: the first
+    /// access of a processor clears them, and what devices have written is lost. Besides, the kernel allocates pages
+    /// with one thread; parts for whose number of bytes `threads` returns more are faulted in by several.
+    ///
+    /// # Errors
+    /// As [`MemoryFile::fault_in`], except for a part that the kernel cannot map either: it reports why.
+    pub(crate) fn fault_in_files(&self, threads: impl Fn(u64) -> usize) -> Result<(), BatchError> {
+        let mut wholes: Vec<Option<Range>> = vec![None; self.files.len()];
+        for (number, part) in self.requests.iter().filter_map(MapRequest::part_of_file) {
+            if let Some(whole) = wholes.get_mut(number) {
+                *whole = whole.map_or(Some(part), |whole| Some(whole.hull(&part)));
             }
         }
+        let pages = self.files.iter().zip(wholes);
+        let pages: Vec<FilePages> = pages.map(|(file, whole)| file.pages_in(whole)).collect();
+        for (index, request) in self.requests.iter().enumerate() {
+            let Some((number, part)) = request.part_of_file() else {
+                continue;
+            };
+            let (Some(file), Some(pages)) = (self.files.get(number), pages.get(number)) else {
+                continue;
+            };
+            let skipped = match pages {
+                FilePages::Complete => true,
+                FilePages::None => threads(part.len()) < 2,
+                FilePages::Some => false,
+            };
+            if skipped {
+                continue;
+            }
+            match file.fault_in_by(&threads, part.start(), part.len(), false) {
+                Err(error) if !is_refused_by_kernel(&error) => {
+                    return Err(BatchError::at(index, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Makes the mappings one after another. If one fails, unmaps those before it, last first. `T` is the state that

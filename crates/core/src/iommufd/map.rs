@@ -161,7 +161,7 @@ impl Ioas {
             .filter(is_file)
             .fold(0, |sum: u64, one| sum.saturating_add(one.range.len()));
         dropper::flush_before(bytes);
-        batch.fault_in_files(threads);
+        batch.fault_in_files(threads)?;
         self.inner
             .map(&mut batch, |state, request, memory, removed| {
                 let is_bar = matches!(memory, Memory::File(file) if file.is_device());

@@ -11,7 +11,7 @@ use super::owners::MemoryOwner;
 use crate::batch::{Batch, BatchError, MapRequest, Source};
 use crate::dropper::flush;
 use crate::fake_kernel::{self, Call};
-use crate::memory::{HugePages, MemoryFile};
+use crate::memory::{FilePages, HugePages, MemoryFile};
 use crate::space_test::{Fixture, PAGE, PAGES, Space, range};
 use crate::vfio::Device;
 use crate::{Error, ErrorCode, Range, Result};
@@ -98,6 +98,32 @@ fn faults_in_a_file_before_mapping_it_and_leaves_failures_to_the_kernel() {
     let failure = map(PAGES + 1, Err(Errno::EINVAL)).unwrap_err();
     assert_eq!(failure.error.code(), ErrorCode::MapFailed);
     assert_eq!(failure.error.errno(), Some(Errno::EINVAL));
+    fake_kernel::expect([(Call::IoasUnmap, Ok(0))]);
+    space.inner.unmap_all().unwrap();
+}
+
+#[test]
+fn pages_of_a_file_that_are_not_cleared_are_faulted_in_before_it_is_mapped() {
+    let space = Ioas::fake();
+    let file = MemoryFile::create(PAGES * PAGE, "ram", HugePages::None).unwrap();
+    let present = |file: &MemoryFile| file.pages_in(Some(range(0, 4)));
+    assert_eq!(present(&file), FilePages::None);
+    let kept = nix::fcntl::FallocateFlags::empty();
+    file.with_fd(|fd| nix::fcntl::fallocate(fd, kept, 0, 4 << 12))
+        .unwrap()
+        .unwrap();
+    assert_eq!(present(&file), FilePages::Some);
+    let request = |first, pages| MapRequest {
+        range: range(first, pages),
+        offset: first * PAGE,
+        source: Source::File(0),
+        writable: true,
+    };
+    let requests = vec![request(0, 1), request(1, 3)];
+    let batch = Batch::new(None, vec![file.clone()], requests).unwrap();
+    fake_kernel::expect([(Call::IoasMap, Ok(0)); 2]);
+    space.map_by(|_| 1, batch).unwrap();
+    assert_eq!(present(&file), FilePages::Complete);
     fake_kernel::expect([(Call::IoasUnmap, Ok(0))]);
     space.inner.unmap_all().unwrap();
 }

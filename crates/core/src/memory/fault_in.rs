@@ -21,7 +21,32 @@ use crate::{Error, ErrorCode, Range, Result};
 /// The bytes that are faulted in from a missing page on. A check of each costs as much as a page.
 const MISSING_STEP: u64 = 2 << 20;
 
+/// The pages of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FilePages {
+    /// All that were asked about, cleared or written, or the file is not shared memory.
+    Complete,
+    /// Some, cleared or not.
+    Some,
+    /// None in all of the file.
+    None,
+}
+
 impl MemoryFile {
+    /// Returns which pages of a range the file has, if it is shared memory.
+    pub(crate) fn pages_in(&self, range: Option<Range>) -> FilePages {
+        let Some((range, blocks)) = range.zip(self.shared_memory_blocks()) else {
+            return FilePages::Complete;
+        };
+        if blocks == 0 {
+            FilePages::None
+        } else if self.missing(&range).is_empty() {
+            FilePages::Complete
+        } else {
+            FilePages::Some
+        }
+    }
+
     /// Allocates the missing pages of a part of the file, from its node and with its kind of pages.
     ///
     /// A mapping by file (iommufd) applies neither setting. New pages are zero. Uses several threads if much is
@@ -134,25 +159,25 @@ impl MemoryFile {
     /// Opens a file again whose holes are its missing pages: one of shared memory. A search for holes moves the
     /// position of an open file, which the file's descriptor shares with the caller's.
     fn reopened(&self) -> Option<File> {
-        if !self.is_shared_memory() {
-            return None;
-        }
+        self.shared_memory_blocks()?;
         self.with_fd(|fd| File::open(format!("/proc/self/fd/{}", fd.as_raw_fd())))
             .ok()?
             .ok()
     }
 
-    /// Whether it is a regular file of shared memory with base pages, such as a memfd.
-    pub(crate) fn is_shared_memory(&self) -> bool {
+    /// Returns the number of allocated blocks of a regular file of shared memory with base pages, such as a memfd;
+    /// `None` for other files.
+    fn shared_memory_blocks(&self) -> Option<i64> {
         let Kind::Memory {
             fd, hugetlb: false, ..
         } = &*self.kind
         else {
-            return false;
+            return None;
         };
-        let is_regular = |mode| SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFREG;
-        fstat(fd).is_ok_and(|stat| is_regular(stat.st_mode))
-            && fstatfs(fd).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC)
+        let stat = fstat(fd).ok()?;
+        let is_regular = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
+        let is_shared = || fstatfs(fd).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC);
+        (is_regular && is_shared()).then_some(stat.st_blocks)
     }
 
     /// Whether the file can be written through its descriptor: it is open for writing, and has no write seal.

@@ -50,6 +50,7 @@ mod view;
 
 pub use bytes::{ByteSink, ByteSource};
 pub(crate) use copy::{read_file, write_file};
+pub(crate) use fault_in::FilePages;
 pub use file::MemoryFile;
 pub use huge::HugePages;
 pub use lease::Lease;
