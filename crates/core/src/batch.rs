@@ -69,7 +69,7 @@ pub struct Batch {
     next: usize,
 }
 
-/// Whether the kernel cannot map a part that could not be faulted in, for example past the end of the file.
+/// Whether the kernel rejects a part that could not be faulted in, such as one past the end.
 fn is_refused_by_kernel(error: &Error) -> bool {
     matches!(
         error.code(),

@@ -165,8 +165,9 @@ impl MemoryFile {
             .ok()
     }
 
-    /// Returns the number of allocated blocks of a regular file of shared memory with base pages, such as a memfd;
-    /// `None` for other files.
+    /// Returns the allocated blocks of a memfd, or of another regular file of shared memory.
+    ///
+    /// `None` for other files, and for huge pages.
     fn shared_memory_blocks(&self) -> Option<i64> {
         let Kind::Memory {
             fd, hugetlb: false, ..
@@ -180,7 +181,7 @@ impl MemoryFile {
         (is_regular && is_shared()).then_some(stat.st_blocks)
     }
 
-    /// Whether the file can be written through its descriptor: it is open for writing, and has no write seal.
+    /// Whether the file is open for writing, and has no write seal.
     ///
     /// # Errors
     /// `ERR_SYSTEM`, `ERR_CLOSED`.
