@@ -3,12 +3,13 @@
  * different devices need several IOMMUs.
  */
 import test from 'ava';
-import { spaces } from './support/fake-address-spaces.ts';
-import { GuestMemory } from '../ts/index.ts';
+import { failCloseOf, spaces } from './support/fake-address-spaces.ts';
+import { GuestMemory, VfioContainerManager } from '../ts/index.ts';
 import { IommufdBackend } from '../ts/vfio/iommufd/iommufd-backend.ts';
+import { rejectsCode } from './support/errors.ts';
 import { fakeSysfs } from './support/fake-sysfs.ts';
 
-test('a device that an address space rejects gets another one, which closes with its last device', async (t) => {
+test.serial('a device that an address space rejects gets another one, which closes with its last device', async (t) => {
   await using memory = await GuestMemory.create();
   const numbers = [6, 8, 7, 9];
   const devices = numbers.map((file) => [`0000:0${file}:00.0`, { driver: 'vfio-pci', group: file, file }] as const);
@@ -38,4 +39,16 @@ test('a device that an address space rejects gets another one, which closes with
   }
   t.deepEqual(left, [[[7], [8, 9]], [[7], [9]], [[9]], []]);
   t.deepEqual(memory.inspect().targets, []);
+});
+
+test.serial('reports that an opened device cannot be closed again, and leaves its address space', async (t) => {
+  await using memory = await GuestMemory.create();
+  const sysfs = fakeSysfs(t, { '0000:05:00.0': { driver: 'vfio-pci', group: 5, file: 5 } });
+  const vfio = new VfioContainerManager(memory, { backend: 'iommufd' }, sysfs);
+  const count = spaces.length;
+  failCloseOf(5);
+  const error = await rejectsCode(t, vfio.open('0000:05:00.0'), 'ERR_ROLLBACK_FAILED');
+  t.regex(error.message, /^there is no PCI device 0000:05:00.0/, 'the fake /sys has no addresses of BARs');
+  t.regex(error.message, /the device does not close/);
+  t.is(spaces.length, count, 'the address space is closed');
 });

@@ -12,6 +12,13 @@ interface FakeSpace {
   readonly devices: Set<number>;
 }
 
+const unclosable = new Set<number>();
+
+/** Makes closing the device with that number fail. Its address space loses it all the same. */
+export function failCloseOf(number: number): void {
+  unclosable.add(number);
+}
+
 /** The device numbers of each address space, in order of creation. */
 export const spaces: FakeSpace[] = [];
 
@@ -30,7 +37,10 @@ binding['NativeVfioDevice'] = {
       within = space;
       space.devices.add(number);
     };
-    const closeAsync = async (): Promise<void> => void within?.devices.delete(number);
+    const closeAsync = async (): Promise<void> => {
+      within?.devices.delete(number);
+      if (unclosable.has(number)) throw nativeError('ERR_SYSTEM', 'the device does not close');
+    };
     return { attach, closeAsync, checkDmaBufs: () => {} } as unknown as NativeVfioDevice;
   },
 };

@@ -17,6 +17,7 @@ import { type MemoryChange, changeMemory } from './memory-change.ts';
 import { type RamOptions, addRam, readRam, requireApart } from './ram.ts';
 import { rehearseMove } from './rehearsal.ts';
 import { RegionManager } from './region-manager.ts';
+import { transaction } from './transaction.ts';
 import { explainNow } from './explain-now.ts';
 
 /** The address space of guest memory, for the rest of this package. @internal */
@@ -73,14 +74,12 @@ export class GuestMemory {
     const { ram: asked = [], addressWidth } = readOptions(options, ['ram', 'addressWidth']);
     const ram = readRam(asked);
     const memory = new GuestMemory(PACKAGE_KEY, new AddressSpace(addressWidthFor(requireApart(ram), addressWidth)));
-    try {
+    return transaction(async (undo) => {
+      undo.push(() => memory.close());
       await addRam(memory.#space, ram); // before anything else: the caller may close its files now
       await rehearseMove();
-    } catch (error) {
-      await memory.close();
-      throw error;
-    }
-    return memory;
+      return memory;
+    });
   }
 
   /**

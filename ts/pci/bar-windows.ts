@@ -3,7 +3,7 @@ import { AddressRange } from '../address-range.ts';
 import { beyondWidth } from '../guest/address-width.ts';
 import type { DeviceMemory } from '../guest/device-memory.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
-import type { Undo } from '../guest/transaction.ts';
+import { type Undo, transaction } from '../guest/transaction.ts';
 import { changeMemory } from '../guest/memory-change.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import { publishBars } from './bar-status.ts';
@@ -56,7 +56,8 @@ export class BarWindows {
   ): Promise<BarWindows> {
     const windows = new Map<number, BarWindow>();
     const made = new BarWindows(device, memory, windows);
-    try {
+    return transaction(async (undo) => {
+      undo.push(() => made.close());
       for (const [bar, region] of bars) {
         const areas = mappableAreas(region, emulated(bar.index), hostPageSize());
         const name = `BAR ${bar.index} of ${device}`;
@@ -68,11 +69,8 @@ export class BarWindows {
           await window?.addMapping({ range: area, backing: region.backing(area.start) });
         }
       }
-    } catch (error) {
-      await made.close();
-      throw error;
-    }
-    return made;
+      return made;
+    });
   }
 
   get windows(): Iterable<BarWindow> {

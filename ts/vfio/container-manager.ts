@@ -12,6 +12,7 @@ import type { RefreshedMapping } from '../guest/device-changes.ts';
 import { requirePolicy } from '../guest/dma-mapper-client.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
+import { transaction } from '../guest/transaction.ts';
 import { withdrawFile } from '../guest/withdraw-file.ts';
 import { isVfioDriver } from '../host/drivers.ts';
 import { notBound } from './opening-errors.ts';
@@ -124,8 +125,10 @@ export class VfioContainerManager {
         if (open !== pci.bdf) continue;
         throw new PeerDmaError('ERR_DEVICE_IN_USE', `${open} is already open. Close it first`, { device: open });
       }
-      const placed = await this.#choice.open(pci);
-      try {
+      return transaction(async (undo) => {
+        const placed = await this.#choice.open(pci);
+        undo.push(() => placed.leave());
+        undo.push(() => nativeAsync(() => placed.handle.closeAsync()));
         await addressSpaceOf(this.#memory).betweenChanges(() =>
           this.#tracking?.join(this.#choice.backend?.trackers() ?? []),
         );
@@ -136,11 +139,7 @@ export class VfioContainerManager {
         });
         this.#devices.set(device, placed);
         return device;
-      } catch (error) {
-        await nativeAsync(() => placed.handle.closeAsync());
-        await placed.leave();
-        throw error;
-      }
+      });
     });
   }
 
