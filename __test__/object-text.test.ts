@@ -33,7 +33,7 @@ test('shows whether an event is open, listens or is closed, and reads no count',
   event.signal(3n);
   t.is(inspect(event), `EventFd { fd: ${event.fd}, open }`);
   t.is(event.take(), 3n);
-  event.listen(() => {});
+  event.onSignal(() => {});
   t.is(inspect(event), `EventFd { fd: ${event.fd}, open, listening }`);
   event.close();
   t.is(inspect(event), 'EventFd { closed }');

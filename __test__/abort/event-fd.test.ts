@@ -55,7 +55,7 @@ test('does not end a wait or a listener that begins between the abort and the re
   const third = event.wait({ signal: other.signal });
   other.abort(REASON);
   const received: bigint[] = [];
-  event.listen((count) => received.push(count));
+  event.onSignal((count) => received.push(count));
   t.is(await t.throwsAsync(third), REASON);
   await turn();
   event.signal(4n);
@@ -68,7 +68,7 @@ test('keeps a listener that replaced the wait before the abort', async (t) => {
   const controller = new AbortController();
   const waiting = event.wait({ signal: controller.signal });
   const counts: bigint[] = [];
-  event.listen((count) => void counts.push(count));
+  event.onSignal((count) => void counts.push(count));
   controller.abort(REASON);
   t.is(await t.throwsAsync(waiting), REASON);
   event.signal(2n);

@@ -54,7 +54,7 @@ test('allocates a separate IOVA that every target can map, outside of all region
   }
   const aligned = await DmaBuffer.allocate(memory, 1n, { alignment: 1n << 30n });
   t.is(aligned.iova % (1n << 30n), 0n);
-  const low = await DmaBuffer.allocate(memory, PAGE, { addressBits: 32 });
+  const low = await DmaBuffer.allocate(memory, PAGE, { addressWidth: 32 });
   t.true(low.iova < 1n << 32n && low.iova >= ram.length);
   t.false(AddressRange.of(low.iova, PAGE).overlaps(AddressRange.between(0xfee0_0000n, 0xfef0_0000n)));
   t.is(narrow.mappings().length, 1 + 20 + 2);
@@ -71,7 +71,7 @@ test('leaves nothing allocated if there is no free range, or a target fails', as
   await memory.dmaMappers.addDmaMapper(target);
   const error = await rejectsCode(t, DmaBuffer.allocate(memory, PAGE), 'ERR_IOVA_UNREACHABLE');
   t.regex(error.message, /14 bits/, 'page 0 is not used');
-  await rejectsCode(t, DmaBuffer.allocate(memory, PAGE, { addressBits: 40 }), 'ERR_IOVA_UNREACHABLE');
+  await rejectsCode(t, DmaBuffer.allocate(memory, PAGE, { addressWidth: 40 }), 'ERR_IOVA_UNREACHABLE');
   await using roomy = await GuestMemory.create();
   const refusing = new RecordingTarget();
   await roomy.dmaMappers.addDmaMapper(refusing);
@@ -95,8 +95,8 @@ test('rejects an invalid length, alignment, address width and guest memory', asy
   await rejectsCode(t, DmaBuffer.allocate(memory, -1n), 'ERR_INVALID_ARGUMENT');
   for (const alignment of [0n, 1n, 3n * PAGE, 4096 as never])
     await rejectsCode(t, DmaBuffer.allocate(memory, PAGE, { alignment }), 'ERR_INVALID_ARGUMENT');
-  for (const addressBits of [0, 65, 32.5, '32' as never])
-    await rejectsCode(t, DmaBuffer.allocate(memory, PAGE, { addressBits }), 'ERR_INVALID_ARGUMENT');
+  for (const addressWidth of [0, 65, 32.5, '32' as never])
+    await rejectsCode(t, DmaBuffer.allocate(memory, PAGE, { addressWidth }), 'ERR_INVALID_ARGUMENT');
   await rejectsCode(t, DmaBuffer.allocate({} as never, PAGE), 'ERR_INVALID_ARGUMENT');
   const late = await DmaBuffer.allocate(memory, PAGE);
   await memory.close();
@@ -182,9 +182,9 @@ test('allocates outside the RAM and the BARs of a guest, within 39 bits', async 
   const buffer = await DmaBuffer.allocate(memory, PAGE);
   t.true(buffer.iova >= 64n * GiB, 'away from the windows of 32-bit BARs and from the addresses after RAM');
   t.true(buffer.iova < 500n * GiB);
-  const low = await DmaBuffer.allocate(memory, PAGE, { addressBits: 36 });
+  const low = await DmaBuffer.allocate(memory, PAGE, { addressWidth: 36 });
   t.true(low.iova >= 4n * GiB, 'as high as the device can reach');
-  const lowest = await DmaBuffer.allocate(memory, PAGE, { addressBits: 32 });
+  const lowest = await DmaBuffer.allocate(memory, PAGE, { addressWidth: 32 });
   t.true(lowest.iova >= 64n << 20n && lowest.iova < 4n * GiB);
   await bar.remove();
 });

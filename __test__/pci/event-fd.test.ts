@@ -65,7 +65,7 @@ test('rejects an invalid count, callback and event', (t) => {
   for (const count of [-1n, (1n << 64n) - 1n, 1n << 70n, 1, '1', null]) {
     throwsCode(t, () => counted.signal(count as bigint), 'ERR_INVALID_ARGUMENT', String(count));
   }
-  throwsCode(t, () => counted.listen('callback' as unknown as () => void), 'ERR_INVALID_ARGUMENT');
+  throwsCode(t, () => counted.onSignal('callback' as unknown as () => void), 'ERR_INVALID_ARGUMENT');
   for (const none of [null, undefined, 7, {}, Object.create(EventFd.prototype)]) {
     throwsCode(t, () => nativeEventFdOf(none as EventFd), 'ERR_INVALID_ARGUMENT');
   }
@@ -75,7 +75,7 @@ test('rejects an invalid count, callback and event', (t) => {
 test('delivers signals of a busy event loop as one call with their count', async (t) => {
   const counted = event(t);
   const counts: bigint[] = [];
-  counted.listen((count) => counts.push(count));
+  counted.onSignal((count) => counts.push(count));
   for (let signals = 0; signals < 100; signals++) counted.signal();
   t.deepEqual(counts, [], 'signal() does not call listeners');
   t.deepEqual(await collected(counts, 100n), [100n]);
@@ -87,7 +87,7 @@ test('delivers an existing count to a new listener', async (t) => {
   const counted = event(t);
   const counts: bigint[] = [];
   counted.signal(3n);
-  counted.listen((count) => counts.push(count));
+  counted.onSignal((count) => counts.push(count));
   t.deepEqual(await collected(counts, 3n), [3n]);
 });
 
@@ -96,7 +96,7 @@ test('counts each of ten thousand signals between turns of the event loop', asyn
   const sums = events.map(() => 0n);
   let calls = 0;
   for (const [index, one] of events.entries()) {
-    one.listen((count) => {
+    one.onSignal((count) => {
       sums[index] = (sums[index] ?? 0n) + count;
       calls++;
     });
@@ -117,24 +117,24 @@ test('counts each of ten thousand signals between turns of the event loop', asyn
 test('keeps the count after the listener is removed', async (t) => {
   const counted = event(t);
   const counts: bigint[] = [];
-  counted.listen((count) => counts.push(count));
+  counted.onSignal((count) => counts.push(count));
   counted.signal(4n);
-  counted.listen(undefined);
+  counted.onSignal(undefined);
   counted.signal(5n);
   await turns(TURNS);
   t.deepEqual(counts, []);
   t.is(counted.take(), 9n);
   counted.signal(6n);
-  counted.listen((count) => counts.push(count * 100n));
+  counted.onSignal((count) => counts.push(count * 100n));
   t.deepEqual(await collected(counts, 600n), [600n]);
 });
 
 test('replaces the first callback', async (t) => {
   const counted = event(t);
   const [first, second]: [bigint[], bigint[]] = [[], []];
-  counted.listen((count) => first.push(count));
+  counted.onSignal((count) => first.push(count));
   counted.signal();
-  counted.listen((count) => second.push(count));
+  counted.onSignal((count) => second.push(count));
   t.deepEqual(await collected(second, 1n), [1n]);
   t.deepEqual(first, []);
 });
@@ -145,14 +145,14 @@ test('supports a callback that stops, reads, closes or adds listeners during a d
   const counts: bigint[] = [];
   let took = 0n;
   const never = (): void => t.fail('it was stopped before it was its turn');
-  first.listen(() => {
-    stopped.listen(undefined);
+  first.onSignal(() => {
+    stopped.onSignal(undefined);
     took = taken.take();
     closed.close();
-    renewed.listen(undefined);
-    renewed.listen((count) => counts.push(count));
+    renewed.onSignal(undefined);
+    renewed.onSignal((count) => counts.push(count));
   });
-  for (const one of [stopped, taken, closed, renewed]) one.listen(never);
+  for (const one of [stopped, taken, closed, renewed]) one.onSignal(never);
   // The watcher's thread sees them in this order, and all before this thread asks.
   for (const one of [first, stopped, taken, closed, renewed]) {
     one.signal(2n);
@@ -174,7 +174,7 @@ test('turns an error of a listener into an uncaught exception, and calls the oth
 
 test('rejects every call after closing, except closing again', (t) => {
   const counted = EventFd.create();
-  counted.listen(() => {});
+  counted.onSignal(() => {});
   counted.signal();
   counted.close();
   counted.close();
@@ -182,8 +182,8 @@ test('rejects every call after closing, except closing again', (t) => {
     () => counted.fd,
     () => counted.signal(),
     () => counted.take(),
-    () => counted.listen(() => {}),
-    () => counted.listen(undefined),
+    () => counted.onSignal(() => {}),
+    () => counted.onSignal(undefined),
     () => nativeEventFdOf(counted),
   ]) {
     throwsCode(t, call, 'ERR_CLOSED');
@@ -243,16 +243,16 @@ for (const [how, words] of [
 test.serial('leaks nothing when events are created and closed while they have listeners', async (t) => {
   const counts: bigint[] = [];
   const lasting = event(t);
-  lasting.listen((count) => counts.push(count));
+  lasting.onSignal((count) => counts.push(count));
   lasting.signal();
   await collected(counts, 1n); // the watcher's thread is there from now on
   const before = watching();
   for (let round = 0; round < 1000; round++) {
     const passing = EventFd.create();
-    passing.listen(() => {});
+    passing.onSignal(() => {});
     passing.signal();
     if (round % 10 === 0) await turn();
-    if (round % 2 === 0) passing.listen(undefined);
+    if (round % 2 === 0) passing.onSignal(undefined);
     passing.close();
   }
   t.deepEqual(watching(), before);

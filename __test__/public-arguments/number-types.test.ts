@@ -49,7 +49,7 @@ const BIGINTS: Readonly<Record<string, readonly string[]>> = {
   'EventFd#signal': ['count'],
   diagnose: ['ram'],
   explain: ['address'],
-  'DirtyPages#has': ['gpa'],
+  'DirtyPages#contains': ['gpa'],
   'VfioRegion#backing': ['offset'],
   'VfioRegion#read': ['offset'],
   'VfioRegion#write': ['offset'],
@@ -92,7 +92,7 @@ const NUMBERS: Readonly<Record<string, readonly string[]>> = {
   'AssignedDevice#ecamWrite': ['offset'],
   'AssignedDevice#mmioRead': ['length'],
   'AssignedInterrupts#vector': ['index'],
-  'DmaBuffer.allocate': ['addressBits'],
+  'DmaBuffer.allocate': ['addressWidth'],
   'VfioInterrupts#reconnect': ['vector'],
   'VfioRegion#read': ['length'],
   'VfioRegion#write32': ['value'],
@@ -107,7 +107,7 @@ const OTHERS: Readonly<Record<string, readonly string[]>> = {
 };
 
 const NUMERIC =
-  /^(start|length|offset|tableOffset|pendingOffset|gpa|iova|address|hostAddress|alignment|base|pageSize|size|value|count|index|vectors?|bar|fd|addressWidth|addressBits|numaNode|priority|maxMappings)$/;
+  /^(start|length|offset|tableOffset|pendingOffset|gpa|iova|address|hostAddress|alignment|base|pageSize|size|value|count|index|vectors?|bar|fd|addressWidth|addressWidth|numaNode|priority|maxMappings)$/;
 
 const lastWord = (name: string): string => name.split(' ').at(-1) ?? '';
 

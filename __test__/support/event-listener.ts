@@ -18,8 +18,8 @@ function say(text: string): void {
 
 /** Signals as long as the thread lives: in every turn of its event loop, or without letting it turn. */
 function storm(busy: boolean): void {
-  other.listen(() => event.signal());
-  event.listen((count) => {
+  other.onSignal(() => event.signal());
+  event.onSignal((count) => {
     const before = delivered;
     delivered += count;
     if (!busy && before < 5n && delivered >= 5n) say('delivered');
@@ -40,11 +40,11 @@ function storm(busy: boolean): void {
 
 switch (how) {
   case 'idle':
-    event.listen(() => {});
+    event.onSignal(() => {});
     say('listening');
     break;
   case 'exit':
-    event.listen(() => process.exit(7));
+    event.onSignal(() => process.exit(7));
     event.signal();
     setInterval(() => {}, 1000);
     break;
@@ -63,11 +63,11 @@ switch (how) {
       say(JSON.stringify(seen));
       clearInterval(keepalive);
     });
-    event.listen((count) => {
+    event.onSignal((count) => {
       seen.push(`first ${count}`);
       throw new Error('from the first');
     });
-    other.listen((count) => seen.push(`second ${count}`));
+    other.onSignal((count) => seen.push(`second ${count}`));
     event.signal(2n);
     other.signal(3n);
     // Both have counts when the watcher is asked: one delivery has both.

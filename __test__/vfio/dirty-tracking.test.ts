@@ -22,7 +22,7 @@ if (BACKEND === 'type1') {
     await send(memory, edu, pattern(1), SINK);
     const all = await tracking.readDirty(RAM);
     t.is(all.pageSize, PAGE);
-    t.true(all.has(SINK), 'the written page is among them');
+    t.true(all.contains(SINK), 'the written page is among them');
     t.is(BigInt(all.count) * PAGE, RAM_LENGTH);
     t.deepEqual([...all.ranges()].map(String), [String(RAM)]);
 

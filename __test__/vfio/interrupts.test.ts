@@ -27,7 +27,7 @@ testWith({ edu: 1 }, 'a message calls the callback', async (t, { edu: [bdf = '']
   const edu = await InterruptingEdu.open(t, bdf);
   const signalled = event(t);
   const counts: bigint[] = [];
-  signalled.listen((count) => counts.push(count));
+  signalled.onSignal((count) => counts.push(count));
   edu.device.interrupts.connect('msi', [signalled]);
   edu.raise(0x5);
   await until(() => counts.length > 0, 'the callback was called');
@@ -41,7 +41,7 @@ testWith({ edu: 1 }, 'counts each of two thousand messages', async (t, { edu: [b
   const edu = await InterruptingEdu.open(t, bdf);
   const signalled = event(t);
   let [sum, calls] = [0n, 0];
-  signalled.listen((count) => {
+  signalled.onSignal((count) => {
     sum += count;
     calls++;
   });

@@ -61,7 +61,7 @@ export class DirtyPages {
    * @param gpa guest-physical address, anywhere in the page
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if it is not a bigint
    */
-  has(gpa: bigint): boolean {
+  contains(gpa: bigint): boolean {
     requireBigint(gpa, 'gpa');
     if (gpa < this.range.start || gpa >= this.range.end) return false;
     const page = (gpa - this.range.start) / this.pageSize;

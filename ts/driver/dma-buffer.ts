@@ -24,7 +24,7 @@ export interface DmaBufferOptions {
   /** Alignment of its IOVA in bytes: a power of two of at least a page. Default: a page. */
   readonly alignment?: bigint;
   /** Maximum width of the IOVA in bits, 12 to 64, for devices with short addresses. Default: the width of the IOMMU. */
-  readonly addressBits?: number;
+  readonly addressWidth?: number;
   /** As in `AbortOptions`. A buffer that is mapped by the time of the abort is unmapped again. */
   readonly signal?: AbortSignalLike | undefined;
 }
@@ -93,18 +93,18 @@ export class DmaBuffer {
   ): Promise<DmaBuffer> {
     const space = addressSpaceOf(memory);
     const page = hostPageSize();
-    const given = readOptions(options, ['name', 'alignment', 'addressBits']);
-    const { name = 'dma buffer', alignment = page, addressBits = space.width } = given;
+    const given = readOptions(options, ['name', 'alignment', 'addressWidth']);
+    const { name = 'dma buffer', alignment = page, addressWidth = space.width } = given;
     if (typeof name !== 'string' || name === '') {
       throw invalid(`the name of a DMA buffer is a non-empty string, not ${valueText(name)}`);
     }
     requireBigint(alignment, 'alignment');
-    requireNumber(addressBits, 'addressBits');
+    requireNumber(addressWidth, 'addressWidth');
     if (alignment < page || (alignment & (alignment - 1n)) !== 0n) {
       throw invalid(`an alignment is a power of two of at least a page (${page}n), not ${valueText(alignment)}`);
     }
-    if (!Number.isInteger(addressBits) || addressBits < 12 || addressBits > 64) {
-      throw invalid(`addressBits is a whole number from 12 to 64, not ${valueText(addressBits)}`);
+    if (!Number.isInteger(addressWidth) || addressWidth < 12 || addressWidth > 64) {
+      throw invalid(`addressWidth is a whole number from 12 to 64, not ${valueText(addressWidth)}`);
     }
     const { length: wanted } = AddressRange.of(0n, length);
     requireViewable(wanted, `DMA buffer "${name}"`);
@@ -118,7 +118,7 @@ export class DmaBuffer {
         const state = newRegion(space, { name, length: whole, kind: 'ram', priority, isBuffer: true });
         let iova = 0n;
         await space.change((draft) => {
-          const bits = Math.min(space.width, addressBits);
+          const bits = Math.min(space.width, addressWidth);
           const room = findPlacement(draft, whole, alignment, bits, space.iovaRanges());
           if (room === undefined) throw noRoom(name, whole, bits);
           iova = room.start;

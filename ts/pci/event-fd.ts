@@ -118,7 +118,7 @@ export class EventFd {
    * {@link EventFd.take} or the next callback
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`, `ERR_SYSTEM`
    */
-  listen(callback: ((count: bigint) => void) | undefined): void {
+  onSignal(callback: ((count: bigint) => void) | undefined): void {
     if (callback !== undefined && typeof callback !== 'function') {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
@@ -166,7 +166,7 @@ export class EventFd {
     try {
       return await new Promise<bigint>((resolve, reject) => {
         onCount = resolve;
-        this.listen(resolve);
+        this.onSignal(resolve);
         id = this.#id;
         onClose = () => reject(new PeerDmaError('ERR_CLOSED', 'the event is closed'));
         this.#rejectWaiter = onClose;

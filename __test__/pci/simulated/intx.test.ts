@@ -93,7 +93,7 @@ async function delivered(t: ExecutionContext): Promise<void> {
   // Listening alone does not keep the process alive.
   const alive = setInterval(() => {}, 1000);
   await new Promise<void>((resolve) => {
-    last.listen(() => resolve());
+    last.onSignal(() => resolve());
     last.signal();
   });
   clearInterval(alive);

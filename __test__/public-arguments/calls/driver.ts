@@ -23,7 +23,7 @@ export async function driverCalls(t: ExecutionContext): Promise<Record<string, C
     'DmaBuffer.allocate': {
       memory: (value) => DmaBuffer.allocate(value, PAGE),
       length: async (value) => (await DmaBuffer.allocate(memory, value)).close(),
-      ...options({ name: 'x', alignment: PAGE, addressBits: 32, signal: undefined }, async (given) =>
+      ...options({ name: 'x', alignment: PAGE, addressWidth: 32, signal: undefined }, async (given) =>
         (await DmaBuffer.allocate(memory, PAGE, given)).close(),
       ),
     },
@@ -40,11 +40,11 @@ export async function driverCalls(t: ExecutionContext): Promise<Record<string, C
       event.signal();
       return event.wait(given);
     }),
-    'EventFd#listen': {
+    'EventFd#onSignal': {
       callback: (value) => {
         event.take();
-        event.listen(value);
-        event.listen(undefined);
+        event.onSignal(value);
+        event.onSignal(undefined);
       },
     },
   };

@@ -32,7 +32,7 @@ export async function vfioCalls(t: ExecutionContext): Promise<Record<string, Cal
       ...options({ vfToken: undefined, signal: undefined }, (given) => manager.open(BDF, given)),
     },
     'DirtyTracking#readDirty': { range: (value) => tracking.readDirty(value) },
-    'DirtyPages#has': { gpa: (value) => new DirtyPages(RANGE, PAGE).has(value) },
+    'DirtyPages#contains': { gpa: (value) => new DirtyPages(RANGE, PAGE).contains(value) },
     'VfioDevice#hotReset': {
       others: (value) => device.hotReset(value),
       'one of others': (value) => device.hotReset([value]),

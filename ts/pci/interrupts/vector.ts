@@ -73,11 +73,11 @@ export class InterruptVector {
    */
   onInterrupt(callback: ((count: bigint) => void) | undefined): void {
     if (callback === undefined) {
-      if (!this.#closed) this.#event?.listen(undefined);
+      if (!this.#closed) this.#event?.onSignal(undefined);
       return;
     }
     this.#use();
-    this.event.listen(callback);
+    this.event.onSignal(callback);
   }
 
   /** Whether the VMM has used the vector. @internal */

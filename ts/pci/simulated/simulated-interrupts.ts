@@ -107,7 +107,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     this.#requireIntx();
     if (eventFd !== undefined) nativeEventFdOf(eventFd); // throws if it is not an EventFd
     this.#stopResampling();
-    eventFd?.listen(() => this.#unmask());
+    eventFd?.onSignal(() => this.#unmask());
     this.#resample = eventFd;
   }
 
@@ -201,7 +201,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     const resample = this.#resample;
     this.#resample = undefined;
     try {
-      resample?.listen(undefined);
+      resample?.onSignal(undefined);
     } catch (error) {
       // Its owner has closed it, which removed the listener.
       if (!(error instanceof PeerDmaError && error.code === 'ERR_CLOSED')) throw error;
