@@ -174,7 +174,7 @@ test('each target follows its own policy: with best-effort it skips memory, with
   one.judge = ACCEPT;
   await space.withoutMappings([device.memory], () => {});
   t.is(states(handles[0])[1], 'failed ERR_MAP_FAILED', 'memory that was missing before is missing after');
-  await space.giveMissing([device.memory]);
+  await space.retryDeviceMemory([device.memory]);
   t.deepEqual(states(handles[0]), MAPPED);
 });
 
@@ -222,7 +222,7 @@ test('unmaps several devices at once, also unmapped ones', async (t) => {
   for (const target of targets) t.is(target.held().length, 4);
   log.length = 0;
   await space.withoutMappings([absent.memory], () => void log.push('act'));
-  await space.giveMissing([absent.memory]);
+  await space.retryDeviceMemory([absent.memory]);
   t.deepEqual(log, ['act']);
 });
 
@@ -232,7 +232,7 @@ test('after guest memory is closed the operation runs, and nothing is mapped', a
   let done = false;
   await space.withoutMappings([device.memory], () => void (done = true));
   await closing;
-  await space.giveMissing([device.memory]);
+  await space.retryDeviceMemory([device.memory]);
   t.true(done);
   for (const target of targets) t.deepEqual(target.held(), []);
 });
@@ -244,7 +244,7 @@ test('nothing new is mapped to a removed target that has a quarantine', async (t
   await rejectsCode(t, handles[0]?.remove() ?? Promise.resolve(), 'ERR_UNMAP_FAILED');
   await space.withoutMappings([device.memory], () => void t.deepEqual(two.heldText(), FULL.slice(0, 1)));
   device.revoke();
-  await space.giveMissing([device.memory]);
+  await space.retryDeviceMemory([device.memory]);
   t.deepEqual(one.heldText(), FULL.slice(0, 1));
   t.deepEqual(two.heldText(), FULL);
   one.closeWithMappings();
@@ -260,11 +260,11 @@ test('maps only the missing memory when a device responds again', async (t) => {
   for (const target of [one, two])
     target.judge = ({ op, range }) => void log.push(`${target.name} ${op} ${range.start / PAGE}`);
   log.length = 0;
-  await space.giveMissing([device.memory]);
+  await space.retryDeviceMemory([device.memory]);
   t.deepEqual(log, ['one map 16', 'two map 18']);
   device.revoke();
   log.length = 0;
-  await space.giveMissing([device.memory]);
+  await space.retryDeviceMemory([device.memory]);
   t.deepEqual(log, ['one unmap 16', 'one map 16', 'one unmap 18', 'one map 18'], 'the target that reports it revoked');
   t.deepEqual(handles.map(states), [MAPPED, MAPPED, MAPPED]);
 });
@@ -281,10 +281,10 @@ for (const policy of ['required', 'best-effort'] as const) {
     for (const handle of handles.slice(0, 2)) t.is(states(handle)[2], 'failed ERR_MAP_FAILED');
     one.judge = ({ op, range }) => (op === 'map' && range.start === at(8) ? new Error('off') : undefined);
     two.judge = ACCEPT;
-    await space.giveMissing([device.memory]);
+    await space.retryDeviceMemory([device.memory]);
     t.deepEqual(handles.map(states), [['mapped', 'failed ERR_MAP_FAILED', 'mapped'], MAPPED, MAPPED]);
     one.judge = ACCEPT;
-    await space.giveMissing([device.memory]);
+    await space.retryDeviceMemory([device.memory]);
     t.deepEqual(states(handles[0]), MAPPED);
   });
 }
@@ -294,7 +294,7 @@ test('quarantines a revoked mapping that cannot be unmapped, and maps the rest',
   const [one] = targets;
   device.revoke();
   one.judge = ({ op, range }) => (op === 'unmap' && range.start === at(8) ? new Error('stuck') : undefined);
-  await space.giveMissing([device.memory]);
+  await space.retryDeviceMemory([device.memory]);
   t.deepEqual(states(handles[0]), ['mapped', 'quarantined ERR_UNMAP_FAILED', 'mapped']);
   one.closeWithMappings();
   await memory.dmaMappers.targetClosed(one);

@@ -148,7 +148,7 @@ class Bench {
       case 'lose':
         return of.revoke();
       case 'give':
-        return this.#space.giveMissing([of.memory]);
+        return this.#space.retryDeviceMemory([of.memory]);
       case 'away':
         await window.unmapFromGuest();
         this.#places[one.device] = undefined;

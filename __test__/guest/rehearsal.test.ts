@@ -3,7 +3,7 @@
 import test from 'ava';
 import { subscribe } from 'node:diagnostics_channel';
 import { GuestMemory, MemoryFile } from '../../ts/index.ts';
-import { spacesShowing } from '../../ts/guest/spaces.ts';
+import { spacesMapping } from '../../ts/guest/spaces.ts';
 
 test('publishes nothing, and uses no id of a guest memory', async (t) => {
   const events: { readonly memory: number }[] = [];
@@ -17,6 +17,6 @@ test('publishes nothing, and uses no id of a guest memory', async (t) => {
   t.deepEqual([...new Set(events.map((event) => event.memory))], [memory.id]);
   t.is(memory.id, 0);
   t.is(memory.inspect().regions.length, 1);
-  t.deepEqual(spacesShowing([]), []);
+  t.deepEqual(spacesMapping([]), []);
   await memory.close();
 });

@@ -17,7 +17,7 @@ import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
 import { nativeAsync } from '../native-call.ts';
 import { Slices, partsOf } from '../slices.ts';
-import { type RefreshedMapping, giveMissing, refreshDevices, withoutMappings } from './device-changes.ts';
+import { type RefreshedMapping, retryDeviceMemory, refreshDevices, withoutMappings } from './device-changes.ts';
 import { applyChange } from './apply-change.ts';
 import { catchUp } from './catch-up.ts';
 import { FileIndex } from './file-index.ts';
@@ -196,8 +196,8 @@ export class AddressSpace {
   }
 
   /** Maps to each target what it misses of a device's memory. Its status reports failures. */
-  giveMissing(files: readonly FileMemory[]): Promise<void> {
-    return this.#runAlways('device', () => giveMissing(this.byFile.of(files), this.#mappers, this.#va));
+  retryDeviceMemory(files: readonly FileMemory[]): Promise<void> {
+    return this.#runAlways('device', () => retryDeviceMemory(this.byFile.of(files), this.#mappers, this.#va));
   }
 
   /** Maps all device memory of one target again whose mappings can be revoked. */
@@ -249,10 +249,10 @@ export class AddressSpace {
     for (const sub of added) throwIf(quarantineAgainst(this.#mappers, sub));
     requireReachable(added, this.#mappers);
     if (removed.length > 0) requireBackingPresent(added, this.#mappers);
-    const unchanged = withFailed(change, regions, this.#mappers);
-    const va = this.#vaFor(mappedByAddress([...added, ...unchanged], this.#mappers), this.#mappers);
+    const retried = withFailed(change, regions, this.#mappers);
+    const va = this.#vaFor(mappedByAddress([...added, ...retried], this.#mappers), this.#mappers);
     await this.byFile.during(added, async () => {
-      await applyChange({ removed, added, unchanged }, this.#mappers, va);
+      await applyChange({ removed, added, retried }, this.#mappers, va);
       this.#commit(next, pieces, change);
     });
     if (removed.length + added.length > 0) publishChange(this.order, removed, added);

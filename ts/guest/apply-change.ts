@@ -8,13 +8,20 @@ import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
 import { catchUp } from './catch-up.ts';
-import type { FlatChange } from './flat-change.ts';
 import { faultIn, faultInFiles, isRequiredByAddress, mapOrMiss, mappedByAddress } from './host-view.ts';
 import { isQuarantined, quarantineAgainst, quarantineFor } from './quarantine.ts';
 import { type Undo, transaction } from './transaction.ts';
 
+/** A change of the flat map to apply. @internal */
+export interface AppliedChange {
+  readonly removed: readonly SubMapping[];
+  readonly added: readonly SubMapping[];
+  /** Unchanged sub-mappings of the change that targets or the host view may miss: they are mapped first. */
+  readonly retried: readonly SubMapping[];
+}
+
 /**
- * Applies all of the change, or leaves everything as it was.
+ * Applies all of the change, or leaves everything as it was, except for retries that succeeded.
  *
  * @param mappers all targets, including those that stay only for their quarantine
  * @param va the host view, if there is one
@@ -22,13 +29,13 @@ import { type Undo, transaction } from './transaction.ts';
  * @internal
  */
 export function applyChange(
-  { removed, added, unchanged }: FlatChange,
+  { removed, added, retried }: AppliedChange,
   mappers: ReadonlySet<DmaMapper>,
   va: VaMapper | undefined,
 ): Promise<void> {
   const following = [...mappers].filter((mapper) => mapper.following);
   return transaction(async (undo) => {
-    if (unchanged.length > 0) await catchUp(unchanged, mappers, mappers, va);
+    if (retried.length > 0) await catchUp(retried, mappers, mappers, va);
     if (removed.length > 0) {
       for (const mapper of following) {
         const unmapped = await mapper.unmap(removed);

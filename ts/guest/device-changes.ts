@@ -54,7 +54,7 @@ export async function withoutMappings(
  *
  * @internal
  */
-export async function giveMissing(
+export async function retryDeviceMemory(
   subs: readonly SubMapping[],
   mappers: ReadonlySet<DmaMapper>,
   va: VaMapper | undefined,

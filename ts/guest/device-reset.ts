@@ -3,7 +3,7 @@
  */
 import type { FileMemory } from '../memory/file-memory.ts';
 import type { AddressSpace } from './address-space.ts';
-import { spacesShowing } from './spaces.ts';
+import { spacesMapping } from './spaces.ts';
 
 /**
  * Unmaps the memory of devices from all DMA targets, calls `act`, and maps it again, with what targets could not map
@@ -23,7 +23,7 @@ export async function withoutMappingsOf(
   own: readonly AddressSpace[] = [],
   begin: () => void = () => {},
 ): Promise<void> {
-  const spaces = new Set([...own, ...spacesShowing(files)]);
+  const spaces = new Set([...own, ...spacesMapping(files)]);
   // Always in the same order: two resets at once must not wait for one another.
   const sorted = [...spaces].sort((a, b) => a.order - b.order);
   const [first, ...others] = sorted;
@@ -36,5 +36,5 @@ export async function withoutMappingsOf(
   }
   // A reset wakes a device that was in a low-power state: targets can map memory now that they could not map before.
   // The reset has revoked mappings of guest memory that has mapped the device meanwhile.
-  for (const space of new Set([...sorted, ...spacesShowing(files)])) await space.giveMissing(files);
+  for (const space of new Set([...sorted, ...spacesMapping(files)])) await space.retryDeviceMemory(files);
 }

@@ -17,7 +17,7 @@ export function deleteSpace(space: WeakRef<AddressSpace>): void {
 }
 
 /** The address spaces that map memory of these files, or are about to, the oldest first. @internal */
-export function spacesShowing(files: readonly FileMemory[]): AddressSpace[] {
+export function spacesMapping(files: readonly FileMemory[]): AddressSpace[] {
   const found: AddressSpace[] = [];
   for (const reference of spaces) {
     const space = reference.deref();
@@ -33,7 +33,7 @@ export function spacesShowing(files: readonly FileMemory[]): AddressSpace[] {
  *
  * @internal
  */
-export function giveMissingOf(files: readonly FileMemory[]): void {
+export function retryDeviceMemoryOf(files: readonly FileMemory[]): void {
   // It fails only in a space that was closed meanwhile, where nothing is missed.
-  for (const space of spacesShowing(files)) space.giveMissing(files).catch(() => {});
+  for (const space of spacesMapping(files)) space.retryDeviceMemory(files).catch(() => {});
 }

@@ -6,7 +6,7 @@ import { type AbortOptions, readSignal, runAbortable, throwIfAborted } from '../
 import { readArray } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
-import { giveMissingOf } from '../guest/spaces.ts';
+import { retryDeviceMemoryOf } from '../guest/spaces.ts';
 import { withoutMappingsOf } from '../guest/device-reset.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { FileMemory } from '../memory/file-memory.ts';
@@ -216,7 +216,7 @@ export class VfioDevice implements PhysicalFunction {
     const state = this.#memoryState();
     if (state === this.#mappedState) return;
     this.#mappedState = state;
-    giveMissingOf([this.memory]);
+    retryDeviceMemoryOf([this.memory]);
   }
 
   #memoryState(): string {

@@ -2,7 +2,7 @@
 import { type AbortOptions, readSignal, runAbortable, throwIfAborted } from '../../abort.ts';
 import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
-import { giveMissingOf } from '../../guest/spaces.ts';
+import { retryDeviceMemoryOf } from '../../guest/spaces.ts';
 import { withoutMappingsOf } from '../../guest/device-reset.ts';
 import type { FileMemory } from '../../memory/file-memory.ts';
 import { type MemoryFile, fileMemoryOf } from '../../memory/memory-file.ts';
@@ -380,7 +380,7 @@ export class SimulatedDevice implements PhysicalFunction {
     if (this.#reportedState.startsWith('true') && !this.#hasMemory) this.#revocations++;
     if (this.#reportedState === this.#memoryState) return;
     this.#reportedState = this.#memoryState;
-    giveMissingOf(this.#mappableFiles);
+    retryDeviceMemoryOf(this.#mappableFiles);
   }
 
   get #memoryState(): string {
