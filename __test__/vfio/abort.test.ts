@@ -2,11 +2,12 @@
 import { getEventListeners } from 'node:events';
 import { setImmediate as turn } from 'node:timers/promises';
 import { DmaBuffer } from '../../ts/driver.ts';
-import { PAGE } from '../support/pages.ts';
 import { testWith } from './support/devices.ts';
 import { openVfioFiles } from './support/open-files.ts';
 import { rig } from './support/rig.ts';
 
+/** Bytes that are mapped on a worker thread, so that an abort can come meanwhile. */
+const LONG = 32n << 20n;
 const REASON = new Error('the reason of the abort');
 
 /** Starts a call, and aborts it when it has begun. */
@@ -38,7 +39,7 @@ testWith({ any: 1 }, 'unmaps a DMA buffer whose allocation is aborted', async (t
   await open(bdf);
   const mappings = (): number | undefined => manager.inspect().containers[0]?.mappings;
   const before = mappings();
-  t.is(await abortInside((signal) => DmaBuffer.allocate(memory, 16n * PAGE, { signal })), REASON);
+  t.is(await abortInside((signal) => DmaBuffer.allocate(memory, LONG, { signal })), REASON);
   t.is(mappings(), before);
   t.is(memory.inspect().regions.length, 1);
 });
