@@ -11,7 +11,7 @@ import { guest } from './support/pages.ts';
 /** Passes a value that the types forbid. */
 const wrong = (value: unknown): never => value as never;
 
-test('registers and config space report a number in place of a bigint, and a bigint in place of a number', async (t) => {
+test('registers and config space report a number for a bigint, and a bigint for a number', async (t) => {
   const fixture = await Fixture.create(t);
   const device = fixture.simulated();
   const region = device.regions.find((one) => one !== undefined);

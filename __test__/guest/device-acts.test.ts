@@ -108,7 +108,7 @@ test('reports an action that throws and a rollback that fails, and records what 
   t.deepEqual(handles.map(states), [MAPPED, ['mapped', 'mapped', 'failed ERR_MAP_FAILED'], MAPPED]);
 });
 
-test('if any unmap fails, the operation does not run, the range is quarantined, and all else is as before', async (t) => {
+test('if any unmap fails, the operation does not run, the range is quarantined, and nothing else changes', async (t) => {
   for (let which = 0; which < 3; which++) {
     for (let k = 0; k < 2; k++) {
       const { memory, space, device, bar, targets, handles } = await stage(t);

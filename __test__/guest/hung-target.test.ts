@@ -46,7 +46,7 @@ const RAM = '0x0..0x1000 rw ram0';
 for (const needsVa of [false, true]) {
   for (const late of ['resolves', 'rejects', 'never settles'] as const) {
     const host = needsVa ? 'with host memory' : 'without host memory';
-    test(`a map that hangs ends with targetClosed, and the change continues: ${host}, the call ${late} later`, async (t) => {
+    test(`targetClosed ends a map that hangs, and the change continues: ${host}, ${late} later`, async (t) => {
       const { memory, bar, other } = await scene(t);
       const hung = new RecordingTarget({ name: 'hung', needsVa });
       const handle = await memory.dmaMappers.addDmaMapper(hung, { peerToPeer: 'required' });
@@ -89,15 +89,21 @@ test('an unmap that hangs ends with targetClosed, and nothing is in quarantine',
   await bar.mapToGuest(at(4));
 });
 
-test('a batch that hangs while a target joins ends with targetClosed, and the target has not joined', async (t) => {
-  const { memory, bar, other } = await scene(t);
-  const region = await memory.regions.addRegion({ name: 'r', range: pages(2, 1) });
+/** A target that hangs while it joins: it maps RAM and a region of private memory in one batch. */
+async function hungJoin(t: ExecutionContext) {
+  const made = await scene(t);
+  const region = await made.memory.regions.addRegion({ name: 'r', range: pages(2, 1) });
   await region.addMapping({ range: pages(0, 1), backing: 'private' });
   await region.mapToGuest();
   const hung = new BatchRecordingTarget({ name: 'hung', needsVa: true });
   const calls = hang(hung, 'mapDmaBatch');
-  const joining = memory.dmaMappers.addDmaMapper(hung);
+  const joining = made.memory.dmaMappers.addDmaMapper(hung);
   await until(() => calls.length === 1, 'the batch is in progress');
+  return { ...made, region, hung, calls, joining };
+}
+
+test('a batch that hangs while a target joins ends with targetClosed, and the target has not joined', async (t) => {
+  const { memory, bar, other, hung, calls, joining } = await hungJoin(t);
   const placed = bar.mapToGuest(at(4));
   const closed = memory.dmaMappers.targetClosed(hung);
   t.is((await rejectsCode(t, joining, 'ERR_CLOSED')).target, 'hung');
@@ -112,14 +118,7 @@ test('a batch that hangs while a target joins ends with targetClosed, and the ta
 });
 
 test('a queued removal continues after targetClosed for a target that hangs while it joins', async (t) => {
-  const { memory, other } = await scene(t);
-  const region = await memory.regions.addRegion({ name: 'r', range: pages(2, 1) });
-  await region.addMapping({ range: pages(0, 1), backing: 'private' });
-  await region.mapToGuest();
-  const hung = new BatchRecordingTarget({ name: 'hung', needsVa: true });
-  const calls = hang(hung, 'mapDmaBatch');
-  const joining = memory.dmaMappers.addDmaMapper(hung);
-  await until(() => calls.length === 1, 'the batch is in progress');
+  const { memory, other, region, hung, joining } = await hungJoin(t);
   const removed = region.remove();
   const closed = memory.dmaMappers.targetClosed(hung);
   await rejectsCode(t, joining, 'ERR_CLOSED');

@@ -150,7 +150,7 @@ test('maps nothing to a removed target that has a range in quarantine', async (t
 });
 
 for (const Target of [RecordingTarget, BatchRecordingTarget]) {
-  test(`a registration that cannot be rolled back keeps the range, and guest memory can still be closed: ${Target.name}`, async (t) => {
+  test(`a registration without rollback keeps the range, and guest memory closes: ${Target.name}`, async (t) => {
     const memory = await guest(t, {
       ram: [
         { start: 0n, length: PAGE },
@@ -252,7 +252,7 @@ for (const order of [
   }
 }
 
-test('private memory that a quarantine keeps at one address returns to its own when that target is closed', async (t) => {
+test('private memory that a quarantine keeps elsewhere returns to its address when the target is closed', async (t) => {
   const memory = await guest(t);
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
   await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });

@@ -68,7 +68,7 @@ test('rejects an absent NUMA node', async (t) => {
 
 const freeHugePages = Number(/HugePages_Free:\s+(\d+)/.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? 0);
 if (freeHugePages > 0) {
-  test.skip('huge pages that are not reserved are an error (skipped: huge pages are reserved here; sysctl vm.nr_hugepages=0 makes it run)', () => {});
+  test.skip('huge pages that are not reserved are an error (skipped: sysctl vm.nr_hugepages=0 first)', () => {});
 } else {
   test('huge pages that are not reserved are an error with that reason', async (t) => {
     const ram: RamOptions[] = [{ start: 0n, length: HUGE, hugePages: '2M', prefault: true }];

@@ -227,7 +227,7 @@ test('a target without needsVa receives no host memory, and no address space is 
   t.is(plain.held()[0]?.hostMemory, undefined);
 });
 
-test('memory is faulted in before a target that needs host memory is called, at registration and at each change', async (t) => {
+test('memory is faulted in before a target that needs host memory is called, also at a change', async (t) => {
   const [low, high, added] = ['low', 'high', 'added'].map((name) => MemoryFile.create(at(3), { name }));
   if (low === undefined || high === undefined || added === undefined) throw new Error('three were made');
   const ram = [

@@ -99,7 +99,7 @@ for (const policy of ['best-effort', 'required'] as const) {
     t.deepEqual(target.takeCalls(), [], 'once');
   });
 
-  test(`if a target fails to map it, the change ${policy === 'required' ? 'fails' : 'succeeds'}, and a third one maps it`, async (t) => {
+  test(`the change ${policy === 'required' ? 'fails' : 'succeeds'} if a target fails to map it; a third maps it`, async (t) => {
     const { device, bar, target, handles } = await stage(t, policy);
     device.revoke();
     target.judge = ({ op }) => (op === 'map' ? new Error('not now') : undefined);
@@ -151,7 +151,7 @@ test('a move that fails leaves a valid mapping at the old address', async (t) =>
   t.is(iommu.read(at(10), 1)[0], 0x42);
 });
 
-test('moves the window of a disabled device if its memory may be skipped, and otherwise rejects the move', async (t) => {
+test('moves the window of a disabled device if its memory may be skipped, or else rejects the move', async (t) => {
   for (const policy of ['best-effort', 'required'] as const) {
     const { device, bar, target, handles } = await stage(t, policy);
     device.decode(false);

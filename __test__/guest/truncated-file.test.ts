@@ -88,7 +88,7 @@ test('does not unmap truncated memory, which could not be mapped again', async (
   t.deepEqual(target.heldText(), ['0x8000..0xa000 rw bar']);
 });
 
-test('a target that cannot join over a truncated file changes nothing for those that need no host memory', async (t) => {
+test('a target that cannot join over a truncated file affects none that needs no host memory', async (t) => {
   const fd = temporaryFile(t, 2 * PAGE_BYTES);
   const file = MemoryFile.fromFd(fd);
   t.teardown(() => file.close());

@@ -154,7 +154,7 @@ test('below a switch guest addresses go up with any ACS; ACS changes the address
   t.false(all(vector).bypasses[0]?.certain);
 });
 
-test('below a switch of a root complex that is not known to forward the verdict is unknown, even with one port for both', (t) => {
+test('the verdict is unknown below a switch of a root complex that may not forward, also with one port', (t) => {
   const host = hostOf(t, behindSwitch({ root: '9a14' }));
   t.is(pair(host).verdict, 'unknown');
   t.deepEqual(codes(pair(host).reasons), ['iommu-first', 'host-bridge-not-known']);

@@ -170,7 +170,7 @@ test('a kernel before 5.15 reports that a function can be reset, but not how', (
   t.deepEqual(at(old, '00:05.0').resetMethods, []);
 });
 
-test('places functions by bus numbers if a copy has folders in place of links, and reads windows without SR-IOV', (t) => {
+test('places functions by bus numbers if a copy has folders for links, and reads windows without SR-IOV', (t) => {
   const host = recorded(t, 'old-kernel');
   t.deepEqual(host.findings, []);
   t.is(at(host, '01:00.0').parent, '0000:00:1c.0');

@@ -23,6 +23,7 @@ import { catchUp } from './catch-up.ts';
 import { FileIndex } from './file-index.ts';
 import type { FlatChange } from './flat-change.ts';
 import { faultIn, faultInFiles, isRequiredByAddress, mapMissing, mappedByAddress } from './host-view.ts';
+import { closedMeanwhile, joinedAlready } from './join-errors.ts';
 import { MemoryMap, type MemoryMapDraft } from './memory-map.ts';
 import { MutationQueue } from './mutation-queue.ts';
 import { requireBackingPresent } from './check-backing.ts';
@@ -115,7 +116,7 @@ export class AddressSpace {
   register(port: TargetPort, peerToPeer: PeerToPeer): Promise<DmaMapper> {
     const { target, name, needsVa } = port;
     return this.#run('join', async () => {
-      for (const mapper of this.#mappers) if (mapper.target === target) throw isHere(mapper);
+      for (const mapper of this.#mappers) if (mapper.target === target) throw joinedAlready(mapper);
       const mapper = new DmaMapper(port, peerToPeer, () => this.#openVa(), this.order);
       if (this.#isClosing(target)) throw closedMeanwhile(name);
       const slices = new Slices();
@@ -392,24 +393,6 @@ function withFailed(
   for (const mapper of mappers) for (const region of regions) for (const sub of mapper.failedOf(region)) all.add(sub);
   for (const sub of removed) all.delete(sub);
   return [...all];
-}
-
-/** The error of a target that was closed while it joined. */
-function closedMeanwhile(target: string): PeerDmaError {
-  return new PeerDmaError('ERR_CLOSED', `${target} was closed while it joined (targetClosed): it has not joined`, {
-    target,
-  });
-}
-
-/** Why a target can't join again. */
-function isHere({ name, following }: DmaMapper): PeerDmaError {
-  return following
-    ? new PeerDmaError('ERR_INVALID_ARGUMENT', `${name} follows this memory map already`, { target: name })
-    : new PeerDmaError(
-        'ERR_RANGE_QUARANTINED',
-        `${name}: join failed: it has quarantined mappings and may still reach their memory. Close the target, then call targetClosed.`,
-        { target: name },
-      );
 }
 
 function throwFirst([first]: readonly unknown[]): void {

@@ -34,7 +34,7 @@ function unsealed(t: ExecutionContext): { fd: number; file: NativeMemoryFile } {
 for (const placed of [false, true]) {
   testWith(
     { edu: 1 },
-    `iommufd: a file that is truncated while mapped by ${placed ? 'host address' : 'file'} keeps its pages for the device alone`,
+    `iommufd: a file truncated while mapped by ${placed ? 'host address' : 'file'} keeps its pages for the device`,
     async (t, { edu: [bdf = ''] }) => {
       const rig = await IoasRig.open(t, bdf);
       const { ioas } = rig;

@@ -1,0 +1,21 @@
+/**
+ * The errors of a DMA target that cannot join guest memory.
+ */
+import type { DmaMapper } from '../dma/dma-mapper.ts';
+import { PeerDmaError } from '../errors.ts';
+
+/** The error of a target that was closed while it joined. @internal */
+export function closedMeanwhile(target: string): PeerDmaError {
+  const text = `${target} was closed while it joined (targetClosed): it has not joined`;
+  return new PeerDmaError('ERR_CLOSED', text, { target });
+}
+
+/** The error of a target that joined before, and still has mappings or a quarantine. @internal */
+export function joinedAlready({ name, following }: DmaMapper): PeerDmaError {
+  if (following) {
+    return new PeerDmaError('ERR_INVALID_ARGUMENT', `${name} follows this memory map already`, { target: name });
+  }
+  const reason = 'it has quarantined mappings and may still reach their memory';
+  const text = `${name}: join failed: ${reason}. Close the target, then call targetClosed.`;
+  return new PeerDmaError('ERR_RANGE_QUARANTINED', text, { target: name });
+}
