@@ -23,7 +23,7 @@ memory.write(0x1000n, Uint8Array.of(7));
 const event = EventFd.create();
 const alive = setInterval(() => {}, 1000); // A listener does not keep a process alive.
 const count = await new Promise((resolve) => {
-  event.listen(resolve);
+  event.onSignal(resolve);
   event.signal(3n);
 });
 event.close();
