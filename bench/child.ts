@@ -15,7 +15,7 @@ export interface ChildOptions {
 
 /** Runs a script of this folder; returns the JSON of the last line that it prints. */
 export function runInChild<T>(script: string, { node = [], args = [], withoutIoctl = false }: ChildOptions = {}): T {
-  const path = fileURLToPath(import.meta.resolve(script));
+  const path = fileURLToPath(new URL(script, import.meta.url));
   const stub = withoutIoctl ? { LD_PRELOAD: compileLibrary('no-ioctl') } : {};
   const { stdout, status, error } = spawnSync(process.execPath, [...node, path, ...args], {
     encoding: 'utf8',

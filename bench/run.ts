@@ -21,7 +21,7 @@ import { joinNoOp } from './targets.ts';
 
 /** Runs a benchmark that requires real VFIO in the testbed: a script, and the C program it is compared with. */
 function runInTestbed(script: string, program: string, ...options: string[]): Figure[] {
-  const path = fileURLToPath(import.meta.resolve(script));
+  const path = fileURLToPath(new URL(script, import.meta.url));
   const command = `exec node ${path} "$PEERDMA_TESTBED_EDU0" ${compile(program)}`;
   const { stdout, status } = spawnSync(
     process.execPath,

@@ -12,31 +12,41 @@ const KERNELS = ['7.3', '6.1', '6.12'];
 /** Number of the guests that run all tests. */
 const LONG_GUESTS = 4;
 const IOMMUFD = ['--env', 'PEERDMA_VFIO_BACKEND=iommufd'];
-/** Selects the tests of a guest that runs these tests alone (vfio.config.mjs). */
-const only = (tests) => ['--env', `PEERDMA_TESTBED_PLATFORM=${tests}`];
 
-/** The guests. A kernel that is built comes after the others, which run meanwhile. */
+/**
+ * The guests, with the file of `__test__/vfio` that each runs. A kernel that is built comes after the others, which run
+ * meanwhile.
+ */
 const GUESTS = [
-  { what: 'Linux 6.1', kernel: '6.1' },
-  { what: 'Linux 6.12', kernel: '6.12' },
-  { what: 'Linux 7.3', kernel: '7.3' },
-  { what: 'Linux 7.3, iommufd', kernel: '7.3', options: [...IOMMUFD, ...only('iommufd')] },
+  { what: 'Linux 6.1', kernel: '6.1', tests: 'all' },
+  { what: 'Linux 6.12', kernel: '6.12', tests: 'all' },
+  { what: 'Linux 7.3', kernel: '7.3', tests: 'all' },
+  { what: 'Linux 7.3, iommufd', kernel: '7.3', tests: 'iommufd', options: IOMMUFD },
   {
     what: 'no interrupt remapping',
     kernel: '6.12',
-    options: ['--unmapped-interrupts', ...only('without-interrupt-remapping.test')],
+    tests: 'without-interrupt-remapping.test',
+    options: ['--unmapped-interrupts'],
   },
   {
     what: 'no interrupt remapping, iommufd',
     kernel: '7.3',
-    options: [...IOMMUFD, '--unmapped-interrupts', ...only('without-interrupt-remapping.test')],
+    tests: 'without-interrupt-remapping.test',
+    options: [...IOMMUFD, '--unmapped-interrupts'],
   },
   {
     what: 'an IOMMU of 39 address bits',
     kernel: '6.12',
-    options: ['--address-bits', '39', ...only('kernel-refusals.test')],
+    tests: 'kernel-refusals.test',
+    options: ['--address-bits', '39'],
   },
 ];
+
+/** The files of `__test__/vfio` that the guests run. */
+export const TESTS_OF_GUESTS = [...new Set(GUESTS.map(({ tests }) => tests))];
+
+/** Options of the testbed that select a file of `__test__/vfio`, which `compile` has compiled (vfio.config.mjs). */
+export const runsOnly = (tests) => ['--env', `PEERDMA_TESTBED_PLATFORM=${tests}`];
 
 /**
  * Returns jobs for `sideBySide`: one for each kernel and one for each guest. The job of a kernel downloads or builds
@@ -81,11 +91,11 @@ class Preparation {
   }
 }
 
-async function guestTest({ what: which, kernel, options = [] }, ava, count, write) {
+async function guestTest({ what: which, kernel, tests, options = [] }, ava, count, write) {
   const what = `VFIO tests in the testbed, ${which}`;
   write(`[peerdma] ${what} …\n`);
   const began = performance.now();
-  const testbed = ['testbed/cli.mjs', '--kernel', kernel, ...options, '--timeout', GUEST_SECONDS];
+  const testbed = ['testbed/cli.mjs', '--kernel', kernel, ...options, ...runsOnly(tests), '--timeout', GUEST_SECONDS];
   const args = [...testbed, '--', 'node', ...ava, '--config', 'vfio.config.mjs'];
   const status = await countTap(count, ({ onLine }) => run(process.execPath, args, { onLine, write }));
   count.require(what, status, count.total);

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { NODE_TS, run, say, top } from './command.mjs';
+import { run, say, top } from './command.mjs';
 
 const ADDON = 'ts/native/peerdma.linux-x64-gnu.node';
 
@@ -28,15 +28,6 @@ export async function nativeCore() {
     say('building the native core (cargo, about a minute the first time) …');
     await must('node_modules/.bin/napi', NAPI_BUILD, { quiet: true });
   });
-}
-
-/**
- * Compiles the TypeScript, with the examples of the guides, to target/js. Transpiling on load takes longer than a test
- * in an emulated guest.
- */
-export async function compiled() {
-  await must(process.execPath, [...NODE_TS, '__test__/guides/extract.ts']);
-  await must('node_modules/.bin/tsc', ['-p', 'tsconfig.emit.json']);
 }
 
 /** Arguments of `napi` that build the native core for this machine. */

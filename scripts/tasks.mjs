@@ -1,9 +1,10 @@
 // The tasks of package.json.
 import { NODE_TS, run, say, top } from './command.mjs';
+import { compileBench } from './compile.mjs';
 import { ALL, BUILD, prerequisites, printVersions } from './prerequisites.mjs';
 import { bundlePages } from './pages.mjs';
 import { compilePackage, lintPackage, mainPackage } from './release/packages.mjs';
-import { compiled, dependencies, must, nativeCore, nodeVersion } from './setup.mjs';
+import { dependencies, must, nativeCore, nodeVersion } from './setup.mjs';
 import { allTests, guestTest, namedTests, unitTests, vfioTests } from './tests.mjs';
 
 /** Checks the doc comments; with a folder, makes the API reference there. */
@@ -18,7 +19,7 @@ const tasks = {
   demo: (args) => script('ts/cli/main.ts', ['demo', ...args]),
   bench: async (args) => {
     await built();
-    await compiled();
+    await compileBench();
     return run(process.execPath, ['target/js/bench/run.js', ...args]); // as users run it, not as tests do
   },
   test: async (args) => {

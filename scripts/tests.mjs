@@ -1,9 +1,9 @@
 // Runs the test suites and counts their tests.
 import { run, say, top } from './command.mjs';
+import { compileTests } from './compile.mjs';
 import { Count, countTap } from './count.mjs';
-import { GUEST_SECONDS, guestJobs } from './guests.mjs';
+import { GUEST_SECONDS, TESTS_OF_GUESTS, guestJobs, runsOnly } from './guests.mjs';
 import { addressSanitizer, miri } from './native-checks.mjs';
-import { compiled } from './setup.mjs';
 import { sideBySide } from './side-by-side.mjs';
 import { FILES_OF_SEVERAL, findTests } from './test-names.mjs';
 
@@ -16,7 +16,7 @@ const AVA = ['node_modules/ava/entrypoints/cli.mjs', '--tap'];
  */
 export async function allTests({ lint = false } = {}) {
   const count = new Count();
-  await compiled();
+  await compileTests(TESTS_OF_GUESTS);
   const guests = guestJobs(AVA);
   // Most of these jobs use one processor each, so the tests of TypeScript run one file at a time.
   const unit = (own, write) => ava(own, 'unit and simulation tests', ['--concurrency', '1'], write);
@@ -62,7 +62,7 @@ export async function vfioTests(args) {
     say('set PEERDMA_VFIO_DEVICES=BDF,BDF to the devices of the tests: bound to vfio-pci, and not in use');
     return 2;
   }
-  await compiled();
+  await compileTests(['all']);
   await ava(count, 'VFIO tests', ['--config', 'vfio.config.mjs', ...args], (text) => process.stdout.write(text));
   return count.close();
 }
@@ -76,9 +76,9 @@ export async function guestTest(args) {
     say(`the nearest names are ${(guests.length > 1 ? guests : nearest).join(', ')}`);
     return 2;
   }
-  await compiled();
-  const file = FILES_OF_SEVERAL.includes(name) ? name : `${name}.test`;
-  const options = ['--timeout', GUEST_SECONDS, ...args.slice(0, -1), '--env', `PEERDMA_TESTBED_PLATFORM=${file}`];
+  const tests = FILES_OF_SEVERAL.includes(name) ? name : `${name}.test`;
+  await compileTests([tests]);
+  const options = ['--timeout', GUEST_SECONDS, ...args.slice(0, -1), ...runsOnly(tests)];
   return run(process.execPath, ['testbed/cli.mjs', ...options, '--', 'node', ...AVA, '--config', 'vfio.config.mjs']);
 }
 

@@ -15,14 +15,15 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { brokenPromise, compiledExample, examplesOf, extractExamples, placed } from './support/examples.ts';
+import { brokenPromise, examplesOf, extractExamples, placed } from './support/examples.ts';
 import { parsePage, readPages, top } from './support/pages.ts';
 
+const LOADER = `--import=${new URL('scripts/typescript/register.mjs', top).href}`;
 const LANGUAGES = ['ts', 'sh', 'diff', 'text'];
 
 const pages = readPages();
 const examples = extractExamples();
-const tsc = spawnSync('node_modules/.bin/tsc', ['-p', 'tsconfig.emit.json'], {
+const tsc = spawnSync('node_modules/.bin/tsc', ['-p', '__test__/guides/tsconfig.json'], {
   cwd: fileURLToPath(top),
   encoding: 'utf8',
 });
@@ -46,11 +47,11 @@ for (const page of new Set(examples.map((example) => example.page))) {
     t.teardown(() => rmSync(scratch, { recursive: true }));
     for (const example of runnable) {
       const { where, code } = example;
-      const script = join(scratch, 'example.mjs');
+      const script = join(scratch, 'example.ts');
       // As a user's program, except for the address of the package.
-      writeFileSync(script, placed(compiledExample(example), new URL('target/js/ts/', top).href));
+      writeFileSync(script, placed(code, { folder: new URL('ts/', top).href, extension: '.ts' }));
       const options = { cwd: scratch, encoding: 'utf8', timeout: 60_000 } as const;
-      const { stdout, stderr, status } = spawnSync(process.execPath, [script], options);
+      const { stdout, stderr, status } = spawnSync(process.execPath, [LOADER, script], options);
       t.is(status, 0, `${where}: ${stderr}`);
       t.is(stderr, '', where);
       t.is(brokenPromise(code, stdout.split('\n').slice(0, -1)), undefined, where);

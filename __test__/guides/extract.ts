@@ -1,7 +1,7 @@
 /**
  * Writes the examples of the pages to target/guides.
  *
- * tsconfig.emit.json finds them there: programs for a guest are compiled first.
+ * scripts/compile.mjs compiles them there for the guests.
  */
 import { extractExamples } from './support/examples.ts';
 

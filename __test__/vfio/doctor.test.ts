@@ -17,7 +17,7 @@ import {
 import { type Diagnosis, type DoctorFinding, type DoctorFindingId, diagnose } from '../../ts/host.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { testWith } from './support/devices.ts';
-import type { Opened, Verdict } from './support/doctor-and-open.ts';
+import type { Opened, Verdict } from './programs/doctor-and-open.ts';
 import { openVfioFiles } from './support/open-files.ts';
 import { rig } from './support/rig.ts';
 
@@ -154,7 +154,7 @@ function inChild(
   mebibytes: number,
   files: readonly string[] = [],
 ): { readonly told: Verdict; readonly opened: Opened } {
-  const script = new URL(`support/doctor-and-open${extname(import.meta.url)}`, import.meta.url).pathname;
+  const script = new URL(`programs/doctor-and-open${extname(import.meta.url)}`, import.meta.url).pathname;
   const command = [...wrapper, process.execPath, ...process.execArgv, script, bdf, String(mebibytes), ...files];
   const [program = '', ...args] = command;
   const { stdout, stderr, status } = spawnSync(program, args, { encoding: 'utf8', timeout: 60_000 });

@@ -19,7 +19,7 @@ import {
 import { type Devices, testWith } from './support/devices.ts';
 import { openVfioFiles } from './support/open-files.ts';
 
-const PACKAGE = new URL('../../ts/', import.meta.url).href;
+const PACKAGE = { folder: new URL('../../ts/', import.meta.url).href, extension: '.js' } as const;
 
 for (const example of readExamples().filter(({ devices }) => devices.length > 0)) {
   const needs: Partial<Record<Kind, number>> = {};

@@ -79,7 +79,7 @@ testWith(
   { edu: 2 },
   'a replay and a change that reach the limit of locked memory restore everything',
   async (t, { edu }) => {
-    const script = new URL(`support/at-the-memlock-limit${extname(import.meta.url)}`, import.meta.url).pathname;
+    const script = new URL(`programs/at-the-memlock-limit${extname(import.meta.url)}`, import.meta.url).pathname;
     const wrapper = ['--bounding-set=-ipc_lock', '--inh-caps=-ipc_lock', process.execPath];
     const { stdout, stderr, status } = spawnSync(
       'setpriv',

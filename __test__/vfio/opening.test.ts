@@ -24,7 +24,7 @@ interface Outcome {
 
 /** Opens a device in a child process that `wrapper` starts, which reports the result. */
 function tryOpen(t: ExecutionContext, bdf: string, mebibytes: number, ...wrapper: string[]): Outcome {
-  const script = new URL(`support/try-open${extname(import.meta.url)}`, import.meta.url).pathname;
+  const script = new URL(`programs/try-open${extname(import.meta.url)}`, import.meta.url).pathname;
   const command = [...wrapper, process.execPath, ...process.execArgv, script, bdf, String(mebibytes)];
   const [program = '', ...args] = command;
   const { stdout, stderr, status } = spawnSync(program, args, { encoding: 'utf8', timeout: 60_000 });

@@ -17,7 +17,7 @@ import { pinnedAtLast } from './support/pins.ts';
 import { RAM_START, SINK, pattern, peerBar, send } from './support/rig.ts';
 import { BACKEND, newManager } from './support/backend.ts';
 
-const SCRIPT = new URL(`support/ending-process${extname(import.meta.url)}`, import.meta.url);
+const SCRIPT = new URL(`programs/ending-process${extname(import.meta.url)}`, import.meta.url);
 const BAR = 0x1_0000_0000n;
 
 /** Enough that pinning takes a while. */

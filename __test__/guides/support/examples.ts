@@ -77,12 +77,16 @@ export function compiledExample({ name, where, code }: Example): string {
 /**
  * Code that imports the package of this checkout, with other PCI addresses.
  *
- * @param packageUrl URL of the folder with the entry points, with a slash at its end
+ * @param entryPoints the URL of their folder, with a slash at its end, and the extension of the files
  */
-export function placed(code: string, packageUrl: string, addresses: Readonly<Record<string, string>> = {}): string {
+export function placed(
+  code: string,
+  { folder: url, extension }: { readonly folder: string; readonly extension: '.js' | '.ts' },
+  addresses: Readonly<Record<string, string>> = {},
+): string {
   const here = code.replace(
     /(?<=from )(['"])peerdma(?:\/(\w+))?\1/g,
-    (_, _quote, name: string = 'index') => `'${packageUrl}${name}.js'`,
+    (_, _quote, name: string = 'index') => `'${url}${name}${extension}'`,
   );
   return here.replace(PCI_ADDRESS, (bdf) => addresses[bdf] ?? bdf);
 }

@@ -1,5 +1,5 @@
 /**
- * The plan for `ending-process.ts`, and its report.
+ * The plan for `programs/ending-process.ts`, and its report.
  */
 
 /** How and when the process ends. */

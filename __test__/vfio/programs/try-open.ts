@@ -2,9 +2,9 @@
  * A process that opens a device for a guest with RAM. It reports the result in a line of JSON, and ends: `try-open.ts
  * BDF MEBIBYTES`.
  */
-import { openVfioFiles } from './open-files.ts';
+import { openVfioFiles } from '../support/open-files.ts';
 import { GuestMemory, PeerDmaError } from '../../../ts/index.ts';
-import { newManager } from './backend.ts';
+import { newManager } from '../support/backend.ts';
 
 const [bdf = '', mebibytes = '4'] = process.argv.slice(2);
 await using memory = await GuestMemory.create({ ram: [{ start: 0n, length: BigInt(mebibytes) << 20n }] });

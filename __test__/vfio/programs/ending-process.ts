@@ -10,10 +10,10 @@ import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { Edu } from '../../../examples/devices/edu.ts';
 import { AddressRange, GuestMemory } from '../../../ts/index.ts';
-import { EXIT_STATUS, type FinalReport, type Plan } from './ending-plan.ts';
-import { openVfioFiles } from './open-files.ts';
-import { pinnedPages, pinnedRoughly } from './pins.ts';
-import { newManager } from './backend.ts';
+import { EXIT_STATUS, type FinalReport, type Plan } from '../support/ending-plan.ts';
+import { openVfioFiles } from '../support/open-files.ts';
+import { pinnedPages, pinnedRoughly } from '../support/pins.ts';
+import { newManager } from '../support/backend.ts';
 
 const RAM = 0x1000_0000n;
 const PLACES = [0x1_0000_0000n, 0x2_0000_0000n] as const;

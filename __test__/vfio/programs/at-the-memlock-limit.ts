@@ -7,10 +7,10 @@ import { readFileSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { Edu } from '../../../examples/devices/edu.ts';
 import { AddressRange, GuestMemory, MemoryFile, PeerDmaError } from '../../../ts/index.ts';
-import type { MemlockReport } from './memlock-report.ts';
-import { RAM_START } from './rig.ts';
-import { reaches, completeState } from './two-containers.ts';
-import { newManager } from './backend.ts';
+import type { MemlockReport } from '../support/memlock-report.ts';
+import { RAM_START } from '../support/rig.ts';
+import { reaches, completeState } from '../support/two-containers.ts';
+import { newManager } from '../support/backend.ts';
 
 const MiB = 1n << 20n;
 const ADDED = 0x4000_0000n;
