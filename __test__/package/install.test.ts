@@ -38,7 +38,7 @@ test.serial('publint and attw report no problem of the packages', async (t) => {
 (toolchainMissing === undefined ? test.serial : test.serial.skip)(
   `the binary needs no newer glibc than documented${toolchainMissing === undefined ? '' : ` (${toolchainMissing})`}`,
   (t) => {
-    t.deepEqual(binaryProblems(readFileSync(binary), here), []);
+    t.deepEqual(binaryProblems(binary, here), []);
   },
 );
 

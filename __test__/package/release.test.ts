@@ -25,17 +25,22 @@ const { version } = JSON.parse(readFileSync(path('package.json'), 'utf8')) as { 
 const tag = `v${version}`;
 
 /** The addon of this checkout, linked for this machine. */
-const addon = readFileSync(path('ts/native/peerdma.linux-x64-gnu.node'));
+const addonPath = path('ts/native/peerdma.linux-x64-gnu.node');
+const addon = readFileSync(addonPath);
 
 /** The addon with each occurrence of a word replaced by another of the same length. */
 function patched(from: string, to: string): Buffer {
   return Buffer.from(addon.toString('latin1').replaceAll(`\0${from}\0`, `\0${to}\0`), 'latin1');
 }
 
-/** The addon with arm64 in its field `e_machine`. */
-function forArm64(bytes: Buffer): Buffer {
-  const other = Buffer.from(bytes);
-  other.writeUInt16LE(183, 18);
+/** Offsets of fields of the ELF header, and values of them. */
+const [CLASS, TYPE, MACHINE, SECTIONS_OFFSET, SECTION_COUNT] = [4, 16, 18, 40, 60];
+const [CLASS_32, TYPE_EXECUTABLE, MACHINE_ARM64] = [1, 2, 183];
+
+/** The addon with other bytes at an offset. */
+function withBytes(offset: number, ...bytes: number[]): Buffer {
+  const other = Buffer.from(addon);
+  other.set(bytes, offset);
   return other;
 }
 
@@ -43,6 +48,13 @@ function folderFor(t: ExecutionContext): string {
   const folder = mkdtempSync(join(tmpdir(), 'peerdma-release-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
   return folder;
+}
+
+/** Writes a file, and returns the problems of it as the binary of a platform. */
+function problemsOf(t: ExecutionContext, bytes: Uint8Array, wanted: string): string[] {
+  const file = join(folderFor(t), 'binary.node');
+  writeFileSync(file, bytes);
+  return binaryProblems(file, platform(wanted));
 }
 
 function git(folder: string, ...args: string[]): void {
@@ -166,19 +178,30 @@ test('a binary that was built elsewhere is preferred to a build', async (t) => {
 });
 
 test('a binary is for the processor and the C library of its platform', (t) => {
-  const gnu = platform('linux-x64-gnu');
-  const old = patched('libc.so.6', 'libc.so\0.'); // the form in a binary for musl
-  t.deepEqual(binaryProblems(old, gnu), ['it is not linked with glibc']);
-  t.deepEqual(binaryProblems(old, platform('linux-x64-musl')), []);
-  t.true(binaryProblems(addon, platform('linux-x64-musl')).includes('it is linked with glibc'));
-  t.true(binaryProblems(forArm64(addon), gnu).includes('it is for arm64'));
-  t.false(binaryProblems(forArm64(addon), platform('linux-arm64-gnu')).includes('it is for x64'));
+  const musl = patched('libc.so.6', 'libc.so\0.'); // the form in a binary for musl
+  t.deepEqual(problemsOf(t, musl, 'linux-x64-gnu'), ['it is not linked with glibc']);
+  t.deepEqual(problemsOf(t, musl, 'linux-x64-musl'), []);
+  t.true(problemsOf(t, addon, 'linux-x64-musl').includes('it is linked with glibc'));
+  const arm64 = withBytes(MACHINE, MACHINE_ARM64);
+  t.true(problemsOf(t, arm64, 'linux-x64-gnu').includes('it is for arm64'));
+  t.false(problemsOf(t, arm64, 'linux-arm64-gnu').includes('it is for x64'));
 });
 
 test('a binary that needs a newer glibc is rejected with its version', (t) => {
-  const newer = patched('GLIBC_2.14', 'GLIBC_2.99');
-  t.true(binaryProblems(newer, platform('linux-x64-gnu')).includes('it needs glibc 2.99, and may need 2.28'));
-  t.deepEqual(binaryProblems(newer, platform('linux-x64-gnu')).length, 1);
+  const problems = problemsOf(t, patched('GLIBC_2.14', 'GLIBC_2.99'), 'linux-x64-gnu');
+  t.true(problems.includes('it needs glibc 2.99, and may need 2.28'));
+  t.deepEqual(problems.length, 1);
+});
+
+test('a symbol without a version is rejected', (t) => {
+  const source = 'int unknown(void); int memfd_create(void); int call(void) { return unknown() + memfd_create(); }';
+  const binary = join(folderFor(t), 'binary.node');
+  const { stderr } = spawnSync('gcc', ['-shared', '-fPIC', '-x', 'c', '-', '-o', binary, '-Wl,--no-as-needed', '-lc'], {
+    input: `${source}\n__attribute__((weak)) int absent(void); int weak(void) { return absent(); }`,
+    encoding: 'utf8',
+  });
+  t.is(stderr, '');
+  t.deepEqual(binaryProblems(binary, platform('linux-x64-gnu')), ['it needs unknown without a version']);
 });
 
 test('versions of glibc are compared as numbers, and symbols without a version count', (t) => {
@@ -190,8 +213,8 @@ test('versions of glibc are compared as numbers, and symbols without a version c
   t.is(newestGlibc({ ...object, versions: ['GLIBC_2.4'], unversioned: ['memfd_create'] }), '2.27');
 });
 
-test('the ELF reader agrees with the system about this addon', (t) => {
-  const { machine, libraries, versions } = readSharedObject(addon);
+test('reads machine, libraries and versions of this addon', (t) => {
+  const { machine, libraries, versions } = readSharedObject(addonPath);
   t.is(machine, 'x64');
   t.true(libraries.includes('libc.so.6'));
   t.true(
@@ -201,10 +224,28 @@ test('the ELF reader agrees with the system about this addon', (t) => {
 });
 
 test('a file that is not a shared object is rejected, and so is a truncated one', (t) => {
-  const gnu = platform('linux-x64-gnu');
-  t.deepEqual(binaryProblems(Buffer.from('module.exports = {}; // not an addon'), gnu), ['no ELF file of 64 bits']);
-  t.deepEqual(binaryProblems(Buffer.alloc(0), gnu), ['no complete ELF file']);
+  const gnu = 'linux-x64-gnu';
+  const not64 = ['not an ELF file of 64 bits'];
+  t.deepEqual(problemsOf(t, Buffer.from('module.exports = {}; // not an addon'), gnu), not64);
+  t.deepEqual(problemsOf(t, Buffer.alloc(0), gnu), not64);
+  t.deepEqual(problemsOf(t, withBytes(CLASS, CLASS_32), gnu), not64);
+  t.deepEqual(problemsOf(t, withBytes(TYPE, TYPE_EXECUTABLE), gnu), ['not a shared object']);
+  const withoutSections = withBytes(SECTIONS_OFFSET, ...new Uint8Array(8));
+  withoutSections.fill(0, SECTION_COUNT, SECTION_COUNT + 4);
+  t.deepEqual(problemsOf(t, withoutSections, gnu), ['no dynamic symbols']);
+  t.regex(problemsOf(t, addon.subarray(0, -1), gnu).join(), /^not a complete ELF file: readelf: /);
   for (let length = 0; length < addon.length; length += 4099) {
-    t.is(binaryProblems(addon.subarray(0, length), gnu).length, 1, `the first ${length} bytes`);
+    t.is(problemsOf(t, addon.subarray(0, length), gnu).length, 1, `the first ${length} bytes`);
+  }
+});
+
+test('a binary is rejected if readelf is missing', (t) => {
+  const found = process.env['PATH'];
+  process.env['PATH'] = folderFor(t);
+  try {
+    const problems = ['readelf: spawnSync readelf ENOENT. Install binutils.'];
+    t.deepEqual(binaryProblems(addonPath, platform('linux-x64-gnu')), problems);
+  } finally {
+    process.env['PATH'] = found;
   }
 });

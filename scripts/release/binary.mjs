@@ -13,14 +13,14 @@ const LATER_SYMBOLS = { memfd_create: '2.27' };
 /**
  * Checks a binary.
  *
- * @param {Uint8Array} bytes
+ * @param {string} path of the binary
  * @param {import("./platforms.mjs").Platform} platform
  * @returns {string[]} the problems; none for a valid binary
  */
-export function binaryProblems(bytes, { manifest }) {
+export function binaryProblems(path, { manifest }) {
   let object;
   try {
-    object = readSharedObject(bytes);
+    object = readSharedObject(path);
   } catch (error) {
     return [error.message];
   }

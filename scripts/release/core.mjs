@@ -1,6 +1,6 @@
 // Provides the native core for each platform: builds it here, or takes a binary that was built on another machine.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { say, top } from '../command.mjs';
 import { NAPI_BUILD, must, when } from '../setup.mjs';
@@ -62,7 +62,7 @@ export async function cores(all, { folder, build = buildCore }) {
     const prebuilt = folder === undefined ? undefined : join(folder, platform.binary);
     try {
       const path = prebuilt !== undefined && existsSync(prebuilt) ? prebuilt : await build(platform);
-      const wrong = binaryProblems(readFileSync(path), platform);
+      const wrong = binaryProblems(path, platform);
       if (wrong.length === 0) binaries.set(platform.name, path);
       problems.push(...wrong.map((problem) => `${platform.manifest.name}: of ${path}: ${problem}`));
     } catch (error) {

@@ -14,7 +14,7 @@ export const COMMANDS: Commands = {
   },
   doctor: {
     summary: 'checks whether devices of this machine can be assigned, and names the remedies',
-    load: async () => (await import('./doctor/command.ts')).doctorCommand,
+    load: async () => (await import('./doctor/command.ts')).doctorCommand(),
   },
   explain: {
     summary: 'explains an address of guest memory: its memory, and which targets reach it or why not',
@@ -22,7 +22,7 @@ export const COMMANDS: Commands = {
   },
   topology: {
     summary: 'prints the PCI tree, the IOMMU groups and the peer-to-peer matrix',
-    load: async () => (await import('./topology/command.ts')).topologyCommand,
+    load: async () => (await import('./topology/command.ts')).topologyCommand(),
   },
   unbind: {
     summary: 'binds devices from vfio-pci back to their own drivers',

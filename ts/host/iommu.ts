@@ -2,10 +2,11 @@
  * Reads IOMMUs and their groups: /sys/class/iommu and /sys/kernel/iommu_groups.
  */
 import { isPciAddress } from './address.ts';
-import type { UnknownFact } from './model.ts';
+import type { PciFunction, UnknownFact } from './model.ts';
 import type { SysFiles } from './sys-files.ts';
 
-const GROUPS = 'kernel/iommu_groups';
+/** The folder of all groups. @internal */
+export const GROUPS = 'kernel/iommu_groups';
 const IOMMUS = 'class/iommu';
 /** Name of a group that VFIO makes for a device without an IOMMU (Linux, `vfio_noiommu_group_alloc`). @internal */
 export const NO_IOMMU_NAME = 'vfio-noiommu';
@@ -77,9 +78,25 @@ export function withoutGroup(address: string, iommuIsOn: boolean): string {
     : `${state}, so no IOMMU protects memory from it: ${TURN_ON_THE_IOMMU}`;
 }
 
-/** Whether VFIO made the group without an IOMMU. @internal */
-export function isWithoutIommu(files: SysFiles, group: number): boolean {
+/** Whether VFIO made the group without an IOMMU. */
+function isWithoutIommu(files: SysFiles, group: number): boolean {
   return files.word(`${GROUPS}/${group}/name`) === NO_IOMMU_NAME;
+}
+
+/** Reads the link of a function to its group. @internal */
+export function readGroupNumbers(files: SysFiles, folder: string): Pick<PciFunction, 'group' | 'noIommuGroup'> {
+  const number = groupNumber(files, folder);
+  const withoutIommu = number !== undefined && isWithoutIommu(files, number);
+  return withoutIommu ? { group: undefined, noIommuGroup: number } : { group: number, noIommuGroup: undefined };
+}
+
+function groupNumber(files: SysFiles, folder: string): number | undefined {
+  const path = `${folder}/iommu_group`;
+  const name = files.linkName(path);
+  if (name === undefined) return undefined;
+  if (/^\d{1,9}$/.test(name)) return Number(name);
+  files.report(path, `links to ${JSON.stringify(name.slice(0, 40))}, which is not a group number`);
+  return undefined;
 }
 
 /** Reads all groups that an IOMMU isolates. @internal */
@@ -101,14 +118,20 @@ export function readGroups(files: SysFiles): Map<number, IommuGroup> {
         .filter((device) => !isPciAddress(device))
         .map((device) => ({ name: device, driver: files.linkName(`${path}/devices/${device}/driver`) })),
       type: files.word(`${path}/type`) ?? 'unknown',
-      reserved: readReserved(files, `${path}/reserved_regions`),
+      reserved: readReserved(files, Number(name)),
     });
   }
   return groups;
 }
 
-/** Reads `0x00000000fee00000 0x00000000feefffff msi`: first address, last address, kind (drivers/iommu/iommu.c). */
-function readReserved(files: SysFiles, path: string): readonly ReservedIovaRange[] | UnknownFact {
+/**
+ * Reads lines of first address, last address and kind: `0x00000000fee00000 0x00000000feefffff msi` (Linux,
+ * `iommu_group_show_resv_regions`).
+ *
+ * @internal
+ */
+export function readReserved(files: SysFiles, group: number): readonly ReservedIovaRange[] | UnknownFact {
+  const path = `${GROUPS}/${group}/reserved_regions`;
   const text = files.text(path);
   if (text === undefined) return 'unknown';
   return text.split('\n').flatMap((line) => {

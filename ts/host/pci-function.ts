@@ -3,14 +3,13 @@
  */
 import { byAddress, isPciAddress } from './address.ts';
 import { type ConfigFacts, readConfig } from './config-facts.ts';
-import { isWithoutIommu } from './iommu.ts';
+import { readGroupNumbers } from './iommu.ts';
 import { readLink } from './link.ts';
 import type { PciFunction, PciIds, UnknownFact, VirtualFunctions } from './model.ts';
 import { readResources } from './resources.ts';
-import type { SysFiles } from './sys-files.ts';
+import { DEVICES, type SysFiles } from './sys-files.ts';
+import { readVfioFile } from './vfio-files.ts';
 
-/** The folder of all functions. @internal */
-export const DEVICES = 'bus/pci/devices';
 /** Classes of PCI-to-PCI bridges, CardBus bridges and semi-transparent bridges, without the programming interface. */
 const BRIDGE_CLASSES: ReadonlySet<number> = new Set([0x0604, 0x0607, 0x0609]);
 
@@ -38,7 +37,7 @@ export function readFunction(files: SysFiles, address: string): ReadFunction {
     classCode,
     driver: files.linkName(`${folder}/driver`),
     driverOverride: overrideOf(files.word(`${folder}/driver_override`)),
-    ...groupsOf(files, folder),
+    ...readGroupNumbers(files, folder),
     iommu: files.linkName(`${folder}/iommu`),
     ...readResources(files, folder, bridge !== undefined),
     ...config,
@@ -49,7 +48,7 @@ export function readFunction(files: SysFiles, address: string): ReadFunction {
     physicalFunction: addressOfLink(files, `${folder}/physfn`),
     virtualFunctions: virtualFunctions(files, folder),
     numaNode: numaNode(files, folder),
-    vfioFile: files.names(`${folder}/vfio-dev`).find((name) => /^vfio\d+$/.test(name)),
+    vfioFile: readVfioFile(files, folder),
     place: treePlaceOf(files, folder, address),
   };
 }
@@ -77,21 +76,6 @@ function readIds(files: SysFiles, folder: string): PciIds {
 /** Parses `driver_override`. The kernel prints a null pointer as `(null)`. @internal */
 export function overrideOf(word: string | undefined): string | undefined {
   return word === '(null)' ? undefined : word;
-}
-
-function groupsOf(files: SysFiles, folder: string): Pick<PciFunction, 'group' | 'noIommuGroup'> {
-  const number = groupNumber(files, folder);
-  const withoutIommu = number !== undefined && isWithoutIommu(files, number);
-  return withoutIommu ? { group: undefined, noIommuGroup: number } : { group: number, noIommuGroup: undefined };
-}
-
-function groupNumber(files: SysFiles, folder: string): number | undefined {
-  const path = `${folder}/iommu_group`;
-  const name = files.linkName(path);
-  if (name === undefined) return undefined;
-  if (/^\d{1,9}$/.test(name)) return Number(name);
-  files.report(path, `links to ${JSON.stringify(name.slice(0, 40))}, which is not a group number`);
-  return undefined;
 }
 
 /** Linux 5.15 and later list the methods in `reset_method`; `reset` alone only shows that there is one. */

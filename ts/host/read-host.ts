@@ -11,8 +11,8 @@ import { readCpu, readVirtual } from './cpu.ts';
 import { evaluateHost } from './host-argument.ts';
 import { type IommuGroup, readGroups, readIommus } from './iommu.ts';
 import type { HostMachine, PciFunction } from './model.ts';
-import { DEVICES, type ReadFunction, readFunction } from './pci-function.ts';
-import { SysFiles } from './sys-files.ts';
+import { type ReadFunction, readFunction } from './pci-function.ts';
+import { DEVICES, SysFiles } from './sys-files.ts';
 import { versionOf } from './system/kernel.ts';
 import { findTreePlaces, rootBuses } from './tree.ts';
 

@@ -18,6 +18,8 @@ import {
 import { join } from 'node:path';
 import type { HostFinding, UnknownFact } from './model.ts';
 
+/** The folder of all PCI functions. @internal */
+export const DEVICES = 'bus/pci/devices';
 /** Limit for a file: no attribute of /sys that is read here is longer, but files of a recorded tree can be. */
 const MOST_BYTES = 64 << 10;
 /** Bytes of one read. */

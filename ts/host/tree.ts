@@ -3,8 +3,8 @@
  */
 import { byAddress } from './address.ts';
 import type { RootBus } from './model.ts';
-import { DEVICES, type Place, type ReadFunction } from './pci-function.ts';
-import type { SysFiles } from './sys-files.ts';
+import type { Place, ReadFunction } from './pci-function.ts';
+import { DEVICES, type SysFiles } from './sys-files.ts';
 
 /** Finds the place of each function. Every parent is in the map, and no chain of parents has a loop. @internal */
 export function findTreePlaces(files: SysFiles, functions: ReadonlyMap<string, ReadFunction>): Map<string, Place> {

@@ -1,5 +1,5 @@
 /**
- * Whether a virtual function requires a VF token to open.
+ * Whether a function of the model requires a VF token. `vfio/vf-token.ts` has tokens of opens.
  *
  * The token is a secret that the users of a physical function and of its virtual functions share while the physical
  * function is bound to VFIO (Linux, drivers/vfio/pci/vfio_pci_core.c: `vfio_pci_core_match_token_uuid`).

@@ -2,6 +2,7 @@
  * The files below /dev that VFIO opens a function by.
  */
 import type { PciFunction } from './model.ts';
+import type { SysFiles } from './sys-files.ts';
 
 /** @internal */
 export interface VfioFiles {
@@ -22,4 +23,9 @@ export function filesOf({
     byGroup: groupFile === undefined ? undefined : `/dev/vfio/${groupFile}`,
     own: vfioFile === undefined ? undefined : `/dev/vfio/devices/${vfioFile}`,
   };
+}
+
+/** Returns the name of the device file below /dev/vfio/devices. @internal */
+export function readVfioFile(files: SysFiles, folder: string): string | undefined {
+  return files.names(`${folder}/vfio-dev`).find((name) => /^vfio\d+$/.test(name));
 }

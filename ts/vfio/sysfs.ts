@@ -1,15 +1,15 @@
 /**
- * Reads PCI devices and IOMMU groups from /sys.
+ * Facts of /sys for opening a device, by `SysFiles`. Unlike `readHost`, without config space.
  */
-import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { release } from 'node:os';
-import { basename, join } from 'node:path';
 import { noSuchDevice, pciAddress } from '../host/address.ts';
 import { keepsDirectRegions } from '../host/direct-regions.ts';
-import { NO_IOMMU_NAME, readGroups } from '../host/iommu.ts';
+import { GROUPS, readGroupNumbers, readGroups, readReserved } from '../host/iommu.ts';
 import type { UnknownFact } from '../host/model.ts';
-import { SysFiles } from '../host/sys-files.ts';
+import { readResources } from '../host/resources.ts';
+import { DEVICES, SysFiles } from '../host/sys-files.ts';
 import { type KernelVersion, versionOf } from '../host/system/kernel.ts';
+import { readVfioFile } from '../host/vfio-files.ts';
 import { type RefusalFacts, noIommuGroup } from './opening-errors.ts';
 import type { RequestedDevice } from './vf-token.ts';
 
@@ -23,8 +23,8 @@ export interface PciDevice {
   readonly isLeftOut?: boolean;
 }
 
-/** BARs 0 to 5 and the ROM. Later lines (windows of bridges, virtual functions) are not regions. */
-const RESOURCES = 7;
+/** VFIO's regions with an address: BARs 0 to 5 and the ROM. */
+const REGIONS = 7;
 
 /** Reads devices and groups below a root, which is /sys except in tests. @internal */
 export class Sysfs {
@@ -37,24 +37,25 @@ export class Sysfs {
     this.#kernel = kernel;
   }
 
+  /** A new reader for each call: findings of earlier calls would accumulate unread. */
+  get #files(): SysFiles {
+    return new SysFiles(this.#root);
+  }
+
   /**
    * @param bdf `0000:01:00.0`, or `01:00.0` in the first domain
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_NOT_FOUND`
    */
   device(bdf: string): PciDevice {
     const full = pciAddress(bdf);
-    const path = join(this.#root, 'bus/pci/devices', full);
-    if (!existsSync(path)) throw noSuchDevice(full);
-    const driver = target(join(path, 'driver'));
-    const group = numberOf(target(join(path, 'iommu_group')));
-    if (group !== undefined && !this.#isWithoutIommu(group)) return { bdf: full, driver, iommuGroup: group };
-    const isLeftOut = readGroups(new SysFiles(this.#root)).size > 0;
-    return { bdf: full, driver, iommuGroup: undefined, isLeftOut };
-  }
-
-  /** Whether VFIO made the group for a device without an IOMMU, which containers do not accept. */
-  #isWithoutIommu(group: number): boolean {
-    return textOf(join(this.#root, 'kernel/iommu_groups', String(group), 'name'))?.trim() === NO_IOMMU_NAME;
+    const files = this.#files;
+    const folder = `${DEVICES}/${full}`;
+    if (!files.isFolder(folder)) throw noSuchDevice(full);
+    const driver = files.linkName(`${folder}/driver`);
+    // Containers do not accept a group that VFIO made without an IOMMU.
+    const { group } = readGroupNumbers(files, folder);
+    if (group !== undefined) return { bdf: full, driver, iommuGroup: group };
+    return { bdf: full, driver, iommuGroup: undefined, isLeftOut: readGroups(files).size > 0 };
   }
 
   /**
@@ -64,62 +65,52 @@ export class Sysfs {
    * @throws {PeerDmaError} `ERR_DEVICE_NOT_FOUND` if the device was removed
    */
   hostAddresses(bdf: string): (bigint | undefined)[] {
-    // Lines of first address, last address and flags (Linux, Documentation/PCI/sysfs-pci.rst).
-    const text = textOf(join(this.#root, 'bus/pci/devices', bdf, 'resource'));
-    if (text === undefined) throw noSuchDevice(bdf);
-    const lines = text.split('\n');
-    return lines.slice(0, RESOURCES).map((line) => {
-      const [, start = '0'] = /^(0x[0-9a-f]+) /.exec(line) ?? [];
-      return BigInt(start) || undefined;
-    });
+    const files = this.#files;
+    const { bars } = readResources(files, `${DEVICES}/${bdf}`, false);
+    if (!files.has(`${DEVICES}/${bdf}/resource`)) throw noSuchDevice(bdf);
+    return Array.from({ length: REGIONS }, (_, region) => bars.find(({ index }) => index === region)?.address);
   }
 
   /** Returns the number of the device file `/dev/vfio/devices/vfioN`; `undefined` if the device has none. */
   deviceFile(bdf: string): number | undefined {
-    const number = namesIn(join(this.#root, 'bus/pci/devices', bdf, 'vfio-dev'))
-      .map((name) => /^vfio(\d+)$/.exec(name)?.[1])
-      .find((found) => found !== undefined);
-    return number === undefined ? undefined : Number(number);
+    const name = readVfioFile(this.#files, `${DEVICES}/${bdf}`);
+    return name === undefined ? undefined : Number(name.slice('vfio'.length));
   }
 
   /** Returns facts that explain why the kernel rejects a device. */
   refusalFacts({ bdf, iommuGroup, vfToken }: RequestedDevice): RefusalFacts {
-    const path = join(this.#root, 'bus/pci/devices', bdf);
-    const physical = target(join(path, 'physfn'));
+    const files = this.#files;
+    const folder = `${DEVICES}/${bdf}`;
+    const physical = files.linkName(`${folder}/physfn`);
     return {
       token: {
         given: vfToken !== undefined,
         physicalFunction:
-          physical === undefined ? undefined : { bdf: physical, driver: target(join(path, 'physfn/driver')) },
-        isPhysicalFunction: existsSync(join(path, 'sriov_totalvfs')),
+          physical === undefined ? undefined : { bdf: physical, driver: files.linkName(`${folder}/physfn/driver`) },
+        isPhysicalFunction: files.has(`${folder}/sriov_totalvfs`),
       },
       group: iommuGroup,
-      directRegions: iommuGroup === undefined ? undefined : this.#directRegions(iommuGroup, path),
+      directRegions: iommuGroup === undefined ? undefined : this.#directRegions(files, iommuGroup, folder),
     };
   }
 
-  /**
-   * Reads lines of first address, last address and kind (Linux `iommu_group_show_resv_regions`). Returns `undefined` if
-   * they are not known, and none if the kernel ignores them for VFIO.
-   */
-  #directRegions(group: number, device: string): RefusalFacts['directRegions'] {
-    const iommu = join(device, 'iommu');
-    const kind = existsSync(join(iommu, 'intel-iommu')) ? 'intel' : existsSync(iommu) ? 'unknown' : undefined;
+  /** Returns `undefined` if they are not known, and none if the kernel ignores them for VFIO. */
+  #directRegions(files: SysFiles, group: number, folder: string): RefusalFacts['directRegions'] {
+    const iommu = `${folder}/iommu`;
+    const kind = files.has(`${iommu}/intel-iommu`) ? 'intel' : files.has(iommu) ? 'unknown' : undefined;
     if (keepsDirectRegions(kind, this.#kernel) === false) return [];
-    const path = join(this.#root, 'kernel/iommu_groups', String(group), 'reserved_regions');
-    const text = textOf(path);
-    if (text === undefined) return undefined;
-    const found = text.matchAll(/^0x([0-9a-f]+) 0x([0-9a-f]+) direct$/gm);
-    return [...found].map(([, first, last]) => ({ start: BigInt(`0x${first}`), end: BigInt(`0x${last}`) + 1n }));
+    const reserved = readReserved(files, group);
+    return reserved === 'unknown' ? undefined : reserved.filter((range) => range.kind === 'direct');
   }
 
   /**
    * Returns all devices of a group, sorted. A device that is not a PCI function has its name in place of an address.
    */
   group(id: number): PciDevice[] {
-    const path = join(this.#root, 'kernel/iommu_groups', String(id), 'devices');
-    return namesIn(path).map((bdf) => {
-      const driver = target(join(this.#root, 'bus/pci/devices', bdf, 'driver')) ?? target(join(path, bdf, 'driver'));
+    const files = this.#files;
+    const path = `${GROUPS}/${id}/devices`;
+    return files.names(path).map((bdf) => {
+      const driver = files.linkName(`${DEVICES}/${bdf}/driver`) ?? files.linkName(`${path}/${bdf}/driver`);
       return { bdf, driver, iommuGroup: id };
     });
   }
@@ -129,36 +120,4 @@ export class Sysfs {
 export function groupOf({ bdf, iommuGroup, isLeftOut = false }: PciDevice): number {
   if (iommuGroup === undefined) throw noIommuGroup(bdf, isLeftOut);
   return iommuGroup;
-}
-
-/** Parses the number of a group; `undefined` if it is not a number. */
-function numberOf(name: string | undefined): number | undefined {
-  return name !== undefined && /^\d{1,9}$/.test(name) ? Number(name) : undefined;
-}
-
-/** Returns the last part of a link's target; `undefined` if there is no link. */
-function target(link: string): string | undefined {
-  try {
-    return basename(readlinkSync(link));
-  } catch {
-    return undefined; // the device has no driver or no group
-  }
-}
-
-/** Returns the names in a folder, sorted; none if it cannot be read, as when the group was just removed. */
-function namesIn(folder: string): string[] {
-  try {
-    return readdirSync(folder).sort();
-  } catch {
-    return [];
-  }
-}
-
-/** Returns the contents of a file; `undefined` if it cannot be read, as when its device was just removed. */
-function textOf(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
-  }
 }

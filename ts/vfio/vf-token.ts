@@ -1,5 +1,7 @@
 /**
- * VF tokens: the UUID that the user of a physical function shares with the users of its virtual functions (Linux
+ * VF tokens of opens, and errors about them. `host/vf-token.ts` predicts from a model of the machine.
+ *
+ * A token is the UUID that the user of a physical function shares with the users of its virtual functions (Linux
  * `vfio_pci_core_match_token_uuid`).
  */
 import { PeerDmaError } from '../errors.ts';

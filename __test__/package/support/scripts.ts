@@ -37,13 +37,13 @@ export const toolchain = await load<{
 
 export const { platforms } = await load<{ platforms(top: string): Platform[] }>('scripts/release/platforms.mjs');
 
-export const { readSharedObject } = await load<{ readSharedObject(bytes: Uint8Array): SharedObject }>(
+export const { readSharedObject } = await load<{ readSharedObject(path: string): SharedObject }>(
   'scripts/release/elf.mjs',
 );
 
 export const { binaryProblems, newestGlibc, GLIBC_FLOOR } = await load<{
   GLIBC_FLOOR: string;
-  binaryProblems(bytes: Uint8Array, platform: Platform): string[];
+  binaryProblems(path: string, platform: Platform): string[];
   newestGlibc(object: SharedObject): string;
 }>('scripts/release/binary.mjs');
 

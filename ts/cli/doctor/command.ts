@@ -5,6 +5,7 @@ import { type DiagnoseOptions, diagnose } from '../../doctor/diagnose.ts';
 import { bytesOf } from '../../size.ts';
 import { deviceArguments, fileOption } from '../arguments.ts';
 import { type Command, type Invocation, UsageError } from '../command.ts';
+import { type IdsText, newIdsText } from '../topology/pci-ids.ts';
 import { diagnosisLines } from './diagnosis-lines.ts';
 
 const USAGE = `peerdma doctor [--ram SIZE] [--open] [--json] [--sysfs DIR] [DEVICE…]
@@ -24,21 +25,28 @@ open, its reset methods and its BARs. Run it as the user of the VMM. Only root s
 Exit status: 0, also for warnings and unknown facts. 1 if a finding is blocked, or a DEVICE does not exist.
 `;
 
-export const doctorCommand: Command = {
-  usage: USAGE,
-  options: {
-    ram: { type: 'string' },
-    open: { type: 'boolean' },
-    json: { type: 'boolean' },
-    sysfs: { type: 'string' },
-  },
-  async run({ values, positionals }, { stdout }) {
-    const diagnosis = await diagnose(optionsOf(values, positionals));
-    if (values['json'] === true) await stdout.json(diagnosis);
-    else stdout.lines(diagnosisLines(diagnosis, positionals.length > 0, stdout.paint));
-    return diagnosis.state === 'blocked' ? 1 : 0;
-  },
-};
+/**
+ * Creates the command `peerdma doctor`.
+ *
+ * @param idsText formats the IDs of a function
+ */
+export function doctorCommand(idsText: IdsText = newIdsText()): Command {
+  return {
+    usage: USAGE,
+    options: {
+      ram: { type: 'string' },
+      open: { type: 'boolean' },
+      json: { type: 'boolean' },
+      sysfs: { type: 'string' },
+    },
+    async run({ values, positionals }, { stdout }) {
+      const diagnosis = await diagnose(optionsOf(values, positionals));
+      if (values['json'] === true) await stdout.json(diagnosis);
+      else stdout.lines(diagnosisLines(diagnosis, positionals.length > 0, stdout.paint, idsText));
+      return diagnosis.state === 'blocked' ? 1 : 0;
+    },
+  };
+}
 
 function optionsOf(values: Invocation['values'], positionals: readonly string[]): DiagnoseOptions {
   const { ram, open } = values;

@@ -3,7 +3,8 @@
  */
 import type { DeviceDiagnosis, Diagnosis, DoctorFinding, DoctorFindingState } from '../../doctor/finding.ts';
 import { type Paint, item } from '../lines.ts';
-import { idsText, functionKind } from '../topology/pci-text.ts';
+import type { IdsText } from '../topology/pci-ids.ts';
+import { functionKind } from '../topology/pci-text.ts';
 
 const WIDTH = 100;
 const STYLES = { ok: 'green', warning: 'yellow', blocked: 'red', unknown: 'cyan' } as const;
@@ -15,15 +16,21 @@ const INDENT = ' '.repeat(11);
  *
  * @param named whether the command line names the devices; if not, a device that is not bound to VFIO has one line
  */
-export function diagnosisLines({ machine, devices }: Diagnosis, named: boolean, paint: Paint): string[] {
+export function diagnosisLines(
+  { machine, devices }: Diagnosis,
+  named: boolean,
+  paint: Paint,
+  idsText: IdsText,
+): string[] {
   const examined = devices.filter((each) => named || isBound(each));
   const others = devices.filter((each) => !examined.includes(each));
   const lines = [paint('bold', 'this machine'), ...machine.flatMap((finding) => findingLines(finding, paint))];
   for (const { address, pci, findings } of examined) {
-    lines.push('', `${paint('bold', address)} ${functionKind(pci)}, ${idsText(pci)}`);
+    const [first = '', ...rest] = item(`${address} `, `${functionKind(pci)}, ${idsText(pci)}`, WIDTH);
+    lines.push('', first.replace(address, paint('bold', address)), ...rest);
     lines.push(...findings.flatMap((finding) => findingLines(finding, paint)));
   }
-  if (others.length > 0) lines.push('', ...otherLines(others, paint));
+  if (others.length > 0) lines.push('', ...otherLines(others, paint, idsText));
   return [...lines, '', verdict([...machine, ...examined.flatMap(({ findings }) => findings)], paint)];
 }
 
@@ -41,11 +48,11 @@ function isBound({ findings }: DeviceDiagnosis): boolean {
   return findings.some(({ id, state }) => id === 'driver' && state === 'ok');
 }
 
-function otherLines(devices: readonly DeviceDiagnosis[], paint: Paint): string[] {
+function otherLines(devices: readonly DeviceDiagnosis[], paint: Paint, idsText: IdsText): string[] {
   return [
     paint('bold', 'not bound to VFIO: name a device to examine it'),
-    ...devices.map(
-      ({ address, pci }) => `  ${address} ${functionKind(pci)}, ${idsText(pci)}: driver ${pci.driver ?? 'none'}`,
+    ...devices.flatMap(({ address, pci }) =>
+      item(`  ${address} `, `${functionKind(pci)}, ${idsText(pci)}: driver ${pci.driver ?? 'none'}`, WIDTH),
     ),
   ];
 }

@@ -9,6 +9,7 @@ import type { Paint } from '../lines.ts';
 import { save } from '../save.ts';
 import { topologyJson } from './json.ts';
 import { list, matrixLines } from './matrix-lines.ts';
+import { type IdsText, newIdsText } from './pci-ids.ts';
 import { topologyPage } from './page.ts';
 import { topologySvg } from './svg.ts';
 import { treeOf } from './tree.ts';
@@ -35,44 +36,59 @@ Exit status: 0 for success. 1 if /sys has invalid contents, or a DEVICE does not
 const MAX_TREE_LINES = 40;
 const WIDTH = 100;
 
-export const topologyCommand: Command = {
-  usage: USAGE,
-  options: {
-    all: { type: 'boolean' },
-    sysfs: { type: 'string' },
-    json: { type: 'boolean' },
-    svg: { type: 'string' },
-    html: { type: 'string' },
-  },
-  async run({ values, positionals }, terminal) {
-    const { stdout } = terminal;
-    const { svg, html, sysfs } = filesOf(values);
-    const named = deviceArguments(positionals);
-    const host = readHost(sysfs ?? '/sys');
-    const devices = named.length > 0 ? named.map((text) => functionAt(host, text).address) : peerCandidates(host);
-    const whole = (): PeerMatrix => peerMatrix(host, devices);
-    if (svg !== undefined || html !== undefined) saveDocuments(host, whole(), { svg, html }, terminal);
-    if (values['json'] === true) await stdout.json(topologyJson(host, matrixParts(host, devices)));
-    else if (svg === undefined && html === undefined) {
-      stdout.lines(textLines(host, whole(), values['all'] === true, stdout.paint));
-    }
-    return host.findings.length === 0 ? 0 : 1;
-  },
-};
+/**
+ * Creates the command `peerdma topology`.
+ *
+ * @param idsText formats the IDs of a function
+ */
+export function topologyCommand(idsText: IdsText = newIdsText()): Command {
+  return {
+    usage: USAGE,
+    options: {
+      all: { type: 'boolean' },
+      sysfs: { type: 'string' },
+      json: { type: 'boolean' },
+      svg: { type: 'string' },
+      html: { type: 'string' },
+    },
+    async run({ values, positionals }, terminal) {
+      const { stdout } = terminal;
+      const { svg, html, sysfs } = filesOf(values);
+      const named = deviceArguments(positionals);
+      const host = readHost(sysfs ?? '/sys');
+      const devices = named.length > 0 ? named.map((text) => functionAt(host, text).address) : peerCandidates(host);
+      const whole = (): PeerMatrix => peerMatrix(host, devices);
+      if (svg !== undefined || html !== undefined) {
+        saveDocuments({ host, matrix: whole(), idsText }, { svg, html }, terminal);
+      }
+      if (values['json'] === true) await stdout.json(topologyJson(host, matrixParts(host, devices)));
+      else if (svg === undefined && html === undefined) {
+        stdout.lines(textLines({ host, matrix: whole(), idsText }, values['all'] === true, stdout.paint));
+      }
+      return host.findings.length === 0 ? 0 : 1;
+    },
+  };
+}
+
+/** The contents of the text, the picture and the page. */
+interface Topology {
+  readonly host: HostMachine;
+  readonly matrix: PeerMatrix;
+  readonly idsText: IdsText;
+}
 
 function saveDocuments(
-  host: HostMachine,
-  matrix: PeerMatrix,
+  { host, matrix, idsText }: Topology,
   { svg, html }: Pick<Files, 'svg' | 'html'>,
   terminal: Terminal,
 ): void {
   const { length } = matrix.devices;
   if (svg !== undefined) {
-    const picture = wholeDocument('the picture', length, () => topologySvg(host, matrix));
+    const picture = wholeDocument('the picture', length, () => topologySvg(host, matrix, idsText));
     save(svg, picture, terminal);
   }
   if (html !== undefined) {
-    const page = wholeDocument('the page', length, () => topologyPage(host, matrix));
+    const page = wholeDocument('the page', length, () => topologyPage(host, matrix, idsText));
     save(html, page, terminal);
   }
 }
@@ -98,7 +114,7 @@ function filesOf(values: Invocation['values']): Files {
   return { svg, html, sysfs };
 }
 
-function textLines(host: HostMachine, matrix: PeerMatrix, all: boolean, paint: Paint): string[] {
+function textLines({ host, matrix, idsText }: Topology, all: boolean, paint: Paint): string[] {
   const shorten = !all && host.functions.size > MAX_TREE_LINES;
   const isConfigTruncated = [...host.functions.values()].some(
     ({ configBytes }) => configBytes > 0 && configBytes < 256,
@@ -106,7 +122,7 @@ function textLines(host: HostMachine, matrix: PeerMatrix, all: boolean, paint: P
   const hint = paint('yellow', 'ACS, ATS and port types are unknown: run the command as root to read them');
   const findings = host.findings.map(({ path, problem }) => `${path} ${problem}`);
   return [
-    ...treeLines(host, treeOf(host, shorten ? new Set(matrix.devices) : undefined), WIDTH, paint),
+    ...treeLines(host, treeOf(host, shorten ? new Set(matrix.devices) : undefined), { width: WIDTH, paint, idsText }),
     '',
     ...(matrix.cells.length > 0 ? matrixLines(host, matrix, WIDTH, paint) : [noPairs(matrix)]),
     ...(isConfigTruncated ? ['', hint] : []),

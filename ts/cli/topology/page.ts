@@ -11,16 +11,17 @@ import { Footnotes, allPrerequisites, allNotes, bypassTexts } from './footnotes.
 import { VERDICTS } from './matrix-lines.ts';
 import { cellsByPair } from './pairs.ts';
 import { pictureOfTree } from './svg.ts';
-import { ACS_LEGEND, barText, idsText, functionKind } from './pci-text.ts';
+import type { IdsText } from './pci-ids.ts';
+import { ACS_LEGEND, barText, functionKind } from './pci-text.ts';
 
 /** Returns the HTML document. */
-export function topologyPage(host: HostMachine, matrix: PeerMatrix): string {
+export function topologyPage(host: HostMachine, matrix: PeerMatrix, idsText: IdsText): string {
   const data: PageData = Object.fromEntries(matrix.cells.map((cell) => [pairOf(cell), pairData(host, cell)]));
-  return htmlPage('topology', { title: 'PCI topology', body: bodyHtml(host, matrix), data });
+  return htmlPage('topology', { title: 'PCI topology', body: bodyHtml(host, matrix, idsText), data });
 }
 
-function bodyHtml(host: HostMachine, matrix: PeerMatrix): string {
-  const tree = pictureOfTree(host, matrix);
+function bodyHtml(host: HostMachine, matrix: PeerMatrix, idsText: IdsText): string {
+  const tree = pictureOfTree(host, matrix, idsText);
   return `<main>
 <h1>PCI topology</h1>
 <p>${host.functions.size} functions, ${host.groups.size} IOMMU groups, ${host.iommus.size} IOMMUs</p>
@@ -39,7 +40,7 @@ ${listHtml(
   'Invalid contents of /sys',
   host.findings.map(({ path, problem }) => `${path} ${problem}`),
 )}
-${devicesHtml(host, matrix)}
+${devicesHtml(host, matrix, idsText)}
 </main>`;
 }
 
@@ -81,7 +82,7 @@ function listHtml(title: string, texts: readonly string[]): string {
   return `<h2>${escape(title)}</h2>\n<ul>${texts.map((text) => `<li>${escape(text)}</li>`).join('')}</ul>`;
 }
 
-function devicesHtml(host: HostMachine, { devices }: PeerMatrix): string {
+function devicesHtml(host: HostMachine, { devices }: PeerMatrix, idsText: IdsText): string {
   const rows = devices.flatMap((address) => {
     const device = host.functions.get(address);
     if (device === undefined) return [];

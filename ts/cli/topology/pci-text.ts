@@ -50,26 +50,6 @@ const PORTS: Readonly<Partial<Record<PciFunction['portType'], string>>> = {
   'pci-to-pcie-bridge': 'bridge from PCI',
   'event-collector': 'event collector',
 };
-/** Names of common vendors. Other vendors are printed as numbers. */
-const VENDORS: Readonly<Record<number, string>> = {
-  0x1000: 'Broadcom',
-  0x1002: 'AMD',
-  0x1022: 'AMD',
-  0x10b5: 'PLX',
-  0x10de: 'NVIDIA',
-  0x10ec: 'Realtek',
-  0x11f8: 'Microchip',
-  0x1234: 'QEMU',
-  0x144d: 'Samsung',
-  0x14e4: 'Broadcom',
-  0x15b3: 'Mellanox',
-  0x15b7: 'SanDisk',
-  0x1ae0: 'Google',
-  0x1af4: 'Red Hat',
-  0x1b36: 'Red Hat',
-  0x1d0f: 'Amazon',
-  0x8086: 'Intel',
-};
 /** A letter for each ACS control, in the order of the bits. */
 const ACS_LETTERS: Readonly<Record<AcsControl, string>> = {
   SrcValid: 'S',
@@ -85,16 +65,6 @@ const ACS_LETTERS: Readonly<Record<AcsControl, string>> = {
 export const ACS_LEGEND: string =
   'ACS: S source validation, B translation blocking, R request redirect, C completion redirect, ' +
   'U upstream forwarding, E egress control, D direct translated; - disabled, . not implemented';
-
-/** Formats vendor and device ID: `NVIDIA 10de:2330`. */
-export function idsText({ ids }: PciFunction): string {
-  const { vendor, device } = ids;
-  const numbers = [vendor, device]
-    .map((id) => (id === 'unknown' ? '????' : id.toString(16).padStart(4, '0')))
-    .join(':');
-  const name = vendor === 'unknown' ? undefined : VENDORS[vendor];
-  return name === undefined ? numbers : `${name} ${numbers}`;
-}
 
 /** Names the kind of a function: `root port`, `NVMe`, `virtual function, network`. */
 export function functionKind({ classCode, portType, physicalFunction }: PciFunction): string {

@@ -4,8 +4,9 @@
  */
 import type { HostMachine, PciFunction } from '../../host.ts';
 import { escape } from '../markup.ts';
+import type { IdsText } from './pci-ids.ts';
 import type { TreeNode, TreeRoot } from './tree.ts';
-import { acsLetters, barText, idsText, iommuText, isLinkDegraded, functionKind, linkText } from './pci-text.ts';
+import { acsLetters, barText, iommuText, isLinkDegraded, functionKind, linkText } from './pci-text.ts';
 
 const BOX = { width: 232, height: 58 };
 const GAP = { x: 56, y: 16 };
@@ -24,16 +25,19 @@ interface Placed {
   readonly middle: number;
 }
 
-/**
- * Draws the tree.
- *
- * @param numbers numbers of the devices in the matrix, by address
- */
-export function drawTree(host: HostMachine, roots: readonly TreeRoot[], numbers: ReadonlyMap<string, number>): Drawing {
+/** The labels of the boxes. */
+interface Labels {
+  /** Numbers of the devices in the matrix, by address. */
+  readonly numbers: ReadonlyMap<string, number>;
+  readonly idsText: IdsText;
+}
+
+/** Draws the tree. */
+export function drawTree(host: HostMachine, roots: readonly TreeRoot[], labels: Labels): Drawing {
   const pen = { y: 0, depth: 0 };
   const body = roots.flatMap((root) => {
     const top = pen.y;
-    const children = root.nodes.map((node) => drawNode(node, 0, pen, numbers));
+    const children = root.nodes.map((node) => drawNode(node, 0, pen, labels));
     pen.y += GAP.y;
     const middle = middleOf(children, top);
     const wires = children.map((child) => wire(ROOT, middle, columnX(0), child.middle, undefined));
@@ -46,22 +50,17 @@ export function drawTree(host: HostMachine, roots: readonly TreeRoot[], numbers:
   };
 }
 
-function drawNode(
-  node: TreeNode,
-  depth: number,
-  pen: { y: number; depth: number },
-  numbers: ReadonlyMap<string, number>,
-): Placed {
+function drawNode(node: TreeNode, depth: number, pen: { y: number; depth: number }, labels: Labels): Placed {
   pen.depth = Math.max(pen.depth, depth);
   const top = pen.y;
-  const children = node.children.map((child) => drawNode(child, depth + 1, pen, numbers));
+  const children = node.children.map((child) => drawNode(child, depth + 1, pen, labels));
   if (children.length === 0) pen.y += BOX.height + GAP.y;
   const middle = middleOf(children, top);
   const right = columnX(depth) + BOX.width;
   const wires = node.children.map(({ device }, index) =>
     wire(right, middle, columnX(depth + 1), children[index]?.middle ?? middle, device),
   );
-  const own = functionBox(node.device, columnX(depth), middle - BOX.height / 2, numbers.get(node.device.address));
+  const own = functionBox(node.device, columnX(depth), middle - BOX.height / 2, labels);
   return { middle, body: [...wires, own, ...children.flatMap((child) => child.body)] };
 }
 
@@ -89,18 +88,20 @@ function rootBox(host: HostMachine, { bus, iommu }: TreeRoot, middle: number): s
   ].join('');
 }
 
-function functionBox(device: PciFunction, x: number, y: number, number: number | undefined): string {
+function functionBox(device: PciFunction, x: number, y: number, { numbers, idsText }: Labels): string {
+  const number = numbers.get(device.address);
   const bridge = device.bridge !== undefined;
   const classes = ['box', bridge ? 'bridge' : 'device', ...(number === undefined ? [] : ['peer'])].join(' ');
   const group = device.group === undefined ? '' : `group ${device.group}`;
   const second = bridge ? `ACS ${acsLetters(device)}` : (device.driver ?? 'no driver');
+  const name = `${functionKind(device)} · ${idsText(device)}`;
   return [
     `<g class="${classes}" data-address="${escape(device.address)}" transform="translate(${x} ${y})">`,
-    `<title>${escape(details(device))}</title>`,
+    `<title>${escape(details(device, name))}</title>`,
     `<rect width="${BOX.width}" height="${BOX.height}" rx="8"/>`,
     number === undefined ? '' : `<text class="number" x="${BOX.width - 12}" y="21">${number}</text>`,
     `<text class="name" x="12" y="21">${escape(device.address)}</text>`,
-    `<text class="kind" x="12" y="36">${escape(short(`${functionKind(device)} · ${idsText(device)}`, 36))}</text>`,
+    `<text class="kind" x="12" y="36">${escape(short(name, 36))}</text>`,
     `<text class="small" x="12" y="50">${escape(short(second, 22))}</text>`,
     `<text class="small end" x="${BOX.width - 12}" y="50">${escape(group)}</text>`,
     '</g>',
@@ -123,10 +124,10 @@ function short(text: string, most: number): string {
 }
 
 /** Returns the tooltip of a function. */
-function details(device: PciFunction): string {
+function details(device: PciFunction, name: string): string {
   const { address, driver, group, bars, resetMethods, powerState, numaNode, memoryDecode } = device;
   const lines = [
-    `${address} ${functionKind(device)} · ${idsText(device)}`,
+    `${address} ${name}`,
     `driver ${driver ?? 'none'}, ${group === undefined ? 'no IOMMU group' : `IOMMU group ${group}`}`,
     `ACS ${acsLetters(device)}${linkText(device) === '' ? '' : `, link ${linkText(device)} (GT/s x lanes)`}`,
     `power ${powerState}, memory decode ${memoryDecode === 'unknown' ? 'unknown' : memoryDecode ? 'on' : 'off'}${numaNode === undefined ? '' : `, NUMA node ${numaNode}`}`,

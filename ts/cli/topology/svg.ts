@@ -7,6 +7,7 @@ import { bundledText } from '../html.ts';
 import { wrap } from '../lines.ts';
 import { escape } from '../markup.ts';
 import { VERDICTS } from './matrix-lines.ts';
+import type { IdsText } from './pci-ids.ts';
 import { drawMatrix } from './picture-matrix.ts';
 import { type Drawing, drawTree } from './picture-tree.ts';
 import { treeOf } from './tree.ts';
@@ -18,15 +19,16 @@ const CHARACTER = 6.3;
 const LINE = 18;
 
 /** Draws the tree of the devices of the matrix; the whole tree if the matrix is empty. */
-export function pictureOfTree(host: HostMachine, { devices }: PeerMatrix): Drawing {
+export function pictureOfTree(host: HostMachine, { devices }: PeerMatrix, idsText: IdsText): Drawing {
   const roots = treeOf(host, devices.length === 0 ? undefined : new Set(devices));
-  return drawTree(host, roots, new Map(devices.map((address, index) => [address, index + 1])));
+  const numbers = new Map(devices.map((address, index) => [address, index + 1]));
+  return drawTree(host, roots, { numbers, idsText });
 }
 
 /** Returns the SVG document. */
-export function topologySvg(host: HostMachine, matrix: PeerMatrix): string {
+export function topologySvg(host: HostMachine, matrix: PeerMatrix, idsText: IdsText): string {
   const footnotes = new Footnotes(matrix);
-  const tree = pictureOfTree(host, matrix);
+  const tree = pictureOfTree(host, matrix, idsText);
   const parts: { title: string; drawing: Drawing }[] = [{ title: 'PCI tree', drawing: tree }];
   if (matrix.cells.length > 0) {
     const squares = drawMatrix(host, matrix, footnotes);

@@ -3,14 +3,27 @@
  */
 import type { HostMachine, PciFunction } from '../../host.ts';
 import { type Paint, fit, wrap } from '../lines.ts';
+import type { IdsText } from './pci-ids.ts';
 import type { TreeNode, TreeRoot } from './tree.ts';
-import { ACS_LEGEND, acsLetters, idsText, iommuText, isLinkDegraded, functionKind, linkText } from './pci-text.ts';
+import { ACS_LEGEND, acsLetters, iommuText, isLinkDegraded, functionKind, linkText } from './pci-text.ts';
 
 /** Widths of the columns after the tree. A space precedes each. */
 const COLUMNS = { group: 5, driver: 12, link: 14, acs: 7 };
 const BEHIND = Object.values(COLUMNS).reduce((sum, width) => sum + width + 1, 0);
 
-export function treeLines(host: HostMachine, roots: readonly TreeRoot[], width: number, paint: Paint): string[] {
+/** The text of the nodes. */
+interface NodeStyle {
+  /** Width of the tree, which is left of the columns. */
+  readonly left: number;
+  readonly paint: Paint;
+  readonly idsText: IdsText;
+}
+
+export function treeLines(
+  host: HostMachine,
+  roots: readonly TreeRoot[],
+  { width, paint, idsText }: { width: number; paint: Paint; idsText: IdsText },
+): string[] {
   const left = width - BEHIND;
   const head = columns('', { group: 'group', driver: 'driver', link: 'link', acs: 'ACS' }, left);
   const lines = [paint('dim', head)];
@@ -19,13 +32,16 @@ export function treeLines(host: HostMachine, roots: readonly TreeRoot[], width: 
     const title = `host bridge ${bus}${unit === undefined ? '' : ` · IOMMU ${iommuText(unit)}`}`;
     const more = hidden === 0 ? '' : ` · ${hidden} more (--all)`;
     lines.push(paint('bold', title) + paint('dim', more));
-    lines.push(...nodes.flatMap((node, index) => nodeLines(node, '', index === nodes.length - 1, left, paint)));
+    lines.push(
+      ...nodes.flatMap((node, index) => nodeLines(node, '', index === nodes.length - 1, { left, paint, idsText })),
+    );
   }
   if (roots.length > 0) lines.push('', ...wrap(ACS_LEGEND, width).map((line) => paint('dim', line)));
   return lines;
 }
 
-function nodeLines({ device, children }: TreeNode, lead: string, last: boolean, left: number, paint: Paint): string[] {
+function nodeLines({ device, children }: TreeNode, lead: string, last: boolean, style: NodeStyle): string[] {
+  const { left, paint, idsText } = style;
   const branch = `${lead}${last ? '└─' : '├─'} `;
   const text = `${device.address} ${functionKind(device)} · ${idsText(device)}`;
   const cells = {
@@ -38,7 +54,7 @@ function nodeLines({ device, children }: TreeNode, lead: string, last: boolean, 
   const below = `${lead}${last ? '   ' : '│  '}`;
   return [
     colour(line, branch, device, left, paint),
-    ...children.flatMap((child, index) => nodeLines(child, below, index === children.length - 1, left, paint)),
+    ...children.flatMap((child, index) => nodeLines(child, below, index === children.length - 1, style)),
   ];
 }
 

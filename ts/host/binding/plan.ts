@@ -6,7 +6,7 @@ import { isChipset } from '../chipset.ts';
 import { isHarmless, isVfioDriver } from '../drivers.ts';
 import { withoutGroup } from '../iommu.ts';
 import type { HostMachine, PciFunction } from '../model.ts';
-import { DEVICES } from '../pci-function.ts';
+import { DEVICES } from '../sys-files.ts';
 import { functionAt, membersOf } from '../read-host.ts';
 
 /** The default driver of `bind`. @internal */

@@ -5,8 +5,8 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { withSbin } from '../machine.ts';
-import { DEVICES, overrideOf } from '../pci-function.ts';
-import { SysFiles } from '../sys-files.ts';
+import { overrideOf } from '../pci-function.ts';
+import { DEVICES, SysFiles } from '../sys-files.ts';
 import type { SysWrite } from './plan.ts';
 
 /** Writes to /sys and loads modules; tests replace it. @internal */

@@ -4,8 +4,8 @@
 import { printable } from '../../printable.ts';
 import type { Machine } from '../machine.ts';
 import type { PciFunction } from '../model.ts';
-import { DEVICES } from '../pci-function.ts';
 import { FrameBuffers } from '../system/frame-buffers.ts';
+import { DEVICES } from '../sys-files.ts';
 import { functionsInPath } from './device-path.ts';
 import type { Use } from './model.ts';
 import { usersOf } from './open-files.ts';
