@@ -30,6 +30,8 @@ export class SysFiles {
   readonly root: string;
   readonly #mostBytes: number;
   readonly #findings: HostFinding[] = [];
+  /** Kept for the next file: a host has thousands of files of a few bytes. */
+  readonly #part = Buffer.alloc(PART_BYTES);
 
   /** @param mostBytes limit in bytes; longer files are truncated */
   constructor(root: string, mostBytes: number = MOST_BYTES) {
@@ -64,9 +66,8 @@ export class SysFiles {
       }
       const parts: Buffer[] = [];
       for (let count = -1, length = 0; count !== 0 && length < this.#mostBytes; length += count) {
-        const part = Buffer.alloc(Math.min(PART_BYTES, this.#mostBytes - length));
-        count = readSync(fd, part, 0, part.length, null);
-        parts.push(part.subarray(0, count));
+        count = readSync(fd, this.#part, 0, Math.min(PART_BYTES, this.#mostBytes - length), null);
+        parts.push(Buffer.from(this.#part.subarray(0, count)));
       }
       return Buffer.concat(parts);
     } catch (error) {
