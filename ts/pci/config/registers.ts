@@ -35,8 +35,6 @@ export const HEADER_TYPE = 0x0e;
 export const HEADER_TYPE_MASK = 0x7f;
 export const HEADER_TYPE_BRIDGE = 0x01;
 export const HEADER_TYPE_CARDBUS = 0x02;
-/** The device has several functions. */
-export const HEADER_TYPE_MFD = 0x80;
 
 /** 1 byte: starts the built-in self test. */
 export const BIST = 0x0f;
@@ -46,8 +44,6 @@ export const BASE_ADDRESS_0 = 0x10;
 export const BASE_ADDRESS_COUNT = 6;
 export const BASE_ADDRESS_SPACE_IO = 0x01;
 export const BASE_ADDRESS_MEM_TYPE_MASK = 0x06;
-/** Below 1 MiB: obsolete, treated as 32 bits. */
-export const BASE_ADDRESS_MEM_TYPE_1M = 0x02;
 /** The next register holds the upper half of the address. */
 export const BASE_ADDRESS_MEM_TYPE_64 = 0x04;
 export const BASE_ADDRESS_MEM_PREFETCH = 0x08;
