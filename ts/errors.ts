@@ -46,11 +46,11 @@ export type ErrorCode =
   | 'ERR_ADDRESS_SPACE_LIMIT'
   /** The system does not have enough free huge pages of that size. */
   | 'ERR_HUGE_PAGES_UNAVAILABLE'
-  /** The memory can't be accessed: past the end of a truncated file, not writable, or a BAR that is not decoded. */
+  /** The memory can't be accessed: a truncated file, read-only memory, or a BAR that is not decoded. */
   | 'ERR_MEMORY_FAULT'
   /** Memory of this process can't be unmapped or replaced while a target has a lease of it. */
   | 'ERR_VA_IN_USE'
-  /** Memory that a target needs is not mapped in this process, since an earlier change could not be undone. */
+  /** Memory for a target is not mapped in this process, since an earlier change could not be undone. */
   | 'ERR_VA_NOT_MAPPED'
   /** Another error of the kernel: see `errno` and `syscall`. */
   | 'ERR_SYSTEM'
@@ -194,13 +194,13 @@ function readDetails(details: ErrorDetails): ErrorDetails {
   }
 }
 
-/** Whether it is an error, of any realm: Node and the native core create theirs in the main one. @internal */
+/** Whether it is an error, of any realm. Node and the native core create theirs in the main one. @internal */
 export function isError(thrown: unknown): thrown is Error {
   return types.isNativeError(thrown) || thrown instanceof Error;
 }
 
 /**
- * The thrown value as an `Error` whose properties can be read: a target may throw any value, also an object whose
+ * The thrown value as an `Error` whose properties can be read. A target may throw any value, also an object whose
  * getters throw.
  *
  * @internal

@@ -52,7 +52,12 @@ export function readTarget(target: DmaTarget): TargetTraits {
   };
 }
 
-/** Calls `iovaRanges` of a target. @throws {PeerDmaError} when it throws, or returns anything but ranges @internal */
+/**
+ * Calls `iovaRanges` of a target.
+ *
+ * @throws {PeerDmaError} when it throws, or returns anything but ranges
+ * @internal
+ */
 export function iovaRangesOf({ name, iovaRanges }: TargetTraits): readonly AddressRange[] | undefined {
   if (iovaRanges === undefined) return undefined;
   let ranges: unknown;

@@ -1,5 +1,5 @@
 /**
- * Checks backings before a change unmaps anything: memory that no longer exists could be mapped neither at its new
+ * Checks backings before a change unmaps anything. Memory that no longer exists could be mapped neither at its new
  * addresses nor at its old ones.
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';

@@ -27,8 +27,8 @@ export class DeviceMemory extends MemoryRegion {
   }
 
   /**
-   * Places the window at a guest-physical address, or moves it there in one change: if that fails, the window is still
-   * at its old address.
+   * Places the window at a guest-physical address, or moves it there in one change. If the change fails, the window is
+   * still at its old address.
    *
    * @param gpa a multiple of the page size
    * @param options.writable `false` makes all of it read-only for devices. Default: true

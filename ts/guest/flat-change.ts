@@ -73,8 +73,8 @@ function merge(ranges: AddressRange[]): AddressRange[] {
 }
 
 /**
- * Keeps the old sub-mappings that have the memory which wins at their addresses, and returns the rest of the new ones.
- * Memory that was cut before stays cut: joining it would unmap it for a moment.
+ * Keeps the old sub-mappings whose memory wins at their addresses. Returns the rest of the new ones. Memory that was
+ * cut before stays cut: joining it would unmap it for a moment.
  */
 function keep(old: readonly SubMapping[], runs: readonly SubMapping[]): { kept: Set<SubMapping>; rest: SubMapping[] } {
   const kept = new Set<SubMapping>();

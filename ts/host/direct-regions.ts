@@ -1,5 +1,6 @@
 /**
- * Ranges for which the firmware demands a 1:1 mapping (RMRR, IVMD, RMR): `direct` in the reserved regions of a group.
+ * Ranges for which the firmware demands a 1:1 mapping (RMRR, IVMD, RMR). They are `direct` in the reserved regions of a
+ * group.
  *
  * VFIO does not keep such mappings, so most kernels reject an assignment of the group:
  *

@@ -18,7 +18,7 @@ import {
 import { join } from 'node:path';
 import type { HostFinding, UnknownFact } from './model.ts';
 
-/** Limit for a file: no attribute of /sys that is read here is longer, but files of a recorded tree can be. */
+/** Limit for a file. No attribute of /sys that is read here is longer, but files of a recorded tree can be. */
 const MOST_BYTES = 64 << 10;
 /** Bytes of one read. */
 const PART_BYTES = 16 << 10;

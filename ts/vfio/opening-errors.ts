@@ -114,7 +114,7 @@ export function iommuRefused(bdf: string, error: PeerDmaError, facts?: RefusalFa
   return renamed(
     'ERR_VFIO_UNSUPPORTED',
     error,
-    `the kernel refused an IOMMU of type1v2 for ${bdf}: dmesg says why, and whether an IOMMU is on` +
+    `the kernel refused an IOMMU of type1v2 for ${bdf}: dmesg has the reason, and whether an IOMMU is on` +
       (error.errno === 'EINVAL' ? orFirmware(facts) : ''),
     bdf,
   );
@@ -240,14 +240,14 @@ export function openAlready(bdf: string, group: number, users: readonly string[]
   return `${bdf} or its group ${group} is open already: ${holders}. Close it there`;
 }
 
-/** The error if sysfs shows no cause: another process has a device of the group, or interrupt remapping is missing. */
+/** The error if sysfs shows no cause. Another process has a device of the group, or interrupt remapping is missing. */
 function groupTaken(bdf: string, group: number, members: readonly PciDevice[], error: PeerDmaError): PeerDmaError {
   const others = members.map((member) => member.bdf).filter((each) => each !== bdf && isPciAddress(each));
   return renamed(
     'ERR_GROUP_BUSY',
     error,
     `another process has ${others.join(' or ')}, which ${bdf} shares IOMMU group ${group} with; ` +
-      'or the platform has no interrupt remapping, which dmesg says',
+      'or the platform has no interrupt remapping, which dmesg reports',
     bdf,
   );
 }
@@ -258,7 +258,7 @@ export function deviceRefused(bdf: string, error: PeerDmaError, facts?: RefusalF
   if (asked && error.errno === 'EACCES') return renamed('ERR_VF_TOKEN', error, tokenDenied(bdf, facts?.token), bdf);
   const notTaken = asked && error.errno === 'EINVAL' ? tokenNotTaken(bdf, error, facts) : undefined;
   if (notTaken !== undefined) return notTaken;
-  return renamed('ERR_DEVICE_OPEN', error, `the kernel would not open ${bdf}: dmesg says more`, bdf);
+  return renamed('ERR_DEVICE_OPEN', error, `the kernel would not open ${bdf}: dmesg has the reason`, bdf);
 }
 
 function tokenNotTaken(bdf: string, error: PeerDmaError, facts: RefusalFacts | undefined): PeerDmaError | undefined {

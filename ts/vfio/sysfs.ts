@@ -145,7 +145,7 @@ function target(link: string): string | undefined {
   }
 }
 
-/** Returns the names in a folder, sorted; none if it cannot be read, as when the group was just removed. */
+/** Returns the names in a folder, sorted. Returns none if it cannot be read, as when the group was just removed. */
 function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder).sort();
@@ -154,7 +154,7 @@ function namesIn(folder: string): string[] {
   }
 }
 
-/** Returns the contents of a file; `undefined` if it cannot be read, as when its device was just removed. */
+/** Returns the contents of a file. Returns `undefined` if it cannot be read, as when its device was just removed. */
 function textOf(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8');

@@ -1,5 +1,5 @@
 /**
- * VF tokens: the UUID that the user of a physical function shares with the users of its virtual functions (Linux
+ * VF tokens. The user of a physical function shares this UUID with the users of its virtual functions (Linux
  * `vfio_pci_core_match_token_uuid`).
  */
 import { PeerDmaError } from '../errors.ts';
@@ -21,7 +21,7 @@ export function requireVfToken(vfToken: string): string {
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
 }
 
-/** Returns a device's address and token in the form that the native core and the kernel accept. @internal */
+/** Returns a device's address and token in the form of the native core and the kernel. @internal */
 export function nameWithToken({ bdf, vfToken }: RequestedDevice): string {
   return vfToken === undefined ? bdf : `${bdf} vf_token=${vfToken}`;
 }
@@ -36,7 +36,12 @@ export interface TokenFacts {
   readonly isPhysicalFunction: boolean;
 }
 
-/** Returns why the kernel denied access with `EACCES`. @param facts `undefined` if nothing is known @internal */
+/**
+ * Returns why the kernel denied access with `EACCES`.
+ *
+ * @param facts `undefined` if nothing is known
+ * @internal
+ */
 export function tokenDenied(bdf: string, facts: TokenFacts | undefined): string {
   const { given = false, physicalFunction: physical, isPhysicalFunction = false } = facts ?? {};
   const problem = given ? 'was given another VF token than the one that is set' : 'opens only with a VF token';
@@ -49,8 +54,8 @@ export function tokenDenied(bdf: string, facts: TokenFacts | undefined): string 
     return `${bdf} ${problem}: virtual functions of it are open. ${remedy} these were opened with`;
   }
   const reason =
-    'it is a virtual function whose physical function is bound to vfio-pci, or a physical function of which ' +
-    'virtual functions are open';
+    'it is a virtual function whose physical function is bound to vfio-pci, or a physical function with open ' +
+    'virtual functions';
   return `${bdf} ${problem}: ${reason}. ${remedy} the user of the physical function has set`;
 }
 

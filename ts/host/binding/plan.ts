@@ -62,7 +62,7 @@ export function chosenDevices(host: HostMachine, texts: readonly string[], whole
   return [...new Set(chosen)];
 }
 
-/** Whether a member keeps its driver: without DMA it leaves the group viable (`iommu_group_claim_dma_owner`). */
+/** Whether a member keeps its driver. Without DMA it leaves the group viable (`iommu_group_claim_dma_owner`). */
 function staysInGroup(member: PciFunction): boolean {
   const { bridge, driver } = member;
   return bridge !== undefined || (isChipset(member) && !isVfioDriver(driver) && isHarmless(driver));

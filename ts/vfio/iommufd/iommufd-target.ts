@@ -24,7 +24,8 @@ interface MappedBar {
 }
 
 /**
- * Maps guest memory into an address space: RAM as files, BARs as dma-bufs, private memory by its host virtual address.
+ * Maps guest memory into an address space. RAM is mapped as files, BARs as dma-bufs, private memory by its host virtual
+ * address.
  *
  * @internal
  */
@@ -110,7 +111,7 @@ export class IommufdTarget extends IommuSpace {
     return new PeerDmaError('ERR_UNSUPPORTED', `${operation}: ${reason}`, { range, target: this.name });
   }
 
-  /** Reads the dirty pages of each sub-mapping before it is unmapped, which clears the kernel's log of them. */
+  /** Reads the dirty pages of each sub-mapping before it is unmapped. Unmapping clears the kernel's log of them. */
   async #unmapLogged(subs: readonly SubMapping[], all: boolean, onThread: boolean): Promise<UnmapResult> {
     const unread: MappingFailure[] = [];
     const read: SubMapping[] = [];
