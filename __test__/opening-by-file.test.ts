@@ -49,7 +49,7 @@ const USED = {
 
 for (const [what, errno, syscall, others, code, advice] of [
   ['no permission for its file', 'EACCES', OPEN, {}, 'ERR_PERMISSION', /vfio7, the file of 0000:01:00\.0: give it/],
-  ['no permission by a security policy', 'EPERM', OPEN, {}, 'ERR_DEVICE_OPEN', /would not open 0000:01:00\.0/],
+  ['no permission by a security policy', 'EPERM', OPEN, {}, 'ERR_DEVICE_OPEN', /refused to open 0000:01:00\.0/],
   [
     'no interrupt remapping',
     'EPERM',
@@ -140,7 +140,12 @@ for (const [what, kernel, devices, reason] of [
     ALONE,
     /interrupt remapping/,
   ],
-  ['that exports no BARs', { ...COMPLETE, device: { exports: false } }, ALONE, /no BARs as dma-bufs.*6\.19/],
+  [
+    'that exports no BARs',
+    { ...COMPLETE, device: { exports: false } },
+    ALONE,
+    /does not export BARs as dma-bufs.*6\.19/,
+  ],
 ] as const satisfies readonly (readonly [
   string,
   Partial<FakeKernel>,

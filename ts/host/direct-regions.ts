@@ -53,7 +53,7 @@ export function directRegionsOf(
   const kept = keepsDirectRegions(kind, kernel);
   if (kept === true) return { ranges, kept, says: keptByFirmware(device, ranges) };
   if (kept === false) {
-    const says = `${demand}, which is not there while VFIO has the device: Linux 6.6 and later keep it from VFIO`;
+    const says = `${demand}, which is missing while VFIO has the device: Linux 6.6 and later keep it from VFIO`;
     return { ranges, kept, says };
   }
   const who =
