@@ -126,7 +126,7 @@ export class SimulatedIommu implements DmaTarget {
         cut === undefined ? `not whole pages of ${pageSize} bytes` : `it would cut the mapping ${cut.range}`;
       throw new PeerDmaError(
         'ERR_UNMAP_FAILED',
-        `${this.name}: can't unmap ${range}: ${errno === undefined ? '' : `${errno}: `}${reason}`,
+        `${this.name}: cannot unmap ${range}: ${errno === undefined ? '' : `${errno}: `}${reason}`,
         { errno, range, target: this.name },
       );
     }

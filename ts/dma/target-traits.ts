@@ -82,7 +82,7 @@ function read<K extends keyof DmaTarget>(target: DmaTarget, property: K): unknow
   } catch (thrown) {
     throw new PeerDmaError(
       'ERR_INVALID_ARGUMENT',
-      `the property ${property} of a DMA target can't be read: ${asError(thrown).message}`,
+      `the property ${property} of a DMA target cannot be read: ${asError(thrown).message}`,
       { cause: thrown },
     );
   }

@@ -317,7 +317,7 @@ export class AddressSpace {
    * it, unless a target requires one of these.
    *
    * @param due the sub-mappings that targets map by host virtual address
-   * @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` when it can't be made and a target requires one of these
+   * @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` when it cannot be made and a target requires one of these
    */
   #vaFor(due: readonly SubMapping[], mappers: readonly DmaMapper[] | ReadonlySet<DmaMapper>): VaMapper | undefined {
     if (due.length === 0) return this.#va;

@@ -22,7 +22,7 @@ export interface RefreshedMapping extends MappingStatus {
  * Unmaps device memory from all targets, calls `act`, and maps the memory again, even if `act` throws.
  *
  * @throws the error of an unmap, before `act` is called; the error of `act`; the error of a target that requires the
- * memory and can't map it again
+ * memory and cannot map it again
  * @internal
  */
 export async function withoutMappings(

@@ -42,7 +42,7 @@ export class DeviceMemory extends MemoryRegion {
   /**
    * Removes the window with its contents. Idempotent, also after guest memory is closed.
    *
-   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; the error of a target that can't map the
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; the error of a target that cannot map the
    * memory behind the window. Nothing has changed then
    */
   async remove(): Promise<void> {

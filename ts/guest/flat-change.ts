@@ -51,7 +51,7 @@ export function changeFlat(
   return { change: { removed, added, unchanged }, flat };
 }
 
-/** Extends a range to whole sub-mappings: a sub-mapping can't be cut. */
+/** Extends a range to whole sub-mappings: a sub-mapping cannot be cut. */
 function widen(before: IntervalMap<SubMapping>, range: AddressRange): AddressRange {
   const old = before.overlapping(range);
   const first = old[0];

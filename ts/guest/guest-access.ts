@@ -187,7 +187,7 @@ function slice(bytes: Uint8Array, whole: AddressRange, part: AddressRange): Uint
   return bytes.subarray(Number(part.start - whole.start), Number(part.end - whole.start));
 }
 
-/** All parts, found before the first is copied: an access that can't be done in full is not begun. */
+/** All parts, found before the first is copied: an access that cannot be done in full is not begun. */
 function cover(flat: FlatMap, range: AddressRange): { value: SubMapping; part: AddressRange }[] {
   const { parts, gap } = flat.cover(range);
   if (gap === undefined) return parts;

@@ -66,7 +66,7 @@ function find(
     const found = mapper.quarantined.values().find((one) => blocks(one, mapper));
     if (found === undefined) continue;
     const what = `${mapper.name} could not unmap ${found.range} ("${found.sub.name}") and may still reach it`;
-    return new PeerDmaError('ERR_RANGE_QUARANTINED', `${range} can't change: ${what}. Close that target first`, {
+    return new PeerDmaError('ERR_RANGE_QUARANTINED', `${range} cannot change: ${what}. Close that target first`, {
       range: found.range,
       target: mapper.name,
       cause: found.error,

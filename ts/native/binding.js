@@ -104,7 +104,7 @@ function absenceOf(platform, name, cause) {
   const message =
     cause.code === 'MODULE_NOT_FOUND'
       ? `the package ${name}, the native core of peerdma for ${platform}, is not installed: install peerdma with its optional dependencies`
-      : `${name}, the native core of peerdma for ${platform}, can't be loaded: ${cause.message}`;
+      : `${name}, the native core of peerdma for ${platform}, cannot be loaded: ${cause.message}`;
   return { code: 'ERR_NATIVE_CORE_MISSING', message, cause };
 }
 

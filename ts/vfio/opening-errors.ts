@@ -101,7 +101,7 @@ export function groupUnavailable(bdf: string, group: number, error: PeerDmaError
         bdf,
       );
     default:
-      return renamed('ERR_GROUP_OPEN', error, `can't open ${path}, the group of ${bdf}: dmesg may say why`, bdf);
+      return renamed('ERR_GROUP_OPEN', error, `cannot open ${path}, the group of ${bdf}: dmesg may say why`, bdf);
   }
 }
 

@@ -49,7 +49,7 @@ const line = (path, name) => {
     const text = bytes.toString('utf8').trim();
     return `${name} = ${(name === 'resource' ? resources(text) : text).replaceAll('\n', '\\n')}`;
   } catch {
-    return undefined; // it can't be read by this user
+    return undefined; // it cannot be read by this user
   }
 };
 

@@ -106,7 +106,7 @@ export class IommufdTarget extends IommuSpace {
   protected override refusal(sub: SubMapping): PeerDmaError | undefined {
     const { name, range, memory } = sub;
     if (this.mapsFiles || memory.file?.device === undefined) return super.refusal(sub);
-    const operation = `${this.name}: can't map "${name}" at ${range}`;
+    const operation = `${this.name}: cannot map "${name}" at ${range}`;
     const reason = "this kernel's iommufd maps no BARs (Linux 6.19 and later do). Choose the back end 'type1'";
     return new PeerDmaError('ERR_UNSUPPORTED', `${operation}: ${reason}`, { range, target: this.name });
   }

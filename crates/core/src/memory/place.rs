@@ -291,6 +291,6 @@ pub(super) fn check_free(state: &State, range: &Range) -> Result<()> {
             format!("it overlaps the mapping at {}", extent.range),
         ),
     };
-    let message = format!("{range} can't be mapped: {reason}");
+    let message = format!("{range} cannot be mapped: {reason}");
     Err(Error::new(code, message))
 }
