@@ -238,7 +238,7 @@ export class DmaMapper {
     return problems;
   }
 
-  /** Undoes {@link DmaMapper.map}. Quarantines what the target cannot unmap. @returns the errors of those */
+  /** Undoes {@link DmaMapper.map}. Quarantines mappings that the target cannot unmap. @returns their errors */
   async withdraw(subs: readonly SubMapping[]): Promise<PeerDmaError[]> {
     const given = subs.filter((sub) => this.#mappings.has(sub));
     const failures = await this.#unmapMapped(given.toReversed(), true);
@@ -246,7 +246,11 @@ export class DmaMapper {
     return failures.map(({ error }) => error);
   }
 
-  /** Unmaps everything. Quarantines what the target cannot unmap. @returns the errors of all that is quarantined */
+  /**
+   * Unmaps everything. Quarantines mappings that the target cannot unmap.
+   *
+   * @returns the errors of all quarantined mappings
+   */
   async withdrawAll(): Promise<PeerDmaError[]> {
     const before = this.#mappings.quarantined.values();
     const given = await this.#mappings.valuesInTurns(new Slices());

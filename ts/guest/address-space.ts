@@ -50,7 +50,7 @@ export class AddressSpace {
   /** The host view; made when a target needs memory in it. */
   #va: VaMapper | undefined;
   #regionIds = 0;
-  /** Where devices have pinned BARs, active or not. */
+  /** The ranges of pinned BARs, active or not. */
   readonly pinned = new Set<AddressRange>();
   /** The memory of DMA buffers. */
   readonly buffers: FilePool = new FilePool('dma-buffers');
@@ -197,7 +197,7 @@ export class AddressSpace {
     return this.#runAlways('device', () => withoutMappings(this.byFile.of(files), this.#mappers, act), begin);
   }
 
-  /** Maps to each target what it misses of a device's memory. Its status reports failures. */
+  /** Maps to each target the memory of a device that it lacks. Its status reports failures. */
   retryDeviceMemory(files: readonly FileMemory[]): Promise<void> {
     return this.#runAlways('device', () => retryDeviceMemory(this.byFile.of(files), this.#mappers, this.#va));
   }

@@ -1,5 +1,5 @@
 /**
- * Where DMA targets join guest memory, and leave it.
+ * Adds DMA targets to guest memory and removes them.
  */
 import { CustomTarget } from '../dma/custom-target.ts';
 import type { DmaMapper } from '../dma/dma-mapper.ts';

@@ -12,15 +12,15 @@ export interface FlatChange {
   readonly removed: readonly SubMapping[];
   readonly added: readonly SubMapping[];
   readonly unchanged: readonly SubMapping[];
-  /** Mappings of device memory that regions get or lose, active or not. Default: none */
+  /** Mappings of device memory that are added to or removed from regions, active or not. Default: none */
   readonly deviceMappings?: readonly DeviceMappingChange[];
 }
 
-/** How many mappings of a device's file a region gets or loses. @internal */
+/** The change of the number of mappings of a device's file in a region. @internal */
 export interface DeviceMappingChange {
   readonly file: FileMemory;
   readonly region: number;
-  /** Negative if it loses them. */
+  /** Negative if mappings are removed. */
   readonly by: number;
 }
 

@@ -24,7 +24,7 @@ export interface DirectRegions {
   readonly ranges: readonly ReservedIovaRange[];
   /** Whether the kernel keeps the device from VFIO; `true` while the kernel or the IOMMU is unknown. */
   readonly kept: boolean;
-  /** Text for people: the ranges, what the kernel does about them, and a remedy if it keeps the device. */
+  /** Text for people: the ranges, the reaction of the kernel, and a remedy if it keeps the device. */
   readonly says: string;
 }
 

@@ -1,5 +1,5 @@
 /**
- * Plans a change of drivers: which device gets which driver, by which writes to /sys.
+ * Plans a change of drivers: the new driver of each device, and the writes to /sys.
  */
 import { PeerDmaError } from '../../errors.ts';
 import { isChipset } from '../chipset.ts';

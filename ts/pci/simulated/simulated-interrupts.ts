@@ -223,7 +223,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     if (wanted <= count) return;
     throw this.#error(
       'ERR_INTERRUPT_UNSUPPORTED',
-      `${this.#bdf} has ${count === 0 ? 'no' : `only ${count} vector(s) of`} ${kind}, and ${wanted} are asked for`,
+      `${this.#bdf} has ${count === 0 ? 'no' : `only ${count} vector(s) of`} ${kind}, and ${wanted} are requested`,
     );
   }
 

@@ -228,7 +228,7 @@ impl Drop for GroupInner {
     }
 }
 
-/// A group that nobody closed, without open devices.
+/// A group without open devices that was dropped instead of closed.
 struct UnclosedGroup {
     id: u32,
     fd: OwnedFd,
