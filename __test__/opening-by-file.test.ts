@@ -49,7 +49,7 @@ const USED = {
 
 for (const [what, errno, syscall, others, code, advice] of [
   ['no permission for its file', 'EACCES', OPEN, {}, 'ERR_PERMISSION', /vfio7, the file of 0000:01:00\.0: give it/],
-  ['no permission by a security policy', 'EPERM', OPEN, {}, 'ERR_DEVICE_OPEN', /would not open 0000:01:00\.0/],
+  ['no permission by a security policy', 'EPERM', OPEN, {}, 'ERR_DEVICE_OPEN', /refused to open 0000:01:00\.0/],
   [
     'no interrupt remapping',
     'EPERM',
@@ -76,7 +76,7 @@ for (const [what, errno, syscall, others, code, advice] of [
     /group 3 .*: 0000:01:00\.1 \(driver snd_hda_intel\)\. /,
   ],
   ['no permission, and the host uses another device', 'EACCES', OPEN, USED, 'ERR_PERMISSION', /vfio7/],
-  ['nobody knows', 'EIO', BIND, {}, 'ERR_DEVICE_OPEN', /dmesg says more/],
+  ['nobody knows', 'EIO', BIND, {}, 'ERR_DEVICE_OPEN', /dmesg has the reason/],
 ] as const) {
   test(`a device cannot be opened by its file: ${what}`, (t) => {
     const group = fakeSysfs(t, { ...ALONE, ...others }).group(3);
@@ -140,7 +140,12 @@ for (const [what, kernel, devices, reason] of [
     ALONE,
     /interrupt remapping/,
   ],
-  ['that exports no BARs', { ...COMPLETE, device: { exports: false } }, ALONE, /no BARs as dma-bufs.*6\.19/],
+  [
+    'that exports no BARs',
+    { ...COMPLETE, device: { exports: false } },
+    ALONE,
+    /does not export BARs as dma-bufs.*6\.19/,
+  ],
 ] as const satisfies readonly (readonly [
   string,
   Partial<FakeKernel>,

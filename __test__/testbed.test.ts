@@ -177,7 +177,10 @@ test('rejects a cached kernel that is truncated, has another version, or lacks o
   t.is(await testbed.packageProblem(folder, '7.3'), 'modules are missing: all');
 });
 
-/** An image with the fields of the boot protocol that are read (Linux, Documentation/arch/x86/boot.rst). */
+/**
+ * An image with the fields of the boot protocol that the testbed reads. Linux describes them in
+ * Documentation/arch/x86/boot.rst.
+ */
 function kernelImage(version: string): Buffer {
   const [setupSectors, paragraphs, versionOffset] = [1, 0x3000, 0x20];
   const image = Buffer.alloc((setupSectors + 1) * 512 + paragraphs * 16);

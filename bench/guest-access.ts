@@ -1,6 +1,6 @@
 /**
- * Reading and writing guest memory, compared with `Buffer.copy` of as many bytes. `read` creates an array, so it is
- * also compared with `Buffer.copy` into a new one.
+ * Reading and writing guest memory, compared with `Buffer.copy` of as many bytes. The method `read` creates an array,
+ * so it is also compared with `Buffer.copy` into a new one.
  */
 import { GuestMemory, MemoryFile } from '../ts/index.ts';
 import { fileMemoryOf } from '../ts/memory/memory-file.ts';

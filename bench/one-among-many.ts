@@ -1,5 +1,6 @@
 /**
- * The cost of an operation on one range among few and many other mappings, and of `inspect()` of all of them.
+ * The cost of an operation on one range among few and many other mappings. Also measures `inspect()`, which lists all
+ * of them.
  */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { AssignedDevice } from '../ts/index.ts';

@@ -1,5 +1,5 @@
 /**
- * Small changes of an active region: a mapping is added and removed, an overlay is switched on and off.
+ * Small changes of an active region: adds and removes a mapping, switches an overlay on and off.
  */
 import { AddressRange, MemoryFile } from '../ts/index.ts';
 import { OTHER_MAPPINGS } from './bar-move.ts';

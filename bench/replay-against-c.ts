@@ -1,5 +1,5 @@
 /**
- * Replays in the testbed compared with a C program that issues the same ioctls in a loop, with few and many mappings.
+ * Replays in the testbed compared with a C program that issues the same ioctls. Both have few and many mappings.
  */
 import { nanoseconds } from './compile.ts';
 import { type Figure, formatCounts, formatValues, median } from './measure.ts';
@@ -12,9 +12,11 @@ interface Size extends ReplaySize {
 }
 
 /**
- * The sizes. type1 allows 65,535 mappings (`dma_entry_limit`), and the process nearly as many (`vm.max_map_count`, of
- * which the native core uses three quarters). So the 65,000 mappings adjoin in the file and in addresses, and are one
- * mapping of the process. The smaller numbers are a page apart, and are separate mappings of the process too.
+ * The sizes.
+ *
+ * The kernel's type1 allows 65,535 mappings (`dma_entry_limit`), and the process nearly as many (`vm.max_map_count`).
+ * The native core uses three quarters of the latter. So the 65,000 mappings adjoin in the file and in addresses, and
+ * are one mapping of the process. The smaller numbers are a page apart, and are separate mappings of the process too.
  */
 const SIZES: readonly Size[] = [
   { mappings: 1_000, gap: 1n, rounds: 30, pairs: 5 },

@@ -17,8 +17,8 @@ export interface ReplaySize {
 /** The nanoseconds of the first replay and of the later ones. */
 export interface Replays {
   /**
-   * /** Includes reserving addresses, mapping the memory in this process and faulting it in, if the target requires
-   * it.
+   * Includes reserving addresses. If the target requires it, includes mapping memory in this process and faulting it
+   * in.
    */
   readonly first: number;
   readonly later: readonly number[];

@@ -19,7 +19,9 @@ import { regionChanges } from './region-changes.ts';
 import { simulatedReplay } from './replay.ts';
 import { joinNoOp } from './targets.ts';
 
-/** Runs a benchmark that requires real VFIO in the testbed: a script, and the C program it is compared with. */
+/**
+ * Runs a benchmark that requires real VFIO in the testbed. It is a script, and the C program that it is compared with.
+ */
 function runInTestbed(script: string, program: string, ...options: string[]): Figure[] {
   const path = fileURLToPath(new URL(script, import.meta.url));
   const command = `exec node ${path} "$PEERDMA_TESTBED_EDU0" ${compile(program)}`;

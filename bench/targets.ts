@@ -21,7 +21,7 @@ export function noOpTarget(): DmaTarget {
 
 export const joinNoOp: Join = (memory) => memory.dmaMappers.addDmaMapper(noOpTarget());
 
-/** Returns a function that registers an IOMMU address space of the kernel, as the container managers do. */
+/** Returns a function that registers an IOMMU address space of the kernel, like the back ends. */
 export function joinWithPort(port: TargetPort): Join {
   return (memory) => joinPort(addressSpaceOf(memory), port, 'best-effort');
 }

@@ -10,14 +10,14 @@ import { run, say, top } from './command.mjs';
 import { Count } from './count.mjs';
 import { MIRI, MIRI_INSTALL, hasMiri } from './miri.mjs';
 
-/** The standard library of this target includes the runtime of AddressSanitizer, also in stable toolchains. */
+/** The standard library of this target includes the runtime of AddressSanitizer. Stable toolchains have it, too. */
 const TARGET = 'x86_64-unknown-linux-gnu';
 /**
- * Integration tests that do not run with the sanitizer: they use up the address space or the memory mappings, which it
+ * Integration tests that do not run with the sanitizer. They use up the address space or the memory mappings, which it
  * needs, or count the resources of the process, which include its own.
  */
 const NOT_SANITIZED = ['kernel_limit', 'leaks', 'mapping_limit', 'widths'];
-/** Unit tests of what Miri does not model (memfds, fixed addresses, `mremap`, /proc), without other unsafe code. */
+/** Unit tests that Miri cannot run. They use memfds, fixed addresses, `mremap` or /proc, and no other unsafe code. */
 const NOT_INTERPRETED = [
   'space_test',
   'memory::moves_test',
@@ -36,7 +36,7 @@ const NOT_INTERPRETED = [
   'iommufd::unmap_test',
 ];
 /**
- * Random tests of safe, single-threaded code, in which Miri finds nothing: they took most of its time, like the
+ * Random tests of safe, single-threaded code, in which Miri finds nothing. They took most of its time, like the
  * integration tests of parsers (`kernel_data`). `cargo test` and AddressSanitizer run them with more cases.
  */
 const SAFE = [
@@ -49,8 +49,8 @@ const FUZZ_TARGETS = ['container_info', 'region_info'];
 const FUZZ_SECONDS = 60;
 
 /**
- * Runs the tests of the core with AddressSanitizer, which finds leaks and accesses to memory that is not allocated.
- * Debug assertions, overflow checks and the precondition checks of the standard library are on, as in any `cargo test`.
+ * Runs the tests of the core with AddressSanitizer. It finds leaks and accesses to memory that is not allocated. Debug
+ * assertions, overflow checks and the precondition checks of the standard library are on, as in any `cargo test`.
  *
  * @param {Count} outcome
  * @param {(text: string) => void} [write] receives the output

@@ -117,7 +117,7 @@ export class Suite {
   }
 
   /**
-   * Returns the real packages whose name matches, the highest first (numbers in names compare as numbers).
+   * Returns the real packages whose name matches, the highest first. Numbers in names compare as numbers.
    * @param {RegExp} pattern
    * @returns {Promise<string[]>}
    */

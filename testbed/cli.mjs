@@ -48,7 +48,7 @@ const OPTIONS = /** @type {const} */ ({
 class UsageError extends Error {}
 
 /**
- * Splits the arguments at the start of the command: at the first word that is not an option, or after `--`.
+ * Splits the arguments at the command: the first word that is not an option, or the one after `--`.
  * @param {string[]} args
  */
 function parse(args) {

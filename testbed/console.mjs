@@ -22,7 +22,7 @@ export function findings(log) {
 }
 
 /**
- * Returns the last lines of a text, without a terminal's control sequences (the firmware clears its screen).
+ * Returns the last lines of a text, without control sequences. The firmware clears its screen with them.
  *
  * @param {string} text
  * @param {number} count

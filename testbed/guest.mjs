@@ -10,7 +10,7 @@ import { findings, lastLines, textOf } from './console.mjs';
 import { Follower } from './follow.mjs';
 import { qemuArguments } from './qemu.mjs';
 
-/** The exit statuses of a run without a status of the command: after the timeout, or if the guest broke. */
+/** The exit statuses of a run without a status of the command. It timed out, or the guest broke. */
 export const EXIT_TIMEOUT = 124;
 export const EXIT_BROKEN = 125;
 

@@ -32,7 +32,7 @@ export function requireIndex(value: number, name: string): number {
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"${name}" is a whole number from 0 on, not ${valueText(value)}`);
 }
 
-/** Checks that `length` bytes at `offset` end within `limit`, before memory is allocated for them. @internal */
+/** Checks that `length` bytes at `offset` end within `limit`. Callers allocate memory for them only then. @internal */
 export function requireAccess(offset: bigint, length: number, limit: bigint, what: string): void {
   requireCount(length);
   requireUnsigned(offset, 'offset');
@@ -135,7 +135,7 @@ export function requireByteLength(bytes: Uint8Array): number {
 }
 
 /**
- * Returns the bytes as a plain `Uint8Array`: a class of the caller could keep the arguments of its methods.
+ * Returns the bytes as a plain `Uint8Array`. A class of the caller could keep the arguments of its methods.
  *
  * @throws {PeerDmaError} as {@link requireByteLength}
  * @internal
@@ -152,10 +152,10 @@ export function requireBoolean(value: boolean, what: string): void {
 }
 
 /**
- * Reads named arguments once each: a getter of a caller may throw, or return another value the next time.
+ * Reads named arguments once each. A getter of a caller may throw, or return another value the next time.
  *
  * @param what a name of the object, for messages
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not an object, or has a property that can't be read
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a value that is not an object, or has an unreadable property
  * @internal
  */
 export function readOptions<T extends object, const K extends keyof T & string>(
@@ -198,7 +198,7 @@ const MOST_ELEMENTS = 2 ** 24;
  * A copy of a caller's list. Holes are `undefined`. Reads the length once, before it copies: an array of 2^32 - 1 holes
  * takes no memory, its copy takes all of it.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for what is not an array, is too long, or can't be read
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a value that is not an array, is too long, or cannot be read
  * @internal
  */
 export function readArray<T>(array: readonly T[], what: string): T[] {
@@ -236,5 +236,5 @@ export function readable<T>(what: string, read: () => T): T {
 export function unreadable(what: string, thrown: unknown): PeerDmaError {
   const error = asError(thrown);
   if (error instanceof PeerDmaError) return error;
-  return new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} can't be read: ${error.message}`, { cause: thrown });
+  return new PeerDmaError('ERR_INVALID_ARGUMENT', `${what} cannot be read: ${error.message}`, { cause: thrown });
 }

@@ -46,11 +46,11 @@ export type ErrorCode =
   | 'ERR_ADDRESS_SPACE_LIMIT'
   /** The system does not have enough free huge pages of that size. */
   | 'ERR_HUGE_PAGES_UNAVAILABLE'
-  /** The memory can't be accessed: past the end of a truncated file, not writable, or a BAR that is not decoded. */
+  /** The memory cannot be accessed: a truncated file, read-only memory, or a BAR that is not decoded. */
   | 'ERR_MEMORY_FAULT'
-  /** Memory of this process can't be unmapped or replaced while a target has a lease of it. */
+  /** Memory of this process cannot be unmapped or replaced while a target has a lease of it. */
   | 'ERR_VA_IN_USE'
-  /** Memory that a target needs is not mapped in this process, since an earlier change could not be undone. */
+  /** Memory for a target is not mapped in this process, since an earlier change could not be undone. */
   | 'ERR_VA_NOT_MAPPED'
   /** Another error of the kernel: see `errno` and `syscall`. */
   | 'ERR_SYSTEM'
@@ -61,7 +61,7 @@ export type ErrorCode =
   | 'ERR_FILE_REQUIRED'
   /** The target has something mapped at some of these IOVAs (`EEXIST`). */
   | 'ERR_IOVA_OVERLAP'
-  /** The IOMMU can't map these IOVAs: they are reserved, or beyond its width. */
+  /** The IOMMU cannot map these IOVAs: they are reserved, or beyond its width. */
   | 'ERR_IOVA_UNREACHABLE'
   /** The container or process has reached its limit of mappings (`dma_entry_limit`, `vm.max_map_count`). */
   | 'ERR_MAPPING_LIMIT'
@@ -76,11 +76,11 @@ export type ErrorCode =
   /** A simulated device made a DMA access to an unmapped address, or one that is not allowed. */
   | 'ERR_DMA_FAULT'
   // VFIO
-  /** `/dev/vfio/vfio` can't be opened. */
+  /** `/dev/vfio/vfio` cannot be opened. */
   | 'ERR_VFIO_UNAVAILABLE'
   /** The kernel's VFIO has no type1v2 IOMMU for the device, or another API version. */
   | 'ERR_VFIO_UNSUPPORTED'
-  /** `/dev/iommu` can't be opened. */
+  /** `/dev/iommu` cannot be opened. */
   | 'ERR_IOMMUFD_UNAVAILABLE'
   /** The kernel, the IOMMU or the device does not support it. */
   | 'ERR_UNSUPPORTED'
@@ -104,7 +104,7 @@ export type ErrorCode =
   | 'ERR_DEVICE_ATTACH'
   /** No IOMMU is enabled, or none translates for the device. */
   | 'ERR_NO_IOMMU_GROUP'
-  /** The file of the device's IOMMU group can't be opened. */
+  /** The file of the device's IOMMU group cannot be opened. */
   | 'ERR_GROUP_OPEN'
   /** Another process, or another container manager, has the device or one of its IOMMU group. */
   | 'ERR_GROUP_BUSY'
@@ -124,7 +124,7 @@ export type ErrorCode =
   | 'ERR_BAR_DISABLED'
   /** The device has no region of that index, or none that can be mapped. */
   | 'ERR_NO_SUCH_REGION'
-  /** The device can't be reset that way. */
+  /** The device cannot be reset that way. */
   | 'ERR_RESET_UNSUPPORTED'
   /** The device has no such interrupt, or not as many. */
   | 'ERR_INTERRUPT_UNSUPPORTED'
@@ -184,7 +184,7 @@ export class PeerDmaError extends Error {
   }
 }
 
-/** Empty if the details can't be read: the error of a target must not be replaced by another. */
+/** Empty if the details cannot be read: the error of a target must not be replaced by another. */
 function readDetails(details: ErrorDetails): ErrorDetails {
   try {
     const { cause, errno, syscall, range, target, device } = details;
@@ -194,13 +194,13 @@ function readDetails(details: ErrorDetails): ErrorDetails {
   }
 }
 
-/** Whether it is an error, of any realm: Node and the native core create theirs in the main one. @internal */
+/** Whether it is an error, of any realm. Node and the native core create theirs in the main one. @internal */
 export function isError(thrown: unknown): thrown is Error {
   return types.isNativeError(thrown) || thrown instanceof Error;
 }
 
 /**
- * The thrown value as an `Error` whose properties can be read: a target may throw any value, also an object whose
+ * The thrown value as an `Error` whose properties can be read. A target may throw any value, also an object whose
  * getters throw.
  *
  * @internal

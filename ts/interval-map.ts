@@ -96,7 +96,7 @@ export class IntervalMap<V extends { readonly range: AddressRange }> {
     return countBelow(this.#tree, address, byAddress);
   }
 
-  /** What has changed since another version of it, in order of address; values are compared by identity. */
+  /** Returns the changes since another version, in order of address. Values are compared by identity. */
   changesSince(before: IntervalMap<V>): EntryChange<V>[] {
     return treeChanges(before.#tree, this.#tree, byAddress);
   }

@@ -2,7 +2,7 @@
  * Text without characters that control a terminal.
  */
 
-/** Control characters, line and paragraph separators, and directional formatting characters (Unicode, UAX #9). */
+/** Control characters, line and paragraph separators, and directional formatting (Unicode, UAX #9). */
 const CONTROLS = /[\p{Cc}\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
 /** As above, except the line end, which formatted JSON contains. */
 const CONTROLS_IN_JSON = /(?!\n)[\p{Cc}\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;

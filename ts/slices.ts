@@ -54,7 +54,11 @@ export class Slices {
     return kept;
   }
 
-  /** Between two parts that take longer than a step. @returns a promise of the event loop's turn, if that is due */
+  /**
+   * Called between two parts that take longer than a step.
+   *
+   * @returns a promise of the event loop's turn, if that is due
+   */
   turn(): Promise<void> | undefined {
     if (performance.now() - this.#began < SLICE) return undefined;
     return setImmediate().then(() => {

@@ -9,7 +9,7 @@ const LARGE = 1n << 256n;
 
 /**
  * A value of a caller as text. Numbers have their type, since `5` and `5n` print alike. Accepts every value: some
- * objects can't be converted to a string, others have one of gigabytes.
+ * objects cannot be converted to a string, others have one of gigabytes.
  *
  * @internal
  */

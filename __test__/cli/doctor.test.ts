@@ -151,7 +151,7 @@ if (existsSync('/dev/vfio') || !existsSync('/sys/bus/pci/devices')) {
     t.regex(stdout, /^ {2}ok {7}the kernel is Linux \d/m);
     t.regex(
       stdout,
-      /^ {2}blocked {2}(?:VFIO is not there|this kernel has no VFIO)[^$]*\n {11}\$ sudo (?:modprobe vfio-pci|apt-get install linux-image-amd64)$/m,
+      /^ {2}blocked {2}(?:VFIO is not available|this kernel has no VFIO)[^$]*\n {11}\$ sudo (?:modprobe vfio-pci|apt-get install linux-image-amd64)$/m,
     );
     t.notRegex(stdout, /type1|iommufd/, 'no back ends without VFIO');
     t.regex(stdout, /^\d+ findings? (?:is|are) blocked/m);

@@ -36,7 +36,7 @@ testCases([
     },
     'vfio',
     'blocked',
-    /^VFIO is not there: load it with "modprobe vfio-pci", .* \(ENOENT from open\(\/dev\/vfio\/vfio\)\)$/,
+    /^VFIO is not available\. Load it with "modprobe vfio-pci", .* \(ENOENT from open\(\/dev\/vfio\/vfio\)\)$/,
     /^sudo modprobe vfio-pci$/,
   ],
   [
@@ -175,7 +175,7 @@ testCases([
     { top: TOP.replace('CONFIG_VFIO_PCI_DMABUF=y', '') },
     'dma-buf',
     'warning',
-    /gives out no BARs/,
+    /does not export BARs/,
     undefined,
   ],
   [

@@ -144,7 +144,7 @@ test('reports iommufd if it supports all features, otherwise type1 with the reas
       { machine: MACHINE.replace(' vfio=vfio0', '') },
       /0000:01:00\.0 has no file below \/dev\/vfio\/devices/,
     ],
-    ['no dma-bufs', { top: TOP.replaceAll('7.3.4', '6.18.4') }, /no BARs as dma-bufs/],
+    ['no dma-bufs', { top: TOP.replaceAll('7.3.4', '6.18.4') }, /does not export BARs as dma-bufs/],
     [
       'unsafe interrupts for type1 alone',
       { sys: SYS.replace('IR-IO-APIC', 'IO-APIC').replace('interrupts = N', 'interrupts = Y') },

@@ -56,7 +56,7 @@ for (const [op, backing] of FAULTS) {
     await bar.mapToGuest(at(4));
     const missed = handle.status()[1];
     t.like(missed, { state: 'failed', code: 'ERR_SYSTEM', errno: 'ENOMEM' });
-    t.regex(missed?.reason ?? '', new RegExp(`^A: can't map "bar" at 0x4000\\.\\.0x5000: .*injected: ${op}`));
+    t.regex(missed?.reason ?? '', new RegExp(`^A: cannot map "bar" at 0x4000\\.\\.0x5000: .*injected: ${op}`));
     await bar.mapToGuest(at(4));
     t.is(handle.status()[1]?.state, 'failed', 'the cause is still there');
 
@@ -122,7 +122,7 @@ test.serial(
 );
 
 for (const peerToPeer of ['best-effort', 'off'] as const) {
-  test.serial(`${peerToPeer}: a BAR moves although a file can't be mapped for writing`, async (t) => {
+  test.serial(`${peerToPeer}: a BAR moves although a file cannot be mapped for writing`, async (t) => {
     const path = join(scratchFolder(t), 'read-only');
     writeFileSync(path, '');
     truncateSync(path, Number(PAGE));

@@ -186,7 +186,7 @@ test.serial(
     t.deepEqual(log.splice(0), ['change: 0', 'join: 0', 'change: 0', 'change: 1', 'change: 0']);
     target.judge = new RefuseAt('map', 0).judge;
     await rejectsCode(t, region.mapToGuest(), 'ERR_MAP_FAILED');
-    t.regex(log.splice(0).join(), /^change PeerDmaError: one: can't map "r" .*: 0$/);
+    t.regex(log.splice(0).join(), /^change PeerDmaError: one: cannot map "r" .*: 0$/);
     await handle.remove();
     await memory.dmaMappers.targetClosed(target);
     await memory.close();

@@ -25,7 +25,10 @@ function checkError(t: Parameters<typeof guest>[0], error: PeerDmaError, target:
   t.is(error.target, target);
   t.is(String(error.range), '0xfed00000..0xff000000');
   t.is(error.errno, 'EINVAL', 'the error of the kernel');
-  t.regex(error.message, /can't map "r(am0)?" at 0xfed00000\.\.0xff000000.*Place it within one of 0x0\.\.0xfee00000, /);
+  t.regex(
+    error.message,
+    /cannot map "r(am0)?" at 0xfed00000\.\.0xff000000.*Place it within one of 0x0\.\.0xfee00000, /,
+  );
 }
 
 for (const rules of ['type1v2', 'iommufd'] as const) {

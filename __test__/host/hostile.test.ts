@@ -72,7 +72,7 @@ test('reports truncated, empty and silent config space, and chains with a loop',
   t.deepEqual(problems(t, device(t, 'config : 0')), ['config has 0 bytes, fewer than a header']);
   t.deepEqual(problems(t, device(t, 'config : 40 0:86801110')), ['config has 40 bytes, fewer than a header']);
   const odd = device(t, 'config : 1000 0:86801110');
-  t.deepEqual(problems(t, odd), ['config has 1000 bytes, of which the first 256 are used']);
+  t.deepEqual(problems(t, odd), ['config has 1000 bytes: only the first 256 are used']);
   t.is(at(odd, '00:04.0').portType, 'conventional');
   const silent = device(t, `config : 64 0:${'ff'.repeat(64)}`);
   t.deepEqual(problems(t, silent), ['config reads as all ones: the device does not answer']);

@@ -20,6 +20,12 @@ function codesListed(heading: string): string[] {
   return [...table.split('\n\n', 1)[0]!.matchAll(/^\| `([a-z-]+)`/gm)].map(([, code = '']) => code);
 }
 
+test('the guide of the matrix lists every reason of a verdict', (t) => {
+  const codes = codesBetween('// Reasons of the verdict', '// Prerequisites');
+  t.true(codes.includes('iommu-first'));
+  t.deepEqual(codesListed('**Reasons**').toSorted(), codes.toSorted());
+});
+
 test('the guide of the matrix lists every prerequisite', (t) => {
   const codes = codesBetween('// Prerequisites', '// Notes');
   t.true(codes.includes('not-answering'));

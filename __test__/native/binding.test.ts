@@ -50,5 +50,5 @@ try { hostPageSize(); } catch (error) { console.log(error.name, error.code, erro
     writeFileSync(join(program, `peerdma.${name}.node`), 'not a shared object');
   }
   const said = execFileSync(process.execPath, [join(program, 'main.mjs')], { encoding: 'utf8' });
-  t.regex(said, /^NativeError ERR_NATIVE_CORE_MISSING .* can't be loaded: .*ERR_DLOPEN_FAILED$/m);
+  t.regex(said, /^NativeError ERR_NATIVE_CORE_MISSING .* cannot be loaded: .*ERR_DLOPEN_FAILED$/m);
 });

@@ -92,7 +92,7 @@ function internalMembers(name: string, url: URL): ReadonlySet<string | undefined
   return new Set([...sourceOf(name, url).matchAll(INTERNAL)].map(([, member]) => member));
 }
 
-/** Value exports that can't be called. */
+/** Value exports that cannot be called. */
 export function constants(): string[] {
   return Object.entries(exported)
     .filter(([, value]) => typeof value !== 'function')

@@ -130,7 +130,7 @@ export class BatchRecordingTarget extends RecordingTarget {
           return refusal !== undefined;
         });
         if (kept.length === 0) throw error;
-        throw new PeerDmaError('ERR_UNMAP_FAILED', `${this.name} can't take back ${kept.length} of a batch`, {
+        throw new PeerDmaError('ERR_UNMAP_FAILED', `${this.name} cannot take back ${kept.length} of a batch`, {
           cause: error,
         });
       }

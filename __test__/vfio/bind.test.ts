@@ -199,7 +199,11 @@ if (entangled === undefined) {
     await manager.close();
 
     const back = await runSuccessfully(t, 'unbind', '--group', entangled);
-    t.is(back, `${entangled} from vfio-pci to none: no driver of this kernel binds to it\n${sibling} from vfio-pci to virtio-pci\n`); // prettier-ignore
+    t.is(
+      back,
+      `${entangled} from vfio-pci to none: no driver of this kernel binds to it\n` +
+        `${sibling} from vfio-pci to virtio-pci\n`,
+    );
     t.deepEqual(state(sibling), ['virtio-pci', undefined]);
     const alone = await run(['bind', entangled]);
     t.regex(

@@ -1,5 +1,5 @@
-//! The reference for BAR moves: a linear manager of regions, without host memory. linear OTHERS MOVES: prints the
-//! nanoseconds of each move, one per line.
+//! The reference for BAR moves: a linear manager of regions, without host memory. The command `linear OTHERS MOVES`
+//! prints the nanoseconds of each move, one per line.
 //!
 //! It keeps a list of regions, and searches all of it to find one. After every change it builds a new flat list of
 //! mapped ranges, compares it with the previous one, unmaps removed ranges and maps added ones. Regions do not

@@ -1,4 +1,4 @@
-//! What `VFIO_IOMMU_GET_INFO` answers.
+//! Parses any response of `VFIO_IOMMU_GET_INFO`.
 #![no_main]
 
 #[path = "../../crates/core/tests/kernel_data/rules.rs"]

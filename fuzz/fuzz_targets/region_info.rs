@@ -1,4 +1,4 @@
-//! What `VFIO_DEVICE_GET_REGION_INFO` answers.
+//! Parses any response of `VFIO_DEVICE_GET_REGION_INFO`.
 #![no_main]
 
 #[path = "../../crates/core/tests/kernel_data/rules.rs"]

@@ -1,7 +1,7 @@
 // Checks that a binary fits the platform of its package.
 import { readSharedObject } from './elf.mjs';
 
-/** The newest glibc that a binary may need: that of RHEL 8 and Debian 10, which the binaries of Node need too. */
+/** The newest glibc that a binary may need: that of RHEL 8 and Debian 10. The binaries of Node need it too. */
 export const GLIBC_FLOOR = '2.28';
 
 /**

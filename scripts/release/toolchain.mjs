@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { cachedFolder, digest } from '../../testbed/cache.mjs';
 import { capture } from '../../testbed/process.mjs';
 
-/** The npm packages of the compilers by Rust target, for an x86-64 machine, with the digest of their contents. */
+/** The npm packages of the compilers for an x86-64 machine, by Rust target. Each has a digest of its contents. */
 const TOOLCHAINS = {
   'x86_64-unknown-linux-gnu': {
     id: '@napi-rs/cross-toolchain-x64-target-x86_64@1.0.0',

@@ -1,5 +1,5 @@
 /**
- * Writes JSON in pieces: the matrix of a host with hundreds of devices exceeds the length limit of a string.
+ * Writes JSON in pieces. The matrix of a host with hundreds of devices exceeds the length limit of a string.
  */
 import { hex } from '../address-range.ts';
 import { printableJson } from '../printable.ts';

@@ -7,7 +7,7 @@ const MAX_EDITS = 2;
 /** Minimum letters of a prefix of a name. */
 const MIN_PREFIX = 3;
 
-/** Returns the name that begins with the word, or is at most two edits away; `undefined` for no such name. */
+/** Returns the name that begins with the word, or is at most two edits away. */
 export function nearest(word: string, names: readonly string[]): string | undefined {
   const typed = word.replace(/^-+/, '').toLowerCase();
   const completed = names.find((name) => typed.length >= MIN_PREFIX && name.startsWith(typed));

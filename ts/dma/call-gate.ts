@@ -1,5 +1,5 @@
 /**
- * Gates the calls of one target: closing the target settles the pending call and prevents further calls.
+ * Gates the calls of one target. Closing the target ends the pending call and prevents further calls.
  */
 
 /** @internal */

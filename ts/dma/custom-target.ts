@@ -1,5 +1,5 @@
 /**
- * Adapts a caller's {@link DmaTarget} to a port: one call for each sub-mapping, or for each batch if it accepts
+ * Adapts a caller's {@link DmaTarget} to a port. It is called for each sub-mapping, or for each batch if it accepts
  * batches.
  */
 import type { AddressRange } from '../address-range.ts';

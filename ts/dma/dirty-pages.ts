@@ -36,7 +36,7 @@ export class DirtyPages {
   readonly pageSize: bigint;
   /** One bit for each page. Bit 0 of word 0 is the first page. */
   readonly bitmap: BigUint64Array;
-  /** The bitmap in halves: page 32 × n + m is bit m of half n, as all supported platforms are little-endian. */
+  /** The bitmap in halves: page 32 × n + m is bit m of half n. All supported platforms are little-endian. */
   readonly #halves: Uint32Array;
   /** Number of pages in the range. */
   readonly #pages: number;
@@ -144,9 +144,7 @@ export class DirtyPages {
     }
   }
 
-  /**
-   * The pages of this set that a range of whole pages shares, and the range's own first page, which may be negative.
-   */
+  /** The pages of this set that a range of whole pages shares. The range's own first page, `first`, may be negative. */
   #span({ start, length }: AddressRange): { from: number; end: number; first: number } {
     const first = Number((start - this.range.start) / this.pageSize);
     const end = Math.min(this.#pages, first + Number(length / this.pageSize));

@@ -102,12 +102,16 @@ export class DmaMapper {
     return this.#port.needsFile;
   }
 
-  /** The IOVAs that the target can map now, if it reports them. @throws {PeerDmaError} when its `iovaRanges` fails */
+  /**
+   * The IOVAs that the target can map now, if it reports them.
+   *
+   * @throws {PeerDmaError} when its `iovaRanges` fails
+   */
   iovaRanges(): readonly AddressRange[] | undefined {
     return this.closed ? undefined : this.#port.iovaRanges();
   }
 
-  /** Returns why the target cannot map a sub-mapping at any address, if that is known without a call of the target. */
+  /** Returns why the target cannot map a sub-mapping at any address. Returns `undefined` if only a call can show it. */
   refusal(sub: SubMapping): PeerDmaError | undefined {
     const needsFile = sub.memory.file === undefined && this.#port.needsFile && !this.#skips(sub);
     return needsFile ? fileRequired(this.name, sub) : undefined;
@@ -134,7 +138,7 @@ export class DmaMapper {
     return this.#mappings.isEmpty;
   }
 
-  /** Returns those sub-mappings that the target could not map when they were added, or that were revoked since. */
+  /** Returns the sub-mappings that the target could not map when they were added, or that were revoked. */
   missingAmong(subs: readonly SubMapping[]): SubMapping[] {
     if (this.#mappings.failedCount === 0 && this.#port.isRevoked === undefined) return [];
     return subs.filter((sub) => this.#mappings.has(sub) && this.status.errorOf(sub) !== undefined);
@@ -234,7 +238,7 @@ export class DmaMapper {
     return problems;
   }
 
-  /** Undoes {@link DmaMapper.map}. Quarantines what the target cannot unmap. @returns the errors of those */
+  /** Undoes {@link DmaMapper.map}. Quarantines mappings that the target cannot unmap. @returns their errors */
   async withdraw(subs: readonly SubMapping[]): Promise<PeerDmaError[]> {
     const given = subs.filter((sub) => this.#mappings.has(sub));
     const failures = await this.#unmapMapped(given.toReversed(), true);
@@ -242,7 +246,11 @@ export class DmaMapper {
     return failures.map(({ error }) => error);
   }
 
-  /** Unmaps everything. Quarantines what the target cannot unmap. @returns the errors of all that is quarantined */
+  /**
+   * Unmaps everything. Quarantines mappings that the target cannot unmap.
+   *
+   * @returns the errors of all quarantined mappings
+   */
   async withdrawAll(): Promise<PeerDmaError[]> {
     const before = this.#mappings.quarantined.values();
     const given = await this.#mappings.valuesInTurns(new Slices());
@@ -311,7 +319,11 @@ export class DmaMapper {
     return failure;
   }
 
-  /** Unmaps runs that are not recorded yet, the last first. @returns the errors of those that are quarantined then */
+  /**
+   * Unmaps runs that are not recorded yet, the last first.
+   *
+   * @returns the errors of those that are quarantined then
+   */
   async #unmapRuns(runs: readonly SubMapping[][]): Promise<PeerDmaError[]> {
     if (runs.length === 0) return [];
     const failures = await this.#unmap(runs.flat().reverse(), true);

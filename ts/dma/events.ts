@@ -7,7 +7,7 @@ import { Slices } from '../slices.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import type { MemoryKind } from './target.ts';
 
-/** Message of the channels `peerdma:dma.map` and `peerdma:dma.unmap`: a target has mapped or unmapped a range. */
+/** The message of `peerdma:dma.map` and `peerdma:dma.unmap`: a target has mapped or unmapped a range. */
 export interface DmaEvent {
   /** {@link GuestMemory.id} of the guest memory that the target follows. */
   readonly memory: number;
@@ -23,7 +23,7 @@ export interface DmaEvent {
   readonly writable: boolean;
 }
 
-/** Message of the channel `peerdma:memory.change`: the memory map has changed, and every target with it. */
+/** The message of `peerdma:memory.change`: the memory map has changed, and every target with it. */
 export interface MemoryChangeEvent {
   /** {@link GuestMemory.id} of the guest memory that has changed. */
   readonly memory: number;
@@ -34,14 +34,20 @@ export interface MemoryChangeEvent {
 }
 
 /**
- * The kind of a settled operation of guest memory: `change`: regions, mappings or addresses change; `join`, `leave`,
- * `closed`: a target joins, leaves, or is closed with all its mappings; `device`: a device whose memory is mapped is
- * reset or changes its state; `end`: guest memory is closed.
+ * The kind of an operation of guest memory.
+ *
+ * - `change`: regions, mappings or addresses change
+ * - `join`: a target joins
+ * - `leave`: a target leaves
+ * - `closed`: a target is closed with all its mappings
+ * - `device`: a device whose memory is mapped is reset or changes its state
+ * - `end`: guest memory is closed
  */
 export type MemoryAction = 'change' | 'join' | 'leave' | 'closed' | 'device' | 'end';
 
 /**
- * Message of the channel `peerdma:memory.settled`: an operation of guest memory has succeeded or failed.
+ * The message of `peerdma:memory.settled`: an operation of guest memory has succeeded or failed.
+ *
  * {@link GuestMemory.inspect} returns the resulting state. The next change begins after the subscribers have returned.
  */
 export interface MemorySettledEvent {

@@ -17,18 +17,23 @@ export interface IommuRules {
   /** The errno for a BAR whose device does not decode memory, or is in D3hot. */
   readonly deviceOff: 'EFAULT' | 'ENODEV';
   /**
-   * The state of a mapped BAR after its device stops decoding memory, enters D3hot or is reset. `kept`: the mapping
-   * works again as soon as the device decodes memory (until then, writes are dropped and reads return zeros);
-   * `revoked`: it never works again.
+   * The state of a mapped BAR after its device stops decoding memory, enters D3hot or is reset.
+   *
+   * - `kept`: the mapping works again as soon as the device decodes memory. Until then, writes are dropped and reads
+   *   return zeros.
+   * - `revoked`: it never works again.
    */
   readonly onDeviceOff: 'kept' | 'revoked';
-  /** The errno for an unmap that would cut a mapping; `undefined` if the target rejects it without a system call. */
+  /**
+   * The errno for an unmap that would cut a mapping. It is `undefined` if the target rejects it without a system call.
+   */
   readonly cut: 'EINVAL' | undefined;
 }
 
 /**
- * Sources: Linux `drivers/vfio/vfio_iommu_type1.c`, `drivers/iommu/iommufd/` and
- * `drivers/vfio/pci/vfio_pci_dmabuf.c`; observed on kernels 6.1, 6.12 and 7.3.
+ * The rules of the IOMMUs of Linux, observed on kernels 6.1, 6.12 and 7.3.
+ *
+ * Sources: `drivers/vfio/vfio_iommu_type1.c`, `drivers/iommu/iommufd/` and `drivers/vfio/pci/vfio_pci_dmabuf.c`.
  *
  * @internal
  */

@@ -18,7 +18,7 @@ export function mapFailed(target: string, sub: SubMapping, thrown: unknown): Pee
   if (error instanceof PeerDmaError && error.target !== undefined && error.range !== undefined && code === original) {
     return error;
   }
-  return new PeerDmaError(code, `${target}: can't map ${nameWithRange(sub)}: ${message}`, {
+  return new PeerDmaError(code, `${target}: cannot map ${nameWithRange(sub)}: ${message}`, {
     errno,
     syscall,
     range: sub.range,
@@ -33,7 +33,7 @@ export function unmapFailed(target: string, sub: SubMapping, thrown: unknown): P
   const consequence = 'The device may still reach that memory, which is therefore kept until the target is closed';
   return new PeerDmaError(
     'ERR_UNMAP_FAILED',
-    `${target}: can't unmap ${nameWithRange(sub)}: ${message}. ${consequence}`,
+    `${target}: cannot unmap ${nameWithRange(sub)}: ${message}. ${consequence}`,
     { errno, syscall, range: sub.range, target, cause: thrown },
   );
 }

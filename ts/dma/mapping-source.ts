@@ -31,7 +31,7 @@ export function requireHostMemory(target: string, { range, name, hostMemory }: D
   if (hostMemory === undefined) {
     throw new PeerDmaError(
       'ERR_HOST_MEMORY_REQUIRED',
-      `${target}: can't map "${name}" at ${range}: it has no host memory. Register the target with needsVa set`,
+      `${target}: cannot map "${name}" at ${range}: it has no host memory. Register the target with needsVa set`,
       { range, target },
     );
   }

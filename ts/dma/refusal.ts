@@ -36,7 +36,7 @@ export function refusedMapping(request: DmaMapRequest, refusal: Refusal): PeerDm
   const { errno, syscall, target, cause } = refusal;
   const [code, reason] = explain(request, refusal);
   const response = syscall === undefined ? errno : `${errno} from ${syscall}`;
-  return new PeerDmaError(code, `${target}: can't map "${request.name}" at ${request.range}: ${response}: ${reason}`, {
+  return new PeerDmaError(code, `${target}: cannot map "${request.name}" at ${request.range}: ${response}: ${reason}`, {
     errno,
     syscall,
     range: request.range,
@@ -94,7 +94,7 @@ function explain(request: DmaMapRequest, { errno, limits, syscall }: Refusal): [
         const valid = limits.iovaRanges.join(', ');
         return [
           'ERR_IOVA_UNREACHABLE',
-          "the IOMMU can't map all of these IOVAs: some are reserved (MSI, other devices) or beyond its width. " +
+          'the IOMMU cannot map all of these IOVAs: some are reserved (MSI, other devices) or beyond its width. ' +
             `Place it within one of ${valid}`,
         ];
       }

@@ -1,5 +1,5 @@
 /**
- * An IOMMU in memory that follows the rules of Linux VFIO type1v2 or of iommufd, with DMA from the device's side: for
+ * An IOMMU in memory that follows the rules of Linux VFIO type1v2 or of iommufd. It has DMA from the device's side, for
  * tests, examples, and emulated devices of a VMM.
  */
 import { AddressRange, hex, isRange, requireRange } from '../address-range.ts';
@@ -16,7 +16,7 @@ import { SimulatedMapping } from './simulated-mapping.ts';
 import type { DmaMapRequest, DmaTarget, MappingStatus } from './target.ts';
 import { valueText } from '../value-text.ts';
 
-/** The ranges that an Intel IOMMU of 48 bits reports: all except the window in which writes are interrupts. */
+/** The ranges that an Intel IOMMU of 48 bits reports. Writes to the window between them are interrupts. */
 const DEFAULT_IOVA_RANGES = [
   AddressRange.between(0n, 0xfee00000n),
   AddressRange.between(0xfef00000n, 1n << 48n),
@@ -126,7 +126,7 @@ export class SimulatedIommu implements DmaTarget {
         cut === undefined ? `not whole pages of ${pageSize} bytes` : `it would cut the mapping ${cut.range}`;
       throw new PeerDmaError(
         'ERR_UNMAP_FAILED',
-        `${this.name}: can't unmap ${range}: ${errno === undefined ? '' : `${errno}: `}${reason}`,
+        `${this.name}: cannot unmap ${range}: ${errno === undefined ? '' : `${errno}: `}${reason}`,
         { errno, range, target: this.name },
       );
     }
@@ -137,7 +137,8 @@ export class SimulatedIommu implements DmaTarget {
   }
 
   /**
-   * Whether the mapping at that range is revoked: iommufd revokes mappings of a BAR when its device is off or reset.
+   * Whether the mapping at that range is revoked. The kernel's iommufd revokes mappings of a BAR when its device is off
+   * or reset.
    */
   isRevoked(range: AddressRange): boolean {
     requireRange(range);

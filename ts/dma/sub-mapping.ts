@@ -26,9 +26,9 @@ export function mapRequest(sub: SubMapping, hostMemory: HostMemory | undefined):
 /**
  * Whether its memory is faulted in before a target maps it.
  *
- * Private memory is, even as device memory: for a read-only mapping, Linux before 6.2 (commit 84209e87c696) would pin
- * the shared page of zeros in place of a page that was not written yet, and the device would read zeros from then on.
- * Files of device memory are not: only the target can detect whether the device's memory is accessible.
+ * Private memory is, even as device memory. For a read-only mapping, Linux before 6.2 (commit 84209e87c696) would pin
+ * the shared page of zeros in place of a page that was not written yet. The device would read zeros from then on. Files
+ * of device memory are not faulted in: only the target can detect whether the device's memory is accessible.
  *
  * @internal
  */

@@ -1,6 +1,6 @@
 /**
- * The interface between {@link DmaMapper} and its target: a caller's {@link DmaTarget}, or an IOMMU address space of
- * the kernel.
+ * The interface between {@link DmaMapper} and its target. The target is a caller's {@link DmaTarget}, or an IOMMU
+ * address space of the kernel.
  */
 import type { AddressRange } from '../address-range.ts';
 import type { PeerDmaError } from '../errors.ts';

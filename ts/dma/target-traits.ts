@@ -52,7 +52,12 @@ export function readTarget(target: DmaTarget): TargetTraits {
   };
 }
 
-/** Calls `iovaRanges` of a target. @throws {PeerDmaError} when it throws, or returns anything but ranges @internal */
+/**
+ * Calls `iovaRanges` of a target.
+ *
+ * @throws {PeerDmaError} when it throws, or returns anything but ranges
+ * @internal
+ */
 export function iovaRangesOf({ name, iovaRanges }: TargetTraits): readonly AddressRange[] | undefined {
   if (iovaRanges === undefined) return undefined;
   let ranges: unknown;
@@ -77,7 +82,7 @@ function read<K extends keyof DmaTarget>(target: DmaTarget, property: K): unknow
   } catch (thrown) {
     throw new PeerDmaError(
       'ERR_INVALID_ARGUMENT',
-      `the property ${property} of a DMA target can't be read: ${asError(thrown).message}`,
+      `the property ${property} of a DMA target cannot be read: ${asError(thrown).message}`,
       { cause: thrown },
     );
   }

@@ -1,5 +1,6 @@
 /**
- * The interface between guest memory and DMA targets: VFIO containers, iommufd, vhost-user back ends, your own.
+ * The interface between guest memory and DMA targets. VFIO containers, iommufd and vhost-user back ends are targets,
+ * and your own.
  */
 import type { AddressRange } from '../address-range.ts';
 import type { Backing } from '../memory/backing.ts';
@@ -45,7 +46,9 @@ export interface DmaMapRequest {
 export interface DmaTarget {
   /** Name in errors and in `GuestMemory.inspect()`. */
   readonly name: string;
-  /** Requires {@link DmaMapRequest.hostMemory}: for all memory, or for `private` memory only, which is not a file. */
+  /**
+   * Requires {@link DmaMapRequest.hostMemory} for all memory, or for `private` memory only. Private memory has no file.
+   */
   readonly needsVa?: boolean | 'private';
   /** Cannot map private memory: RAM without a file is rejected before this target is called. */
   readonly needsFile?: boolean;
@@ -59,8 +62,8 @@ export interface DmaTarget {
   /** Unmaps one mapping: the range is exactly that of an earlier request. */
   unmapDma(range: AddressRange): void | Promise<void>;
   /**
-   * Whether its device has revoked a mapping: iommufd revokes mappings of a BAR when the device stops decoding memory,
-   * enters D3hot or is reset. A revoked mapping occupies its addresses until it is unmapped.
+   * Whether its device has revoked a mapping. Mappings of a BAR in iommufd are revoked when the device stops decoding
+   * memory, enters D3hot or is reset. A revoked mapping occupies its addresses until it is unmapped.
    *
    * Called for mappings of device memory only. The result may change only on such an event of the device: a journal
    * calls this again for mappings of a device of this package only after the device has revoked mappings.
@@ -71,8 +74,11 @@ export interface DmaTarget {
 }
 
 /**
- * The policy for device memory on a target. `required`: a failure to map it is an error, as for RAM; `best-effort`: a
- * failure is recorded in {@link MappingStatus} and the change continues; `off`: device memory is skipped.
+ * The policy for device memory on a target.
+ *
+ * - `required`: a failure to map it is an error, as for RAM
+ * - `best-effort`: a failure is recorded in {@link MappingStatus}, and the change continues
+ * - `off`: device memory is skipped
  */
 export type PeerToPeer = 'best-effort' | 'required' | 'off';
 
@@ -85,9 +91,14 @@ export interface MappingStatus {
   /** Name of the region. */
   readonly name: string;
   /**
-   * `mapped`; `failed`: the target rejected it, this process could not map it for the target, or its device has revoked
-   * it (`ERR_MAPPING_REVOKED`); `skipped`: peer-to-peer is off; `quarantined`: it could not be unmapped, so the target
-   * may still reach that memory, which is kept until the target is closed.
+   * The state of the mapping.
+   *
+   * - `mapped`: the target has mapped it
+   * - `failed`: the target rejected it, this process could not map it for the target, or its device has revoked it
+   *   (`ERR_MAPPING_REVOKED`)
+   * - `skipped`: peer-to-peer is off
+   * - `quarantined`: it could not be unmapped. The target may still reach the memory, which is kept until the target is
+   *   closed
    */
   readonly state: 'mapped' | 'failed' | 'skipped' | 'quarantined';
   /** The {@link ErrorCode} of the error, if it had one. */

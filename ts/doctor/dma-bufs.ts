@@ -15,7 +15,7 @@ export interface DmaBufs {
 }
 
 /**
- * Derives it from the kernel's version and configuration; a new kernel can lack the option (`CONFIG_PCI_P2PDMA`).
+ * Derives it from the kernel's version and configuration. A new kernel can lack the option (`CONFIG_PCI_P2PDMA`).
  *
  * @param driver driver of the device; not all variants of vfio-pci export BARs (`get_dmabuf_phys` in Linux)
  * @internal

@@ -73,7 +73,8 @@ export interface BarDiagnosis {
   /** Whether it can be exported as a dma-buf, which iommufd requires. */
   readonly exportable: boolean | UnknownFact;
   /**
-   * The largest page size that its host address allows, in bytes: 4 KiB, 2 MiB or 1 GiB; 0 if it cannot be mapped.
+   * The largest page size that its host address allows, in bytes: 4 KiB, 2 MiB or 1 GiB. It is 0 if the BAR cannot be
+   * mapped.
    */
   readonly pageSize: bigint;
 }

@@ -1,5 +1,5 @@
 /**
- * Indexes that findings of all devices share, so that the doctor's work does not grow with pairs of devices.
+ * Indexes that findings of all devices share. With them, the work does not grow with pairs of devices.
  */
 import { GroupUses } from '../host/group-use.ts';
 import type { PciFunction } from '../host/model.ts';

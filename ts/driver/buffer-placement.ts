@@ -7,7 +7,7 @@ import { findFreeRange } from '../guest/find-free-range.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 
 /**
- * Addresses above are usually free: a guest has 32-bit BARs, RAM above 4 GiB and most 64-bit BARs below it.
+ * Addresses above are usually free. A guest has 32-bit BARs, RAM above 4 GiB and most 64-bit BARs below it.
  *
  * Other 64-bit BARs are at the top of the address space.
  */

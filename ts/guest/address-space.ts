@@ -50,7 +50,7 @@ export class AddressSpace {
   /** The host view; made when a target needs memory in it. */
   #va: VaMapper | undefined;
   #regionIds = 0;
-  /** Where devices have pinned BARs, active or not. */
+  /** The ranges of pinned BARs, active or not. */
   readonly pinned = new Set<AddressRange>();
   /** The memory of DMA buffers. */
   readonly buffers: FilePool = new FilePool('dma-buffers');
@@ -109,9 +109,9 @@ export class AddressSpace {
   /**
    * Maps the flat map to a target, and every change from then on. If it throws, the target has nothing.
    *
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a target that follows this map already; `ERR_RANGE_QUARANTINED`
-   * for a target that has ranges in quarantine, and when a quarantine keeps RAM from being mapped in this process;
-   * `ERR_CLOSED` if {@link AddressSpace.targetClosed} is called for it meanwhile; the error of the target
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a target that follows this map already. `ERR_RANGE_QUARANTINED`
+   * for a target that has ranges in quarantine, and when a quarantine keeps RAM from being mapped in this process.
+   * `ERR_CLOSED` if {@link AddressSpace.targetClosed} is called for it meanwhile. The error of the target
    */
   register(port: TargetPort, peerToPeer: PeerToPeer): Promise<DmaMapper> {
     const { target, name, needsVa } = port;
@@ -185,8 +185,9 @@ export class AddressSpace {
   }
 
   /**
-   * Unmaps memory of devices from every target, calls `act`, which revokes its mappings, and maps it again.
+   * Unmaps memory of devices from every target, calls `act`, and maps it again.
    *
+   * @param act revokes mappings of the memory
    * @param begin called before anything else, in its turn
    * @throws the error of `begin`: nothing has changed
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, before `act` is called; the error of `act`; the error of a target that
@@ -196,7 +197,7 @@ export class AddressSpace {
     return this.#runAlways('device', () => withoutMappings(this.byFile.of(files), this.#mappers, act), begin);
   }
 
-  /** Maps to each target what it misses of a device's memory. Its status reports failures. */
+  /** Maps to each target the memory of a device that it lacks. Its status reports failures. */
   retryDeviceMemory(files: readonly FileMemory[]): Promise<void> {
     return this.#runAlways('device', () => retryDeviceMemory(this.byFile.of(files), this.#mappers, this.#va));
   }
@@ -316,7 +317,7 @@ export class AddressSpace {
    * it, unless a target requires one of these.
    *
    * @param due the sub-mappings that targets map by host virtual address
-   * @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` when it can't be made and a target requires one of these
+   * @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` when it cannot be made and a target requires one of these
    */
   #vaFor(due: readonly SubMapping[], mappers: readonly DmaMapper[] | ReadonlySet<DmaMapper>): VaMapper | undefined {
     if (due.length === 0) return this.#va;
@@ -346,7 +347,7 @@ export class AddressSpace {
   }
 
   /**
-   * Unmaps from the host view what a closed target had in quarantine, and maps to the other targets what the quarantine
+   * Unmaps the former quarantine of a closed target from the host view. Maps to the other targets what the quarantine
    * blocked.
    */
   async #repair(quarantined: readonly SubMapping[]): Promise<void> {
@@ -383,7 +384,7 @@ export class AddressSpace {
   }
 }
 
-/** The unchanged sub-mappings to retry: of the change, and those in its regions that targets failed to map. */
+/** The unchanged sub-mappings to retry: those of the change, and failed ones in its regions. */
 function withFailed(
   { removed, unchanged }: FlatChange,
   regions: ReadonlySet<number>,

@@ -19,8 +19,8 @@ export const MAX_WIDTH = 46;
 const DEFAULT_WIDTH = 40;
 
 /**
- * The width that was asked for, or the default: that of 1 TiB, or more if RAM would reach into the upper half.
- * Firmware places 64-bit BARs above RAM.
+ * Returns the requested width or the default: 40, or more if RAM reaches into the upper half. Firmware places 64-bit
+ * BARs above RAM.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
  * @internal
@@ -38,7 +38,7 @@ export function addressWidthFor(ram: readonly AddressRange[], asked: number | un
   );
 }
 
-/** Why a range does not fit into a guest's addresses, with the remedy; `undefined` if it fits. @internal */
+/** Why a range does not fit into a guest's addresses, with the remedy. Returns `undefined` if it fits. @internal */
 export function beyondWidth({ end }: AddressRange, width: number): string | undefined {
   if (end <= 1n << BigInt(width)) return undefined;
   const needed = bitsBelow(end);

@@ -1,5 +1,5 @@
 /**
- * Maps what the host view and the targets miss. It is not undone: what succeeds now is right whatever follows.
+ * Maps the sub-mappings that the host view and the targets lack. A later failure does not undo it.
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
@@ -12,9 +12,9 @@ import { quarantineFor } from './quarantine.ts';
 type Attempt = (part: () => Promise<void>) => Promise<void>;
 
 /**
- * Maps what the host view and targets miss of these sub-mappings.
+ * Maps those of these sub-mappings that the host view and targets lack.
  *
- * @param concerned the targets that are to have them
+ * @param concerned the targets that receive them
  * @param mappers all targets, for their quarantine
  * @param attempt runs each part: the host view, then each target. Default: the first error is thrown
  * @internal

@@ -1,5 +1,5 @@
 /**
- * Checks backings before a change unmaps anything: memory that no longer exists could be mapped neither at its new
+ * Checks backings before a change unmaps anything. Memory that no longer exists could be mapped neither at its new
  * addresses nor at its old ones.
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';
@@ -22,7 +22,7 @@ export function requireBackingPresent(added: readonly SubMapping[], mappers: Ite
     if (!isDevice(memory)) throw truncated(memory, range, { target });
     throw new PeerDmaError(
       'ERR_MEMORY_FAULT',
-      `${target}: can't map "${name}" at ${range}: the device's memory is switched off. Turn on its memory decode (Command register, bit 1) first`,
+      `${target}: cannot map "${name}" at ${range}: the device's memory is switched off. Turn on its memory decode (Command register, bit 1) first`,
       { range, target },
     );
   }

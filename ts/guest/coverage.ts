@@ -74,7 +74,9 @@ export class Coverage {
     return this.#pieces.at(address)?.regions ?? [];
   }
 
-  /** The regions that end nearest below, and those that begin nearest above, an address that no region has. */
+  /**
+   * The regions that end nearest below an address, and those that begin nearest above it. No region has the address.
+   */
   around(address: bigint): number[] {
     const [below, above] = [this.#pieces.nearestBelow(address), this.#pieces.nearestAbove(address)];
     return [...(below?.regions ?? []), ...(above?.regions ?? [])];

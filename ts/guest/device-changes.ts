@@ -19,10 +19,10 @@ export interface RefreshedMapping extends MappingStatus {
 }
 
 /**
- * Unmaps device memory from all targets, calls `act`, and maps the memory again, whether `act` throws or not.
+ * Unmaps device memory from all targets, calls `act`, and maps the memory again, even if `act` throws.
  *
  * @throws the error of an unmap, before `act` is called; the error of `act`; the error of a target that requires the
- * memory and can't map it again
+ * memory and cannot map it again
  * @internal
  */
 export async function withoutMappings(
@@ -49,7 +49,7 @@ export async function withoutMappings(
 }
 
 /**
- * Maps to each target the sub-mappings that it misses, each by itself: the failure of one does not affect the others.
+ * Maps to each target the sub-mappings that it misses, each by itself. The failure of one does not affect the others.
  * The status of a target reports failures.
  *
  * @internal

@@ -27,8 +27,8 @@ export class DeviceMemory extends MemoryRegion {
   }
 
   /**
-   * Places the window at a guest-physical address, or moves it there in one change: if that fails, the window is still
-   * at its old address.
+   * Places the window at a guest-physical address, or moves it there in one change. If the change fails, the window is
+   * still at its old address.
    *
    * @param gpa a multiple of the page size
    * @param options.writable `false` makes all of it read-only for devices. Default: true
@@ -42,7 +42,7 @@ export class DeviceMemory extends MemoryRegion {
   /**
    * Removes the window with its contents. Idempotent, also after guest memory is closed.
    *
-   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; the error of a target that can't map the
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; the error of a target that cannot map the
    * memory behind the window. Nothing has changed then
    */
   async remove(): Promise<void> {

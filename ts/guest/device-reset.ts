@@ -6,8 +6,8 @@ import type { AddressSpace } from './address-space.ts';
 import { spacesMapping } from './spaces.ts';
 
 /**
- * Unmaps the memory of devices from all DMA targets, calls `act`, and maps it again, with what targets could not map
- * before.
+ * Unmaps the memory of devices from all DMA targets, calls `act`, and maps it again. Also maps the memory of the
+ * devices that targets could not map before.
  *
  * @param files the memory of the devices
  * @param act revokes mappings of their memory, for example by a reset

@@ -1,5 +1,5 @@
 /**
- * Where DMA targets join guest memory, and leave it.
+ * Adds DMA targets to guest memory and removes them.
  */
 import { CustomTarget } from '../dma/custom-target.ts';
 import type { DmaMapper } from '../dma/dma-mapper.ts';
@@ -48,7 +48,7 @@ export class DmaMapperClient {
   }
 
   /**
-   * Removes a target whose mappings are all gone, for example with its container: no method of it is called, and the
+   * Removes a target whose mappings are all gone, for example with its container. No method of it is called, and the
    * memory in its quarantine is released. If the target can still reach memory, a device may overwrite memory that has
    * been reused. Works after {@link GuestMemory.close}, too. Does nothing for a target that has not joined.
    *
@@ -64,7 +64,7 @@ export class DmaMapperClient {
   }
 }
 
-/** Registers an IOMMU address space of the kernel; as {@link DmaMapperClient.addDmaMapper} otherwise. @internal */
+/** Registers an IOMMU address space of the kernel, like {@link DmaMapperClient.addDmaMapper}. @internal */
 export async function joinPort(
   space: AddressSpace,
   port: TargetPort,
@@ -90,16 +90,17 @@ export class DmaMapperHandle {
   }
 
   /**
-   * The status of each active sub-mapping, in order of address, and of each mapping in quarantine, which may overlap a
-   * sub-mapping that it blocks.
+   * The status of each active sub-mapping and of each mapping in quarantine, in order of address. A mapping in
+   * quarantine may overlap a sub-mapping that it blocks.
    */
   status(): MappingStatus[] {
     return this.#mapper.status.all();
   }
 
   /**
-   * Maps again the device memory that the target misses, and mappings that may be revoked without a report: those of a
-   * BAR in iommufd, after another process has reset its device or switched it off. DMA to such memory faults meanwhile.
+   * Maps again the device memory that the target misses, or that may be revoked without a report. The kernel revokes
+   * mappings of a BAR in iommufd without one if another process resets its device or switches it off. DMA to such
+   * memory faults meanwhile.
    *
    * @returns for each sub-mapping of device memory its state before, as far as it is known, and its status now
    */

@@ -1,5 +1,5 @@
 /**
- * {@link explain} of guest memory as it is now: reads only what is at the address.
+ * {@link explain} of the current guest memory. Reads only the regions and mappings at the address.
  */
 import { AddressRange } from '../address-range.ts';
 import type { AddressSpace } from './address-space.ts';
@@ -9,13 +9,13 @@ import { type MemorySnapshot, quarantineOf, regionSnapshot, subMappingSnapshot, 
 /** One more than `nothingAt` names of the regions that are not active: it reports that there are more. */
 const IDLE_REGIONS = 6;
 
-/** {@link explain} of guest memory as it is now. Throws as that does. @internal */
+/** {@link explain} of the current guest memory. Throws the same errors. @internal */
 export function explainNow(space: AddressSpace, address: bigint, target?: string): Explanation {
   requireAddress(address);
   return explain(snapshotAt(space, address), address, target);
 }
 
-/** A snapshot that has what is at an address, or nearest to it, and nothing else. */
+/** A snapshot of the regions and mappings at an address, or nearest to it. */
 function snapshotAt({ map, mappers, width }: AddressSpace, address: bigint): MemorySnapshot {
   const byte = AddressRange.between(address, address + 1n);
   const there = map.regionsAt(address).map((region) => {

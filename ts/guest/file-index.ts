@@ -1,5 +1,5 @@
 /**
- * Finds the sub-mappings of the flat map and the regions that have memory of a file, without reading the others.
+ * Finds the sub-mappings and regions that have memory of a file, without reading the others.
  */
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { FileMemory } from '../memory/file-memory.ts';

@@ -12,15 +12,15 @@ export interface FlatChange {
   readonly removed: readonly SubMapping[];
   readonly added: readonly SubMapping[];
   readonly unchanged: readonly SubMapping[];
-  /** Mappings of device memory that regions get or lose, active or not. Default: none */
+  /** Mappings of device memory that are added to or removed from regions, active or not. Default: none */
   readonly deviceMappings?: readonly DeviceMappingChange[];
 }
 
-/** How many mappings of a device's file a region gets or loses. @internal */
+/** The change of the number of mappings of a device's file in a region. @internal */
 export interface DeviceMappingChange {
   readonly file: FileMemory;
   readonly region: number;
-  /** Negative if it loses them. */
+  /** Negative if mappings are removed. */
   readonly by: number;
 }
 
@@ -51,7 +51,7 @@ export function changeFlat(
   return { change: { removed, added, unchanged }, flat };
 }
 
-/** Extends a range to whole sub-mappings: a sub-mapping can't be cut. */
+/** Extends a range to whole sub-mappings: a sub-mapping cannot be cut. */
 function widen(before: IntervalMap<SubMapping>, range: AddressRange): AddressRange {
   const old = before.overlapping(range);
   const first = old[0];
@@ -73,8 +73,8 @@ function merge(ranges: AddressRange[]): AddressRange[] {
 }
 
 /**
- * Keeps the old sub-mappings that have the memory which wins at their addresses, and returns the rest of the new ones.
- * Memory that was cut before stays cut: joining it would unmap it for a moment.
+ * Keeps the old sub-mappings whose memory wins at their addresses. Returns the rest of the new ones. Memory that was
+ * cut before stays cut: joining it would unmap it for a moment.
  */
 function keep(old: readonly SubMapping[], runs: readonly SubMapping[]): { kept: Set<SubMapping>; rest: SubMapping[] } {
   const kept = new Set<SubMapping>();

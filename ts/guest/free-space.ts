@@ -45,7 +45,7 @@ export class FreeSpace {
   }
 
   /**
-   * Frees addresses, all of which are used.
+   * Frees addresses that are used throughout.
    *
    * @param kept the parts of them that stay used, in order of address
    */

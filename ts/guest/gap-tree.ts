@@ -9,7 +9,7 @@ export type GapTree = GapNode | undefined;
 
 interface Gap {
   readonly range: AddressRange;
-  /** The highest power of two, as its exponent, of which an address in the gap is a multiple. */
+  /** The exponent of the highest power of two that divides an address in the gap. */
   readonly alignment: number;
 }
 

@@ -17,7 +17,7 @@ type FlatMap = IntervalMap<SubMapping>;
 /** Above it, numbers are not exact. */
 const EXACT = 2 ** 53;
 
-/** `set` of every `Uint8Array`: a class of the caller may have one of its own, which would get guest memory. */
+/** `set` of every `Uint8Array`. A class of the caller may have one of its own, which would get guest memory. */
 const { set } = Uint8Array.prototype;
 
 /**
@@ -28,15 +28,15 @@ const { set } = Uint8Array.prototype;
  */
 export class GuestAccess {
   readonly #flatMap: () => FlatMap;
-  /** The map that the rest is of. */
+  /** The map of the fields below. */
   #found: FlatMap | undefined;
   /** Guest-physical addresses that {@link GuestAccess.#window} has, as part of one sub-mapping. */
   #start = 0;
   #end = 0;
-  /** What to take from an address for its place in the window. */
+  /** Subtracted from an address, it gives the offset in the window. */
   #base = 0;
   #window: FileWindow | undefined;
-  /** Where the last access that {@link GuestAccess.#windowOf} found is in the window. */
+  /** The offset in the window of the last access that {@link GuestAccess.#windowOf} found. */
   #at = 0;
 
   /** @param flatMap the map in force; throws if there is none any more */
@@ -187,7 +187,7 @@ function slice(bytes: Uint8Array, whole: AddressRange, part: AddressRange): Uint
   return bytes.subarray(Number(part.start - whole.start), Number(part.end - whole.start));
 }
 
-/** All parts, found before the first is copied: an access that can't be done in full is not begun. */
+/** All parts, found before the first is copied: an access that cannot be done in full is not begun. */
 function cover(flat: FlatMap, range: AddressRange): { value: SubMapping; part: AddressRange }[] {
   const { parts, gap } = flat.cover(range);
   if (gap === undefined) return parts;

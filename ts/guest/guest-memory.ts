@@ -63,8 +63,8 @@ export class GuestMemory {
    *
    * @param options.ram ranges of RAM, each an active region `ram0`, `ram1`, …
    * @param options.addressWidth bits of a guest-physical address, 12 to 46. Give the guest's processors the same:
-   * firmware places 64-bit BARs by it. Host address space of that size is reserved once a target needs it, which fails
-   * with `ERR_ADDRESS_SPACE_LIMIT` if the process has no free range of that size: it has room for some fifty guests of
+   * firmware places 64-bit BARs by it. Host address space of that size is reserved once a target needs it. That fails
+   * with `ERR_ADDRESS_SPACE_LIMIT` if the process has no free range of that size. It has room for some fifty guests of
    * 40 bits, three of 44, one of 45, and often none of 46. Default: 40, or more if RAM would reach into the upper half
    * of the addresses
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_OVERLAP`,
@@ -245,8 +245,7 @@ export class GuestMemory {
   }
 
   /**
-   * Rejects further changes, waits for queued ones, unmaps everything from all targets, and releases the memory.
-   * Idempotent.
+   * Rejects further changes, waits for queued ones, unmaps everything and releases the memory. Idempotent.
    *
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: the memory is kept, and `close` can be called again after
    * {@link DmaMapperClient.targetClosed}

@@ -42,7 +42,7 @@ export interface RegionSnapshot {
   readonly name: string;
   /** RAM, or a window onto a device. */
   readonly kind: MemoryKind;
-  /** Where active regions overlap, the higher priority wins. */
+  /** If active regions overlap, the higher priority wins. */
   readonly priority: number;
   /** Bytes, in hexadecimal. */
   readonly length: string;

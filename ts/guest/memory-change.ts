@@ -75,7 +75,7 @@ export abstract class MemoryRegion {
   /**
    * Removes memory from the region.
    *
-   * A mapping that is cut leaves its pieces. An IOMMU mapping can't be cut, so it is unmapped and its pieces are
+   * A mapping that is cut leaves its pieces. An IOMMU mapping cannot be cut, so it is unmapped and its pieces are
    * mapped: only then are unchanged addresses out of a device's reach for a moment.
    *
    * @param range offsets from the start of the region; whole pages. Gaps in it are fine

@@ -73,7 +73,7 @@ export class MemoryMap {
   }
 
   /**
-   * The active regions nearest to an address that no active region has, and inactive regions, the oldest first.
+   * The active regions nearest to an address without a region, and inactive regions, the oldest first.
    *
    * @param idle the maximum number of inactive regions
    */

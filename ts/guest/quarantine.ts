@@ -1,5 +1,5 @@
 /**
- * Ranges that a target failed to unmap: its devices may still reach the memory, so nothing there may change.
+ * Ranges that a target failed to unmap. Its devices may still reach the memory, so nothing there may change.
  */
 import type { AddressRange } from '../address-range.ts';
 import type { DmaMapper } from '../dma/dma-mapper.ts';
@@ -17,7 +17,7 @@ export function quarantineOn(mappers: Iterable<DmaMapper>, range: AddressRange):
   return find(mappers, (quarantined) => quarantined.range.overlaps(range), range);
 }
 
-/** Whether this sub-mapping is in quarantine for a target that maps it by host virtual address. @internal */
+/** Whether a sub-mapping is in quarantine for a target that maps it by host virtual address. @internal */
 export function isQuarantined(mappers: Iterable<DmaMapper>, sub: SubMapping): boolean {
   return (
     find(mappers, (quarantined, mapper) => quarantined.sub === sub && mapper.wantsVa(sub), sub.range) !== undefined
@@ -25,8 +25,8 @@ export function isQuarantined(mappers: Iterable<DmaMapper>, sub: SubMapping): bo
 }
 
 /**
- * The error of a quarantine that keeps a sub-mapping from being mapped, if there is one: of other memory at its
- * addresses, or of the same private memory, which can have one place in this process.
+ * The error of a quarantine that keeps a sub-mapping from being mapped, if there is one. It has other memory at these
+ * addresses, or the same private memory, which can have one place in this process.
  *
  * @internal
  */
@@ -66,7 +66,7 @@ function find(
     const found = mapper.quarantined.values().find((one) => blocks(one, mapper));
     if (found === undefined) continue;
     const what = `${mapper.name} could not unmap ${found.range} ("${found.sub.name}") and may still reach it`;
-    return new PeerDmaError('ERR_RANGE_QUARANTINED', `${range} can't change: ${what}. Close that target first`, {
+    return new PeerDmaError('ERR_RANGE_QUARANTINED', `${range} cannot change: ${what}. Close that target first`, {
       range: found.range,
       target: mapper.name,
       cause: found.error,

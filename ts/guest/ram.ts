@@ -20,7 +20,7 @@ export interface RamOptions {
   readonly file?: MemoryFile;
   /** Anonymous memory of this process alone. */
   readonly private?: boolean;
-  /** `transparent` requests huge pages where possible; the others have to be reserved by the administrator. */
+  /** `transparent` requests huge pages if possible. The administrator has to reserve those of the other sizes. */
   readonly hugePages?: 'transparent' | '2M' | '1G';
   /** Fault all of it in now, instead of when the first target maps it. */
   readonly prefault?: boolean;
@@ -35,7 +35,12 @@ export function readRam(ram: readonly RamOptions[]): RamOptions[] {
   return readArray(ram, 'the stretches of ram').map((one) => readOptions(one, PROPERTIES, 'a stretch of ram'));
 }
 
-/** Adds and activates a region for each, in one change. @param ram checked by {@link requireApart} @internal */
+/**
+ * Adds and activates a region for each, in one change.
+ *
+ * @param ram checked by {@link requireApart}
+ * @internal
+ */
 export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): Promise<void> {
   const opened: { readonly state: RegionState; readonly at: AddressRange; readonly memory: MemorySlice }[] = [];
   const files: MemoryFile[] = [];
@@ -68,7 +73,7 @@ export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): P
 }
 
 /**
- * The guest-physical addresses of RAM, which must not overlap: the guest would have less RAM than requested.
+ * The guest-physical addresses of RAM, which must not overlap. Otherwise the guest would have less RAM than requested.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE`, `ERR_OUT_OF_RANGE`, `ERR_OVERLAP`
  * @internal

@@ -1,5 +1,5 @@
 /**
- * Rejects memory that a target can't map, before all RAM of the guest is faulted in.
+ * Rejects memory that a target cannot map, before all RAM of the guest is faulted in.
  */
 import type { AddressRange } from '../address-range.ts';
 import type { DmaMapper } from '../dma/dma-mapper.ts';

@@ -22,7 +22,7 @@ export class RegionManager {
   /**
    * Adds an inactive region without memory. Nothing is mapped to a target before {@link Region.mapToGuest}.
    *
-   * Where active regions overlap, the region of higher priority wins, and of equal priorities the older one. It wins in
+   * If active regions overlap, the region of higher priority wins, and of equal priorities the older one. It wins in
    * all of its range, also at addresses without memory.
    *
    * @param options.range guest-physical addresses; whole pages, within the address width

@@ -1,5 +1,5 @@
 /**
- * What a region is at one moment: an immutable value.
+ * The state of a region at one moment, as an immutable value.
  */
 import type { AddressRange } from '../address-range.ts';
 import type { MemoryKind } from '../dma/target.ts';
@@ -27,7 +27,7 @@ export interface RegionState {
   readonly length: bigint;
   /** Guest-physical addresses while it is active: it is part of the memory map then, holes included. */
   readonly at?: AddressRange | undefined;
-  /** What the region allows; a mapping may allow less. */
+  /** Whether devices may write the region. A mapping may forbid it. */
   readonly writable: boolean;
   /** The VMM's own memory at addresses that it did not choose, not a part of the guest. */
   readonly isBuffer?: boolean;

@@ -37,7 +37,7 @@ export class Region extends MemoryRegion {
   /**
    * Removes the region with its mappings. Idempotent, also after guest memory is closed.
    *
-   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; the error of a target that can't map the
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; the error of a target that cannot map the
    * memory behind the region. Nothing has changed then, and the call can be repeated
    */
   async remove(): Promise<void> {

@@ -10,9 +10,15 @@ export interface TargetAtAddress {
   /** Name of the target. */
   readonly target: string;
   /**
-   * `mapped`: its devices reach the memory; `failed`: it could not map the memory; `revoked`: the memory's device
-   * revoked its mapping; `skipped`: peer-to-peer is off for it; `quarantined`: it could not unmap earlier memory there,
-   * and may still reach that; `absent`: the memory has not been mapped to it; `nothing`: there is no memory.
+   * The state of the target at the address.
+   *
+   * - `mapped`: its devices reach the memory
+   * - `failed`: it could not map the memory
+   * - `revoked`: the memory's device revoked its mapping
+   * - `skipped`: peer-to-peer is off for it
+   * - `quarantined`: it could not unmap earlier memory there, and may still reach that
+   * - `absent`: the memory has not been mapped to it
+   * - `nothing`: there is no memory
    */
   readonly state: 'mapped' | 'failed' | 'revoked' | 'skipped' | 'quarantined' | 'absent' | 'nothing';
   /** The first guest-physical address of its mapping. */

@@ -59,7 +59,7 @@ const PORT_TYPES: Readonly<Record<number, PciePortType>> = {
   0xa: 'event-collector',
 };
 
-/** Bits of the ACS registers (PCI Express Base Specification, 7.7.11), by the letters that `lspci` prints. */
+/** Bits of the ACS registers, as `lspci` names them (PCI Express Base Specification, 7.7.11). */
 export type AcsControl =
   'SrcValid' | 'TransBlk' | 'ReqRedir' | 'CmpltRedir' | 'UpstreamFwd' | 'EgressCtrl' | 'DirectTrans';
 
@@ -82,7 +82,7 @@ export interface AcsFacts {
   readonly on: readonly AcsControl[];
 }
 
-/** Address translation services (ATS): the function requests translations and sends translated requests. */
+/** Address translation services (ATS). The function requests translations and sends translated requests. */
 export interface AtsFacts {
   /** Whether ATS is on now. IOMMU drivers turn it on when they attach a device to a domain. */
   readonly enabled: boolean;
@@ -150,19 +150,19 @@ export function readConfig(files: SysFiles, folder: string, address: string): Co
   };
   const used = usedBytes(bytes.length);
   if (used === 0) return header;
-  if (used !== bytes.length) files.report(path, `has ${bytes.length} bytes, of which the first ${used} are used`);
+  if (used !== bytes.length) files.report(path, `has ${bytes.length} bytes: only the first ${used} are used`);
   const report = ({ message }: PeerDmaError): void => files.report(path, message);
   return { ...header, ...capabilityFacts(imageOf(address, bytes.subarray(0, used)), used, report) };
 }
 
 /**
- * Sizes that hold only the header: for users without privileges, and for them of a CardBus bridge (Linux,
- * drivers/pci/pci-sysfs.c: `pci_read_config`).
+ * Sizes of config space that hold only the header. Users without privileges read these, the larger one of a CardBus
+ * bridge (Linux, drivers/pci/pci-sysfs.c: `pci_read_config`).
  */
 const HEADER_SIZES: ReadonlySet<number> = new Set([STD_HEADER_SIZEOF, 128]);
 /**
- * Size that the kernel truncates config space to when reading more hangs the device or the bus (Linux,
- * drivers/pci/quirks.c: `quirk_citrine`). Other sizes are multiples of 256 (`quirk_nfp6000`).
+ * Size of config space if the kernel truncates it because reading more hangs the device or the bus. The quirk is in
+ * Linux, drivers/pci/quirks.c (`quirk_citrine`). Other sizes are multiples of 256 (`quirk_nfp6000`).
  */
 const CITRINE_SIZE = 0xa0;
 

@@ -7,7 +7,7 @@ import type { SysFiles } from './sys-files.ts';
 import type { UnknownFact } from './model.ts';
 
 const MODALIAS = 'devices/system/cpu/modalias';
-/** X86_FEATURE_HYPERVISOR (4 * 32 + 31), as the modalias lists features (Linux, arch/x86/kernel/cpu/match.c). */
+/** X86_FEATURE_HYPERVISOR (4 * 32 + 31) in a modalias (Linux, arch/x86/kernel/cpu/match.c). */
 const HYPERVISOR = '009F';
 /** X86_VENDOR_* of Linux, arch/x86/include/asm/processor.h. */
 const VENDORS: Readonly<Record<string, CpuIdentity['vendor']>> = { '0000': 'intel', '0002': 'amd', '0009': 'hygon' };

@@ -1,5 +1,6 @@
 /**
- * Ranges for which the firmware demands a 1:1 mapping (RMRR, IVMD, RMR): `direct` in the reserved regions of a group.
+ * Ranges for which the firmware demands a 1:1 mapping (RMRR, IVMD, RMR). They are `direct` in the reserved regions of a
+ * group.
  *
  * VFIO does not keep such mappings, so most kernels reject an assignment of the group:
  *
@@ -23,7 +24,7 @@ export interface DirectRegions {
   readonly ranges: readonly ReservedIovaRange[];
   /** Whether the kernel keeps the device from VFIO; `true` while the kernel or the IOMMU is unknown. */
   readonly kept: boolean;
-  /** Text for people: the ranges, what the kernel does about them, and a remedy if it keeps the device. */
+  /** Text for people: the ranges, the reaction of the kernel, and a remedy if it keeps the device. */
   readonly says: string;
 }
 
@@ -52,7 +53,7 @@ export function directRegionsOf(
   const kept = keepsDirectRegions(kind, kernel);
   if (kept === true) return { ranges, kept, says: keptByFirmware(device, ranges) };
   if (kept === false) {
-    const says = `${demand}, which is not there while VFIO has the device: Linux 6.6 and later keep it from VFIO`;
+    const says = `${demand}, which is missing while VFIO has the device: Linux 6.6 and later keep it from VFIO`;
     return { ranges, kept, says };
   }
   const who =

@@ -8,7 +8,7 @@ import type { SysFiles } from './sys-files.ts';
 /** The folder of all groups. @internal */
 export const GROUPS = 'kernel/iommu_groups';
 const IOMMUS = 'class/iommu';
-/** Name of a group that VFIO makes for a device without an IOMMU (Linux, `vfio_noiommu_group_alloc`). @internal */
+/** Name of a group of VFIO for a device without an IOMMU (Linux, `vfio_noiommu_group_alloc`). @internal */
 export const NO_IOMMU_NAME = 'vfio-noiommu';
 
 /** Name of a mediated device. Linux 5.15 makes a group without an IOMMU for it (`mdev_attach_iommu`). */
@@ -125,8 +125,9 @@ export function readGroups(files: SysFiles): Map<number, IommuGroup> {
 }
 
 /**
- * Reads lines of first address, last address and kind: `0x00000000fee00000 0x00000000feefffff msi` (Linux,
- * `iommu_group_show_resv_regions`).
+/**
+ * Reads lines of first address, last address and kind: `0x00000000fee00000 0x00000000feefffff msi`. The kernel writes
+ * them in drivers/iommu/iommu.c.
  *
  * @internal
  */

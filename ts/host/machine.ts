@@ -21,9 +21,7 @@ export interface MachineRoots {
   readonly sshConnection: string | undefined;
   /** Addresses of this machine, by the names of network interfaces. */
   readonly interfaceAddresses: ReadonlyMap<string, readonly string[]>;
-  /**
-   * Routes of all tables as `ip -json route show table all` prints them; `undefined` if the program is missing.
-   */
+  /** Routes of all tables as `ip -json route show table all` prints them, if the program exists. */
   readonly routes?: string | undefined;
   /** Returns the interface by which the kernel reaches an IP address; `undefined` if it is unknown. */
   readonly interfaceTo?: ((address: string) => string | undefined) | undefined;
@@ -71,7 +69,10 @@ function routeFinder(): (address: string) => string | undefined {
   };
 }
 
-/** /proc/net/route lists only the first next hop of a route (Linux, net/ipv4/fib_trie.c: `fib_route_seq_show`). */
+/**
+ * Runs `ip`: /proc/net/route lists only the first next hop of a route. The kernel's function is `fib_route_seq_show`
+ * (net/ipv4/fib_trie.c).
+ */
 function runIp(...args: readonly string[]): string | undefined {
   const { status, stdout } = spawnSync('ip', args, {
     encoding: 'utf8',

@@ -51,8 +51,8 @@ export interface PciFunction {
   /** The PCI Express link; `undefined` for a function without a link of its own. */
   readonly link: PcieLinkFacts | undefined;
   /**
-   * The kernel's reset methods, the preferred one first: `flr`, `af_flr`, `pm`, `bus`, `device_specific`, `acpi`,
-   * `cxl_bus`. Empty if the function cannot be reset; unknown if it can, on kernels before 5.15.
+   * The kernel's reset methods, the preferred one first. They are `flr`, `af_flr`, `pm`, `bus`, `device_specific`,
+   * `acpi` and `cxl_bus`. Empty if the function cannot be reset; unknown if it can, on kernels before 5.15.
    */
   readonly resetMethods: readonly string[] | UnknownFact;
   /** Whether BARs decode memory addresses (Command register; SR-IOV control for a virtual function). */
@@ -102,8 +102,8 @@ export interface RootBus {
   /** Domain and bus: `0000:00`. */
   readonly name: string;
   /**
-   * The function that identifies the host bridge: the first one on the bus (Linux, drivers/pci/p2pdma.c:
-   * `pci_host_bridge_dev`). `undefined` if that function is neither device 00.0 nor a root port.
+   * The function that identifies the host bridge: the first one on the bus. Linux does it so in drivers/pci/p2pdma.c,
+   * `pci_host_bridge_dev`. `undefined` if that function is neither device 00.0 nor a root port.
    */
   readonly hostBridge: string | undefined;
   /** Addresses of the functions directly on the bus. */

@@ -10,7 +10,7 @@ import { readResources } from './resources.ts';
 import { DEVICES, type SysFiles } from './sys-files.ts';
 import { readVfioFile } from './vfio-files.ts';
 
-/** Classes of PCI-to-PCI bridges, CardBus bridges and semi-transparent bridges, without the programming interface. */
+/** Classes of bridges, without the programming interface. They are PCI-to-PCI, CardBus and semi-transparent bridges. */
 const BRIDGE_CLASSES: ReadonlySet<number> = new Set([0x0604, 0x0607, 0x0609]);
 
 /** A function as read from its folder; its place in the tree may depend on other functions. @internal */
@@ -54,8 +54,8 @@ export function readFunction(files: SysFiles, address: string): ReadFunction {
 }
 
 /**
- * Detects a bridge by its header type, as VFIO does (Linux, `vfio_pci_core_register_device`), or by its class if the
- * header cannot be read.
+ * Detects a bridge by its header type, or by its class if the header cannot be read. VFIO uses the header type (Linux,
+ * `vfio_pci_core_register_device`).
  */
 function bridgeOf({ bridge }: ConfigFacts, classCode: number | UnknownFact): ConfigFacts['bridge'] {
   if (bridge !== 'unknown') return bridge;

@@ -136,7 +136,7 @@ export function membersOf(host: HostMachine, group: number): PciFunction[] {
   return (host.groups.get(group)?.members ?? []).flatMap((address) => host.functions.get(address) ?? []);
 }
 
-/** Joins the members that groups list with the groups of functions: a recorded tree may have only one of both. */
+/** Joins the members that groups list with the groups of functions. A recorded tree may have only one of both. */
 function completeGroups(
   files: SysFiles,
   groups: Map<number, IommuGroup>,

@@ -1,5 +1,5 @@
 /**
- * Reads the file `resource` of a function: the host addresses of its BARs and, for a bridge, of its windows.
+ * Reads the file `resource` of a function. It has the host addresses of its BARs and, for a bridge, of its windows.
  *
  * Each line has first address, last address and flags (Linux, Documentation/PCI/sysfs-pci.rst). Flags are those of
  * include/linux/ioport.h.

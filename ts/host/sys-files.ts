@@ -20,7 +20,7 @@ import type { HostFinding, UnknownFact } from './model.ts';
 
 /** The folder of all PCI functions. @internal */
 export const DEVICES = 'bus/pci/devices';
-/** Limit for a file: no attribute of /sys that is read here is longer, but files of a recorded tree can be. */
+/** Limit for a file. No attribute of /sys that is read here is longer, but files of a recorded tree can be. */
 const MOST_BYTES = 64 << 10;
 /** Bytes of one read. */
 const PART_BYTES = 16 << 10;

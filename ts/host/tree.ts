@@ -1,5 +1,5 @@
 /**
- * Finds the bridge above each function: by the folders of /sys, or else by the bus numbers of the bridges.
+ * Finds the bridge above each function by the folders of /sys, or by the bus numbers of the bridges.
  */
 import { byAddress } from './address.ts';
 import type { RootBus } from './model.ts';

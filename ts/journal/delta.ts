@@ -10,7 +10,7 @@ import {
   quarantineOf,
 } from '../guest/inspect.ts';
 
-/** A change of a list: at index `at` of the old list, `removed` elements are replaced by those of `added`. */
+/** A change of a list: `added` replaces `removed` elements from index `at` of the old list on. */
 export type ListChange<T> = readonly [at: number, removed: number, added: readonly T[]];
 
 /** The changes from one snapshot to the next. Unchanged lists are left out. */

@@ -24,8 +24,8 @@ interface PlacedChange extends EntryChange<MappingStatus> {
 }
 
 /**
- * Returns the changes of the list {@link TargetStatus.all}, in its order: by address, a quarantined mapping after the
- * record that begins at the same address.
+ * Returns the changes of the list {@link TargetStatus.all}, in its order. It is by address, and a quarantined mapping
+ * is after the record that begins at the same address.
  *
  * @internal
  */
@@ -49,7 +49,7 @@ function givenChanges(mapper: DmaMapper, before: TargetMaps, now: TargetMaps): P
   });
 }
 
-/** Returns the changes of sub-mappings in both versions that failed, were revoked or were mapped again in between. */
+/** Returns the changes of sub-mappings in both versions. They failed, were revoked or were mapped again in between. */
 function errorChanges(mapper: DmaMapper, before: TargetMaps, now: TargetMaps): PlacedChange[] {
   const changes = [...now.failed.changesSince(before.failed), ...now.revoked.changesSince(before.revoked)];
   const subs = new Set(

@@ -13,7 +13,8 @@ import { PrivateMemory } from './private-memory.ts';
 import { valueText } from '../value-text.ts';
 
 /**
- * The memory behind a mapping: `length` bytes of a file from `offset` on, or fresh anonymous memory of this process.
+ * The memory behind a mapping. It is `length` bytes of a file from `offset` on, or fresh anonymous memory of this
+ * process.
  */
 export type Backing =
   | {

@@ -39,8 +39,10 @@ export class FileWindows {
   }
 
   /**
-   * Returns the window that contains a byte. `undefined` if the file can shrink (only the kernel copies such bytes
-   * without a signal), if the byte is past its end, or if the process cannot have another mapping.
+   * Returns the window that contains a byte.
+   *
+   * Returns `undefined` if the byte is past the end of the file, if the process cannot have another mapping, or if the
+   * file can shrink. Only the kernel copies bytes of such a file without a signal.
    *
    * @param offset in the file, 0 to 2^53
    */

@@ -17,7 +17,12 @@ export interface Lease {
   readonly offset: bigint;
 }
 
-/** Returns the lease behind a handle. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_CLOSED` @internal */
+/**
+ * Returns the lease behind a handle.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
+ * @internal
+ */
 export let leaseOf: (memory: HostMemory) => Lease;
 /** Wraps a lease of the native core. @internal */
 export let openHostMemory: (reservation: NativeReservation, id: number, range: AddressRange) => HostMemory;

@@ -1,6 +1,6 @@
 /**
- * Files whose pages can back guest memory: memfds, huge-page files, other descriptors, and the file of an opened VFIO
- * device (its BARs).
+ * Files whose pages can back guest memory. They are memfds, huge-page files, other descriptors, and the file of an
+ * opened VFIO device (its BARs).
  */
 import { NativeMemoryFile } from '#native';
 import { newBytes, readOptions, requireAccess, requireBytes, requireIndex, requireUnsigned } from '../arguments.ts';

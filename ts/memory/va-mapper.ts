@@ -1,6 +1,6 @@
 /**
- * The host view: maps guest memory into one reservation of virtual addresses of this process, in which every
- * sub-mapping lies at its guest-physical address.
+ * The host view: maps guest memory into one reservation of virtual addresses of this process. Every sub-mapping lies in
+ * it at its guest-physical address.
  */
 import { type NativeMemoryFile, NativeReservation } from '#native';
 import type { AddressRange } from '../address-range.ts';
@@ -77,7 +77,7 @@ export class VaMapper {
     if (failure !== undefined) throw mapFileError(ofFiles[failure.index] as VaMapping, failure.error);
   }
 
-  /** Discards memory that could not be mapped or faulted in. {@link VaMapper.lease} throws `error` from then on. */
+  /** Discards memory that could not be mapped or faulted in. Then {@link VaMapper.lease} throws `error`. */
   miss(mapping: VaMapping, error: unknown): void {
     (this.#missed ??= new WeakMap()).set(mapping, error);
     try {

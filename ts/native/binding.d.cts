@@ -130,8 +130,8 @@ export declare class NativeMemoryFile {
   /** Returns a part of the file as memory, which outlives this handle; only for a file of `create`. */
   view(offset: U64, length: U64): ArrayBuffer
   /**
-   * Returns the aligned block of `size` bytes around an offset, cut at the end of the file; `null` if the bytes
-   * can disappear.
+   * Returns the aligned block of `size` bytes around an offset, cut at the end of the file. Returns `null` if the
+   * bytes can disappear.
    */
   windowAround(offset: U64, size: U64): NativeWindow | null
   /** Allocates the pages of a part of the file, on a worker thread. */
@@ -244,8 +244,8 @@ export declare class NativeVfioContainer {
 /** A PCI device opened through VFIO. */
 export declare class NativeVfioDevice {
   /**
-   * Opens `/dev/vfio/devices/vfio<number>` and binds it to an iommufd, on a worker thread: waking and resetting a
-   * device is slow.
+   * Opens `/dev/vfio/devices/vfio<number>` and binds it to an iommufd. Runs on a worker thread, since waking and
+   * resetting a device is slow.
    */
   static openByFileAsync(name: string, number: Index, iommufd: NativeIommufd): Promise<NativeVfioDevice>
   /** Attaches the device to an address space, on a worker thread: the kernel may pin the mapped memory. */
@@ -262,10 +262,7 @@ export declare class NativeVfioDevice {
   readRegion(index: Index, offset: U64, into: Bytes): void
   /** Writes `from` at `offset` of a region. */
   writeRegion(index: Index, offset: U64, from: Bytes): void
-  /**
-   * As `writeRegion`, on a worker thread with a copy of the bytes: a write that resets or wakes a function is
-   * slow.
-   */
+  /** As `writeRegion`, on a worker thread with a copy of the bytes. A write that resets or wakes a function is slow. */
   writeRegionAsync(index: Index, offset: U64, from: Bytes): Promise<void>
   /** Reads 32 bits in one access. */
   read32(index: Index, offset: U64): number
@@ -314,7 +311,7 @@ export declare class NativeVfioGroup {
   /** Whether all its devices are bound to VFIO drivers or to none. */
   viable(): boolean
   /**
-   * Attaches the group to a container, on a worker thread: if the group has another IOMMU, the kernel makes all
+   * Attaches the group to a container, on a worker thread. If the group has another IOMMU, the kernel makes all
    * mappings for it.
    */
   attachAsync(container: NativeVfioContainer): Promise<void>

@@ -5,7 +5,7 @@ import nodeModule from 'node:module';
 import { dirname, isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** What there are packages for; npm installs the one that fits. */
+/** The platforms that have a package with the native core; npm installs the one that fits. */
 const PLATFORMS = ['linux-x64-gnu', 'linux-x64-musl', 'linux-arm64-gnu'];
 
 /** @returns {string} as napi names platforms, such as `linux-x64-gnu` or `darwin-arm64` */
@@ -14,7 +14,7 @@ function platformName() {
   return platform === 'linux' ? `linux-${arch}-${libc()}` : `${platform}-${arch}`;
 }
 
-/** The C library of this Node, by the dynamic linker that its first bytes name: reading them starts nothing. */
+/** The C library of this Node, by the dynamic linker that its first bytes name. Reading them starts no process. */
 function libc() {
   const head = Buffer.alloc(4096);
   try {
@@ -56,8 +56,8 @@ function load() {
 }
 
 /**
- * This file, or the bundle that contains it. A bundle in CommonJS form may have `__filename` only. Programs of `node -e`
- * and of `new Worker(program, { eval: true })` have a global one, which is not a path.
+ * This file, or the bundle that contains it. A bundle in CommonJS form may have only `__filename`. Programs of
+ * `node -e` and of `new Worker(program, { eval: true })` have a global one, which is not a path.
  */
 function ownFile() {
   try {
@@ -104,13 +104,13 @@ function absenceOf(platform, name, cause) {
   const message =
     cause.code === 'MODULE_NOT_FOUND'
       ? `the package ${name}, the native core of peerdma for ${platform}, is not installed: install peerdma with its optional dependencies`
-      : `${name}, the native core of peerdma for ${platform}, can't be loaded: ${cause.message}`;
+      : `${name}, the native core of peerdma for ${platform}, cannot be loaded: ${cause.message}`;
   return { code: 'ERR_NATIVE_CORE_MISSING', message, cause };
 }
 
 const { core, absence } = load();
 
-/** Stands for a class or function of the core that can't be had: whatever is done with it throws. */
+/** Stands for a class or function of the core that is not available: any use of it throws. */
 function standIn() {
   const refuse = () => {
     const { code, message, cause } = absence;

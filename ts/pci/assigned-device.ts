@@ -153,7 +153,7 @@ export class AssignedDevice {
   }
 
   /**
-   * Reads config space for an ECAM (MMCONFIG) access of any length, such as the 8 bytes of a 64-bit load.
+   * Reads config space for an ECAM (MMCONFIG) access of any length, such as a load of 8 bytes.
    *
    * The access is split into aligned accesses of up to 4 bytes, each equivalent to {@link AssignedDevice.configRead}.
    * It does not throw for accesses that a guest can make: bytes past offset 4095 read as all ones.

@@ -37,7 +37,10 @@ export class GuestFunction {
   /** Releases the claim on the addresses of pinned BARs. */
   readonly #release: () => void;
   #state: ConfigState;
-  /** Whether the hardware is being reset: by a config write, or between {@link quiesce} and {@link powerOn}. */
+  /**
+   * Whether the hardware is being reset. True in a config write that resets it, and from {@link quiesce} to
+   * {@link powerOn}.
+   */
   #resetting = false;
 
   private constructor(parts: {

@@ -5,7 +5,7 @@ import type { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import type { EmulatedArea } from './mmio.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 
-/** Returns a function that reads the device's own pending bits, by offset and length in bytes. @internal */
+/** Returns a function that reads the device's pending bits, by offset and length in bytes. @internal */
 export function pendingBitsOf(
   { msix }: ConfigSpace,
   { regions }: PhysicalFunction,

@@ -72,7 +72,7 @@ export interface DeviceRegion {
   write64(offset: bigint, value: bigint): void;
 }
 
-/** The kinds of interrupts: pin, MSI, MSI-X, uncorrectable error, and the host's request to release the device. */
+/** The kinds of interrupts: pin, MSI, MSI-X, uncorrectable error, and request to release the device. */
 export type InterruptKind = 'intx' | 'msi' | 'msix' | 'error' | 'request';
 
 /**
@@ -110,7 +110,7 @@ export interface DeviceInterrupts {
   /** Unmasks the pin; if it is still asserted, it interrupts at once. Does nothing while Command disables it. */
   unmaskIntx(): void;
   /**
-   * Unmasks the pin on each signal of the eventfd (a hypervisor's resample), until `intx` is disconnected.
+   * Unmasks the pin on each signal of the eventfd, until `intx` is disconnected. Hypervisors call it a resample.
    *
    * @param eventFd `undefined` to stop
    */

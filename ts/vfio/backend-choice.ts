@@ -1,5 +1,6 @@
 /**
- * Chooses the back end of a container manager: the requested one, or with `auto` the best one for the first device.
+ * Chooses the back end of a container manager. It is the requested one, or with `auto` the best one for the first
+ * device.
  */
 import type { PeerToPeer } from '../dma/target.ts';
 import { PeerDmaError } from '../errors.ts';

@@ -7,7 +7,12 @@ import type { DirtyTracker } from '../dma/dirty-pages.ts';
 import type { DmaMapperHandle } from '../guest/dma-mapper-client.ts';
 import type { RequestedDevice } from './vf-token.ts';
 
-/** `type1`: groups in VFIO containers; `iommufd`: device files attached to address spaces of `/dev/iommu`. */
+/**
+ * The kernel interface.
+ *
+ * - `type1`: groups in VFIO containers
+ * - `iommufd`: device files attached to address spaces of `/dev/iommu`
+ */
 export type VfioBackendName = 'type1' | 'iommufd';
 
 /** An IOMMU address space and its devices: a VFIO container, or an IOAS of iommufd. */
@@ -41,7 +46,7 @@ export interface PlacedDevice {
   /** Called before the device is closed, when its BARs are out of guest memory. If it throws, call it again. */
   prepareLeave(): Promise<void>;
   /**
-   * Called after the device is closed: with the last device, unmaps everything and closes the address space. If it
+   * Called after the device is closed. With the last device, unmaps everything and closes the address space. If it
    * throws, call it again: it continues with the step that failed.
    */
   leave(): Promise<void>;
@@ -51,8 +56,8 @@ export interface PlacedDevice {
 export interface Backend {
   readonly name: VfioBackendName;
   /**
-   * Opens a device in an existing address space if the kernel accepts that, otherwise in a new one with all of guest
-   * memory mapped. If it throws, nothing is left open.
+   * Opens a device in an existing address space if the kernel accepts that, otherwise in a new one. Guest memory is
+   * mapped in either. If it throws, nothing is left open.
    */
   open(pci: RequestedDevice): Promise<PlacedDevice>;
   /** Returns its address spaces. While memory is being pinned or unpinned, their limits are those from before. */

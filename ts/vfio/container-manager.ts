@@ -33,7 +33,7 @@ export interface VfioSnapshot {
   readonly containers: readonly ContainerSnapshot[];
 }
 
-/** The result of {@link VfioContainerManager.refresh} for one range of device memory in one address space. */
+/** The result of {@link VfioContainerManager.refresh} for a range of device memory in an address space. */
 export interface TargetRefreshedMapping extends RefreshedMapping {
   /** Name of the address space, as in {@link GuestMemory.inspect}. */
   readonly target: string;
@@ -42,9 +42,11 @@ export interface TargetRefreshedMapping extends RefreshedMapping {
 /** Options of a {@link VfioContainerManager}. */
 export interface VfioOptions {
   /**
-   * The kernel interface. `type1`: groups in VFIO containers, any kernel; `iommufd`: device files in address spaces of
-   * `/dev/iommu`, Linux 6.6 and later, with peer-to-peer from 6.19 on; `auto`: iommufd if the kernel supports all of
-   * that, otherwise type1. Default: `auto`
+   * The kernel interface. Default: `auto`
+   *
+   * - `type1`: groups in VFIO containers, any kernel
+   * - `iommufd`: device files in address spaces of `/dev/iommu`, Linux 6.6 and later, with peer-to-peer from 6.19 on
+   * - `auto`: iommufd if the kernel supports all of that, otherwise type1
    */
   readonly backend?: 'auto' | VfioBackendName;
   /** The policy for device memory that cannot be mapped. Default: `best-effort` */
@@ -144,8 +146,8 @@ export class VfioContainerManager {
   }
 
   /**
-   * Returns the back end, the reason for it, and its address spaces with their limits, groups and devices. While memory
-   * is being pinned or unpinned, the limits are those from before.
+   * Returns the back end, its reason, and its address spaces with limits, groups and devices. While memory is being
+   * pinned or unpinned, the limits are those from before.
    */
   inspect(): VfioSnapshot {
     const { backend, reason } = this.#choice;
@@ -157,7 +159,7 @@ export class VfioContainerManager {
   }
 
   /**
-   * Unmaps all device memory in all address spaces and maps it again, including memory that could not be mapped before.
+   * Unmaps all device memory in all address spaces and maps it again. Includes memory that could not be mapped before.
    *
    * With iommufd, the kernel revokes mappings of a BAR without a notification when another process resets the device or
    * switches off its memory decode. DMA to the memory faults until it is mapped again.

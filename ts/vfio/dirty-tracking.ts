@@ -18,7 +18,10 @@ export class DirtyTracking {
   readonly #trackers = new Set<DirtyTracker>();
   readonly #onStop: () => void;
   readonly #pageSize = hostPageSize();
-  /** Pages that were read from the kernel and not returned yet: outside of a requested range, or since unmapped. */
+  /**
+   * Pages that were read from the kernel and not returned yet. They were outside of a requested range, or are unmapped
+   * since.
+   */
   readonly #unreported = new PageSet(this.#pageSize);
   #stopped = false;
 
@@ -57,7 +60,7 @@ export class DirtyTracking {
   }
 
   /**
-   * Returns the pages of RAM in a range that devices have written, or may have, since they were last returned.
+   * Returns the pages of RAM in a range that devices may have written since they were last returned.
    *
    * Each write is returned once, at the address that it went to. If the address was unmapped since, the write is
    * returned when RAM is mapped there again. With the back end `type1`, the kernel cannot detect writes and reports

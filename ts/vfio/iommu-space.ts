@@ -280,7 +280,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     return this.#refusedMapping(sub, { errno, syscall, cause: error });
   }
 
-  /** The limits are read anew each time: they change with every group or device that is attached or detached. */
+  /** The limits are read anew each time. They change with every group or device that is attached or detached. */
   #refusedMapping(
     sub: SubMapping,
     refusal: { errno: string; syscall?: string | undefined; cause?: unknown },

@@ -70,7 +70,7 @@ export function containerUnavailable(error: PeerDmaError): PeerDmaError {
   return renamed(
     'ERR_VFIO_UNAVAILABLE',
     error,
-    `VFIO is not there: load it with "modprobe vfio-pci", in a container also pass in /dev/vfio`,
+    'VFIO is not available. Load it with "modprobe vfio-pci", in a container also pass in /dev/vfio',
   );
 }
 
@@ -101,7 +101,7 @@ export function groupUnavailable(bdf: string, group: number, error: PeerDmaError
         bdf,
       );
     default:
-      return renamed('ERR_GROUP_OPEN', error, `can't open ${path}, the group of ${bdf}: dmesg may say why`, bdf);
+      return renamed('ERR_GROUP_OPEN', error, `cannot open ${path}, the group of ${bdf}: dmesg may say why`, bdf);
   }
 }
 
@@ -114,7 +114,7 @@ export function iommuRefused(bdf: string, error: PeerDmaError, facts?: RefusalFa
   return renamed(
     'ERR_VFIO_UNSUPPORTED',
     error,
-    `the kernel refused an IOMMU of type1v2 for ${bdf}: dmesg says why, and whether an IOMMU is on` +
+    `the kernel refused an IOMMU of type1v2 for ${bdf}: dmesg has the reason, and whether an IOMMU is on` +
       (error.errno === 'EINVAL' ? orFirmware(facts) : ''),
     bdf,
   );
@@ -154,11 +154,11 @@ export function mapsNoFiles(): PeerDmaError {
 }
 
 /** @internal */
-export const NO_DMA_BUFS = 'this kernel gives out no BARs as dma-bufs (Linux 6.19 and later do)';
+export const NO_DMA_BUFS = 'this kernel does not export BARs as dma-bufs (Linux 6.19 and later do)';
 
 /** @internal */
 export function noDmaBufs(bdf: string, error: PeerDmaError): PeerDmaError {
-  const why = error.errno === 'ENOTTY' ? NO_DMA_BUFS : `the driver of ${bdf} does not give out its BARs as dma-bufs`;
+  const why = error.errno === 'ENOTTY' ? NO_DMA_BUFS : `the driver of ${bdf} does not export its BARs as dma-bufs`;
   return renamed('ERR_UNSUPPORTED', error, `${why}, so no other device could reach them`, bdf);
 }
 
@@ -192,7 +192,7 @@ export function deviceFileRefused(
       return renamed(
         'ERR_DEVICE_OPEN',
         error,
-        `${path} of ${bdf} is not there, though /sys has it: in a container also pass in ${path}`,
+        `${path} of ${bdf} does not exist, but /sys has it. In a container also pass in ${path}`,
         bdf,
       );
     case 'EPERM': // the group has another owner, or no interrupt remapping (Linux `iommufd_device_bind`)
@@ -216,7 +216,7 @@ function bindingRefused(bdf: string, group: number, error: PeerDmaError, facts?:
   if (known !== undefined) return known;
   if (facts?.token.given === true) {
     const text =
-      `the kernel would not bind ${bdf} with a VF token: iommufd accepts tokens since Linux 6.17 (the back end ` +
+      `the kernel refused to bind ${bdf} with a VF token: iommufd accepts tokens since Linux 6.17 (the back end ` +
       "'type1' accepts them on older kernels too), or the device is already open";
     return renamed('ERR_UNSUPPORTED', error, text, bdf);
   }
@@ -240,14 +240,14 @@ export function openAlready(bdf: string, group: number, users: readonly string[]
   return `${bdf} or its group ${group} is open already: ${holders}. Close it there`;
 }
 
-/** The error if sysfs shows no cause: another process has a device of the group, or interrupt remapping is missing. */
+/** The error if sysfs shows no cause. Another process has a device of the group, or interrupt remapping is missing. */
 function groupTaken(bdf: string, group: number, members: readonly PciDevice[], error: PeerDmaError): PeerDmaError {
   const others = members.map((member) => member.bdf).filter((each) => each !== bdf && isPciAddress(each));
   return renamed(
     'ERR_GROUP_BUSY',
     error,
     `another process has ${others.join(' or ')}, which ${bdf} shares IOMMU group ${group} with; ` +
-      'or the platform has no interrupt remapping, which dmesg says',
+      'or the platform has no interrupt remapping, which dmesg reports',
     bdf,
   );
 }
@@ -258,7 +258,7 @@ export function deviceRefused(bdf: string, error: PeerDmaError, facts?: RefusalF
   if (asked && error.errno === 'EACCES') return renamed('ERR_VF_TOKEN', error, tokenDenied(bdf, facts?.token), bdf);
   const notTaken = asked && error.errno === 'EINVAL' ? tokenNotTaken(bdf, error, facts) : undefined;
   if (notTaken !== undefined) return notTaken;
-  return renamed('ERR_DEVICE_OPEN', error, `the kernel would not open ${bdf}: dmesg says more`, bdf);
+  return renamed('ERR_DEVICE_OPEN', error, `the kernel refused to open ${bdf}: dmesg has the reason`, bdf);
 }
 
 function tokenNotTaken(bdf: string, error: PeerDmaError, facts: RefusalFacts | undefined): PeerDmaError | undefined {

@@ -7,8 +7,8 @@ import type { DeviceAccess } from '../memory/file-memory.ts';
 import type { VfioRegion } from './vfio-region.ts';
 
 /**
- * Reads and writes by {@link VfioRegion.read} and {@link VfioRegion.write}, in aligned accesses of up to 4 bytes, or 8
- * if the kernel supports them: registers accept no others.
+ * Reads and writes by {@link VfioRegion.read} and {@link VfioRegion.write}, in aligned accesses. They have up to 4
+ * bytes, or 8 if the kernel supports them: registers accept no others.
  *
  * @param regions BARs and ROM
  * @internal

@@ -1,7 +1,7 @@
 /**
  * VF tokens of opens, and errors about them. `host/vf-token.ts` predicts from a model of the machine.
  *
- * A token is the UUID that the user of a physical function shares with the users of its virtual functions (Linux
+ * The user of a physical function shares a token, a UUID, with the users of its virtual functions (Linux
  * `vfio_pci_core_match_token_uuid`).
  */
 import { PeerDmaError } from '../errors.ts';
@@ -23,7 +23,7 @@ export function requireVfToken(vfToken: string): string {
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
 }
 
-/** Returns a device's address and token in the form that the native core and the kernel accept. @internal */
+/** Returns a device's address and token in the form of the native core and the kernel. @internal */
 export function nameWithToken({ bdf, vfToken }: RequestedDevice): string {
   return vfToken === undefined ? bdf : `${bdf} vf_token=${vfToken}`;
 }
@@ -38,7 +38,12 @@ export interface TokenFacts {
   readonly isPhysicalFunction: boolean;
 }
 
-/** Returns why the kernel denied access with `EACCES`. @param facts `undefined` if nothing is known @internal */
+/**
+ * Returns why the kernel denied access with `EACCES`.
+ *
+ * @param facts `undefined` if nothing is known
+ * @internal
+ */
 export function tokenDenied(bdf: string, facts: TokenFacts | undefined): string {
   const { given = false, physicalFunction: physical, isPhysicalFunction = false } = facts ?? {};
   const problem = given ? 'was given another VF token than the one that is set' : 'opens only with a VF token';
@@ -51,8 +56,8 @@ export function tokenDenied(bdf: string, facts: TokenFacts | undefined): string 
     return `${bdf} ${problem}: virtual functions of it are open. ${remedy} these were opened with`;
   }
   const reason =
-    'it is a virtual function whose physical function is bound to vfio-pci, or a physical function of which ' +
-    'virtual functions are open';
+    'it is a virtual function whose physical function is bound to vfio-pci, or a physical function with open ' +
+    'virtual functions';
   return `${bdf} ${problem}: ${reason}. ${remedy} the user of the physical function has set`;
 }
 

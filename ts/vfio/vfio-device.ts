@@ -120,8 +120,8 @@ export class VfioDevice implements PhysicalFunction {
    * @param others open devices of this process. They must include all that the reset affects; others are unchanged
    * @returns this device and those of the others that were reset
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if the device has no such reset, or the reset affects a device that
-   * is not among these (the message names it) or not bound to VFIO; `ERR_BAD_CONFIG_SPACE` if a device did not return
-   * from the reset; `ERR_INVALID_ARGUMENT` for an object that is not an open VFIO device
+   * is not among these (the message names it) or not bound to VFIO. `ERR_BAD_CONFIG_SPACE` if a device did not return
+   * from the reset. `ERR_INVALID_ARGUMENT` for an object that is not an open VFIO device
    */
   async hotReset(others: readonly PhysicalFunction[]): Promise<readonly VfioDevice[]> {
     const devices = VfioDevice.#requireDevices(others);

@@ -156,8 +156,8 @@ export class VfioInterrupts implements DeviceInterrupts {
   }
 
   /**
-   * Whether the kernel allocates the host's interrupt of a vector with its first eventfd, not when its kind is
-   * connected.
+   * Whether the kernel allocates the host's interrupt of a vector with its first eventfd. Otherwise it does when its
+   * kind is connected.
    */
   #allocatesLazily(kind: InterruptKind): boolean {
     return kind === 'msix' && this.#call(() => this.#device.irqGrows(indexOf(kind)));

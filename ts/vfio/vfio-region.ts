@@ -89,7 +89,7 @@ export class VfioRegion implements DeviceRegion {
     if (this.mmapAreas.length === 0) {
       throw new PeerDmaError(
         'ERR_NO_SUCH_REGION',
-        `region ${this.index} of ${device} can't be mapped, only read and written`,
+        `region ${this.index} of ${device} cannot be mapped, only read and written`,
         {
           device,
         },

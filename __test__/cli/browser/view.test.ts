@@ -71,7 +71,7 @@ browserTest('displays the reason of a failed mapping on hover, on focus and in t
   await toMoment(page, 6);
   const box = boxes(page, 'device A', 'failed');
   t.is(await box.textContent(), 'failed · EINVAL · B bar 2');
-  const reason = /the IOMMU can't map all of these IOVAs: some are reserved/;
+  const reason = /the IOMMU cannot map all of these IOVAs: some are reserved/;
   const panel = page.locator('#panel');
   await box.hover();
   const text = (await panel.textContent()) ?? '';

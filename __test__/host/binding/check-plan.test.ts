@@ -51,6 +51,6 @@ host 0000:40 iommu=ivhd0
   }
   t.regex(note('40:04.0', { major: 6, minor: 6 }), refused);
   const old = note('40:04.0', { major: 6, minor: 5 });
-  t.regex(old, /, which is not there while VFIO has the device: Linux 6\.6 and later keep it from VFIO$/);
+  t.regex(old, /, which is missing while VFIO has the device: Linux 6\.6 and later keep it from VFIO$/);
   t.regex(note('40:04.0', 'unknown'), /: Linux 6\.6 and later keep it from VFIO\. Update the firmware/);
 });

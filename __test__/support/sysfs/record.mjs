@@ -1,5 +1,5 @@
-// Prints what readHost() reads of a /sys, as text that expand.ts makes a folder of: `node record.mjs [/sys]`. Run it as root,
-// and as a plain user to see what one of those is told. It needs nothing but Node.
+// Prints the files of a /sys that readHost() reads, as text: `node record.mjs [/sys]`. `expand.ts` makes a folder of
+// the text. Run it as root, or as a plain user to record what the kernel shows to one. It needs nothing but Node.
 import { lstatSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -49,7 +49,7 @@ const line = (path, name) => {
     const text = bytes.toString('utf8').trim();
     return `${name} = ${(name === 'resource' ? resources(text) : text).replaceAll('\n', '\\n')}`;
   } catch {
-    return undefined; // it can't be read by this user
+    return undefined; // it cannot be read by this user
   }
 };
 

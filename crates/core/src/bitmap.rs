@@ -3,8 +3,8 @@
 use crate::range::to_usize;
 use crate::{Error, ErrorCode, Range, Result};
 
-/// The largest bitmap type1 accepts, in pages (`DIRTY_BITMAP_SIZE_MAX` in `drivers/vfio/vfio_iommu_type1.c`): 256
-/// MiB, or 8 TiB of 4 KiB pages. It limits the allocation for iommufd too.
+/// The largest bitmap that type1 accepts, in pages: 256 MiB, or 8 TiB of 4 KiB pages. The kernel's name is
+/// `DIRTY_BITMAP_SIZE_MAX` (`drivers/vfio/vfio_iommu_type1.c`). It limits the allocation for iommufd too.
 const MOST_PAGES: u64 = i32::MAX as u64;
 
 /// Returns the number of 64-bit words that hold one bit for each page of `range`.

@@ -34,8 +34,8 @@ struct Queue {
     running: bool,
 }
 
-/// Drops `garbage`, which holds about `bytes` bytes of memory: on the thread if that is large, otherwise at once. The
-/// caller must not hold a lock that the drop takes.
+/// Drops `garbage`: on the thread if it holds much memory, otherwise at once. It holds about `bytes` bytes. The caller
+/// must not hold a lock that the drop takes.
 pub(crate) fn drop_memory(bytes: u64, garbage: impl Send + 'static) {
     if bytes < LARGE {
         drop(garbage);

@@ -179,7 +179,8 @@ impl Error {
         self.syscall.as_deref()
     }
 
-    /// The range that failed, if the call was given several: IOVAs, or offsets in the reservation when faulting in.
+    /// The range that failed, if the call had several. Its addresses are IOVAs, or offsets in the reservation when
+    /// faulting in.
     #[must_use]
     pub const fn range(&self) -> Option<Range> {
         self.range

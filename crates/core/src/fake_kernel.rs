@@ -1,4 +1,4 @@
-//! Scripted results of VFIO and iommufd ioctls, to test failures that a real kernel does not produce on request.
+//! Scripted results of VFIO and iommufd ioctls. Tests use them for failures that no real kernel produces on request.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

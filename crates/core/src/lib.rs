@@ -1,4 +1,4 @@
-//! All operating-system calls of peerdma: host memory, address-space reservations, events, VFIO and iommufd.
+//! The system calls of peerdma: host memory, address-space reservations, events, VFIO and iommufd.
 //!
 //! This crate does not depend on Node. Functions take plain integers, check them, and return an [`Error`] with a
 //! stable code, the errno and the system call; no input makes them panic. Guest and device memory is only accessed

@@ -1,5 +1,5 @@
-//! Failures of the kernel itself after others in the process have used up `vm.max_map_count` without charging the
-//! budget. This file is a process of its own, with one test.
+//! Failures of the kernel itself after the process has reached `vm.max_map_count`. The mappings were made without
+//! charging the budget. This file is a process of its own, with one test.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

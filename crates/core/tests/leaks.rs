@@ -1,5 +1,5 @@
-//! Ten thousand rounds of all operations leak nothing: no descriptor, no mapping of the process, no page, and no
-//! allocation. This file is a process of its own, with one test.
+//! Ten thousand rounds of all operations leak no descriptor, mapping, page or allocation. This file is a process of its
+//! own, with one test.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,7 +19,7 @@ use peerdma_core::memory::{AddressSpaceReservation, MemoryFile, PrivateMemory};
 
 const WARM_UP: u64 = 1_000;
 const ROUNDS: u64 = 10_000;
-/// The kernel counts resident pages per CPU and sums them up from time to time (64 at a time, for each).
+/// The kernel counts resident pages per CPU, and adds each count to the total after 64 pages.
 const SLACK_PAGES: i64 = 256;
 
 /// Counts allocations that are not freed.
@@ -145,7 +145,7 @@ fn round(n: u64, lasting: &Lasting) {
     }
 }
 
-/// Creates and releases objects in a different order each time: handles first, leases first, closed or only dropped.
+/// Creates and releases objects in a different order each time. Handles or leases end first, closed or only dropped.
 fn short_lived(n: u64) {
     let space = AddressSpaceReservation::new(44).unwrap();
     let (file, memory) = (file(4), PrivateMemory::new(4 * PAGE, true).unwrap());

@@ -1,4 +1,4 @@
-//! The budget of `vm.max_map_count` in a real process: this file is a process of its own, with one test.
+//! The budget of `vm.max_map_count` in a real process. This file is a process of its own, with one test.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -48,8 +48,8 @@ impl NativeVfioDevice {
 
 #[napi]
 impl NativeVfioDevice {
-    /// Opens `/dev/vfio/devices/vfio<number>` and binds it to an iommufd, on a worker thread: waking and resetting a
-    /// device is slow.
+    /// Opens `/dev/vfio/devices/vfio<number>` and binds it to an iommufd. Runs on a worker thread, since waking and
+    /// resetting a device is slow.
     #[napi(ts_return_type = "Promise<NativeVfioDevice>")]
     pub fn open_by_file_async(
         env: &Env,
@@ -135,8 +135,7 @@ impl NativeVfioDevice {
         })
     }
 
-    /// As `writeRegion`, on a worker thread with a copy of the bytes: a write that resets or wakes a function is
-    /// slow.
+    /// As `writeRegion`, on a worker thread with a copy of the bytes. A write that resets or wakes a function is slow.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn write_region_async(
         &self,

@@ -4,7 +4,7 @@ use std::ptr;
 
 use napi::{Env, sys};
 
-/// Whether the environment can still run JavaScript, which it cannot once it ends (`FreeEnvironment` in Node's
+/// Whether the environment can still run JavaScript. It cannot once it ends (`FreeEnvironment` in Node's
 /// `src/api/environment.cc`). A cleanup hook would not help: Node finalises buffers before it runs any hook
 /// (`Environment::RunCleanup` in `src/env.cc`).
 pub(crate) fn runs_javascript(env: sys::napi_env) -> bool {

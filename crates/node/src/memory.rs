@@ -114,8 +114,8 @@ impl NativeMemoryFile {
         array_buffer(env, view)
     }
 
-    /// Returns the aligned block of `size` bytes around an offset, cut at the end of the file; `null` if the bytes
-    /// can disappear.
+    /// Returns the aligned block of `size` bytes around an offset, cut at the end of the file. Returns `null` if the
+    /// bytes can disappear.
     #[napi]
     pub fn window_around(
         &self,

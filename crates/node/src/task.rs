@@ -6,8 +6,8 @@ use peerdma_core::Result;
 
 use crate::error::{closed, throwable};
 
-/// A call that may be slow: pinning, faulting in or releasing memory, resets, opening and closing devices. `T` is its
-/// result, `J` the JavaScript value made from it.
+/// A call that may be slow, and runs on a worker thread. Examples are pinning, faulting in or releasing memory, resets,
+/// opening and closing devices. `T` is its result, `J` the JavaScript value made from it.
 pub struct Work<T = (), J = ()> {
     work: Option<Box<dyn FnOnce() -> Result<T> + Send>>,
     wrap: fn(T) -> J,

@@ -88,7 +88,7 @@ impl NativeVfioGroup {
         or_throw(env, || self.group.viable())
     }
 
-    /// Attaches the group to a container, on a worker thread: if the group has another IOMMU, the kernel makes all
+    /// Attaches the group to a container, on a worker thread. If the group has another IOMMU, the kernel makes all
     /// mappings for it.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn attach_async(&self, container: &NativeVfioContainer) -> AsyncTask<Work> {

@@ -1,4 +1,4 @@
-//! `ArrayBuffer`s of a file's bytes, unmapped when they are collected or, for a window, when it is closed.
+//! `ArrayBuffer`s of a file's bytes. They are unmapped when they are collected or, for a window, when it is closed.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -15,7 +15,8 @@ use crate::environment::runs_javascript;
 use crate::error::{invalid, throwable};
 use crate::numbers::U64;
 
-/// A view, unmapped by the first caller that takes it: the finaliser, or the call that failed to create the buffer.
+/// A view, unmapped by the first caller that takes it. That is the finaliser, or the call that failed to create the
+/// buffer.
 type Shared = Mutex<Option<View>>;
 
 /// Takes the view; only the first caller receives it.

@@ -22,7 +22,7 @@ const BUFFER = 0x40000n;
 /** Timeout of a transfer in milliseconds. A transfer takes a tenth of a second. */
 const TRANSFER_TIMEOUT = 10_000;
 
-/** PCI config space: offset of the Command register, and its bits Memory Space Enable and Bus Master Enable. */
+/** PCI config space: offset of the Command register. Its bits below are Memory Space Enable and Bus Master Enable. */
 const PCI_COMMAND = 4n;
 const MEMORY_AND_BUS_MASTER = 0x6;
 
@@ -64,7 +64,8 @@ export class EduDriver {
   }
 
   /**
-   * Raises an interrupt: sends a message if MSI is enabled, else asserts INTx until all causes are acknowledged.
+   * Raises an interrupt. The device sends a message if MSI is enabled, else asserts INTx until all causes are
+   * acknowledged.
    */
   raise(causes = 1): void {
     this.#registers.write32(RAISE, causes);

@@ -1,5 +1,5 @@
 /**
- * Formats a diagnosis for a terminal: a sentence for each finding; its evidence and remedy too, unless it is `ok`.
+ * Formats a diagnosis for a terminal: a sentence for each finding. Adds its evidence and remedy, unless it is `ok`.
  */
 import type { DeviceDiagnosis, Diagnosis, DoctorFinding, DoctorFindingState } from '../../doctor/finding.ts';
 import { type Paint, item } from '../lines.ts';

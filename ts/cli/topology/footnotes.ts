@@ -1,5 +1,5 @@
 /**
- * Collects the texts of a matrix without repetition: numbers the reasons, lists prerequisites, notes and bypasses.
+ * Collects the texts of a matrix without repetition. Numbers the reasons, and lists prerequisites, notes and bypasses.
  */
 import type { IommuBypass, PeerCell, PeerMatrix } from '../../host.ts';
 

@@ -1,5 +1,5 @@
 /**
- * Formats the matrix for a terminal: rows are initiators, columns are targets, in blocks if they exceed the width.
+ * Formats the matrix for a terminal: rows are initiators, columns are targets. Wide matrices are cut into blocks.
  */
 import type { HostMachine, PeerMatrix, PeerVerdict } from '../../host.ts';
 import { Footnotes, allPrerequisites, allNotes, bypassTexts } from './footnotes.ts';

@@ -1,6 +1,6 @@
 /**
- * Draws the tree: host bridges at the left, devices at the right, a box for each function and a line for each link. The
- * width of a line grows with the lanes of the link.
+ * Draws the tree, with a box for each function and a line for each link. Host bridges are at the left, devices at the
+ * right. The width of a line grows with the lanes of the link.
  */
 import type { HostMachine, PciFunction } from '../../host.ts';
 import { escape } from '../markup.ts';

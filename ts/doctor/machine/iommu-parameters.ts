@@ -1,5 +1,6 @@
 /**
- * Finds IOMMU parameters in the kernel's command line by the kernel's rules: prefixes of options (`strncmp`), in order.
+ * Finds IOMMU parameters in the kernel's command line by the kernel's rules. It compares prefixes of options
+ * (`strncmp`), in order.
  */
 import type { UnknownFact } from '../../host/model.ts';
 import type { KernelParameter } from '../../host/system/command-line.ts';
@@ -16,7 +17,7 @@ export interface IommuParameters {
   readonly on: KernelParameter | undefined;
 }
 
-/** Derives the vendor from ACPI tables or else the CPU: an emulated IOMMU can differ from the CPU. @internal */
+/** Derives the vendor from ACPI tables, or else the CPU. An emulated IOMMU can differ from the CPU. @internal */
 export function makerOf({ host: { cpu }, system: { iommuTables } }: Facts): IommuMaker | UnknownFact {
   const tables = iommuTables === 'unknown' ? [] : iommuTables;
   if (tables.includes('DMAR')) return 'intel';
@@ -27,8 +28,10 @@ export function makerOf({ host: { cpu }, system: { iommuTables } }: Facts): Iomm
 }
 
 /**
- * Evaluates parameters like `iommu_setup` (arch/x86/kernel/pci-dma.c), `intel_iommu_setup`
- * (drivers/iommu/intel/iommu.c) and `parse_amd_iommu_options` (drivers/iommu/amd/init.c) of Linux.
+ * Evaluates parameters like Linux.
+ *
+ * The functions there are `iommu_setup` (arch/x86/kernel/pci-dma.c), `intel_iommu_setup` (drivers/iommu/intel/iommu.c)
+ * and `parse_amd_iommu_options` (drivers/iommu/amd/init.c).
  *
  * No later parameter reverts `iommu=off` and `amd_iommu=off`.
  *
@@ -61,7 +64,7 @@ function isOf(maker: 'intel' | 'amd' | UnknownFact, name: string): boolean {
   return (name === 'intel_iommu' && maker !== 'amd') || (name === 'amd_iommu' && maker !== 'intel');
 }
 
-/** Returns the parameter that turns interrupt remapping off; the last one wins (`setup_irqremap`). @internal */
+/** Returns the parameter that turns interrupt remapping off. The last one wins (`setup_irqremap`). @internal */
 export function remappingOff(parameters: readonly KernelParameter[]): KernelParameter | undefined {
   let off: KernelParameter | undefined;
   for (const parameter of parameters) {

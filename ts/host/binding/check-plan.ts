@@ -66,7 +66,7 @@ function checkAssignable(host: HostMachine, { address, bridge, group }: PciFunct
   }
 }
 
-/** Rejects open devices: unbinding blocks until they are closed (Linux, drivers/vfio: `vfio_unregister_group_dev`). */
+/** Rejects open devices. Unbinding blocks until they are closed (Linux, drivers/vfio: `vfio_unregister_group_dev`). */
 function checkNotOpen(machine: Machine, device: PciFunction): void {
   const virtual = device.virtualFunctions?.addresses ?? [];
   for (const address of [device.address, ...virtual]) {

@@ -1,5 +1,5 @@
 /**
- * Plans a change of drivers: which device gets which driver, by which writes to /sys.
+ * Plans a change of drivers: the new driver of each device, and the writes to /sys.
  */
 import { PeerDmaError } from '../../errors.ts';
 import { isChipset } from '../chipset.ts';
@@ -62,7 +62,7 @@ export function chosenDevices(host: HostMachine, texts: readonly string[], whole
   return [...new Set(chosen)];
 }
 
-/** Whether a member keeps its driver: without DMA it leaves the group viable (`iommu_group_claim_dma_owner`). */
+/** Whether a member keeps its driver. Without DMA it leaves the group viable (`iommu_group_claim_dma_owner`). */
 function staysInGroup(member: PciFunction): boolean {
   const { bridge, driver } = member;
   return bridge !== undefined || (isChipset(member) && !isVfioDriver(driver) && isHarmless(driver));

@@ -1,5 +1,6 @@
 /**
- * Finds guest addresses that bypass the IOMMU: host addresses of a neighbour, if ACS does not redirect requests.
+ * Finds guest addresses that bypass the IOMMU. They are host addresses of a neighbour, if ACS does not redirect
+ * requests.
  *
  * Guest memory must not be at these addresses.
  */

@@ -17,7 +17,7 @@ export function describeDivergence({ kind, common, initiatorSide, targetSide }: 
   return one ? `the device ${initiatorSide.address.slice(0, -2)}` : `the bus below ${common?.address}`;
 }
 
-/** Explains that a port or function sends requests up: its ACS redirects them or allows no direct path. @internal */
+/** Explains that a port or function sends requests up. Its ACS redirects them or allows no direct path. @internal */
 export function describeRedirect({ initiatorSide }: PathDivergence, requests: string): string {
   const { address, acs } = initiatorSide;
   if (typeof acs === 'object' && acs.has.includes('ReqRedir')) return `ACS of ${address} redirects ${requests}`;

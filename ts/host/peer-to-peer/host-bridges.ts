@@ -51,7 +51,7 @@ const KNOWN_BRIDGES: readonly KnownBridge[] = [
   { vendor: NVIDIA, devices: [0x2f95, 0x2f96, 0x2f97, 0x2f98], name: 'NVIDIA CPU' },
 ];
 
-/** AMD's host bridges that the kernel listed before it used the CPU's family (5.8; commit dea286bb71ba). */
+/** AMD's host bridges in the list of the kernel. Since Linux 5.8 it uses the CPU's family (commit dea286bb71ba). */
 const ZEN_BRIDGES: readonly number[] = [0x1450, 0x15d0, 0x1630];
 
 /** Whether requests are forwarded, and the reason. @internal */
@@ -86,8 +86,8 @@ export class HostBridges {
   }
 
   /**
-   * Explains why the path of a request is unknown: this is a virtual machine, and QEMU does not emulate both its
-   * bridges and its devices. Returns `undefined` if the machine's own root complex decides.
+   * Explains why the path of a request is unknown in a virtual machine. QEMU does not emulate both its bridges and its
+   * devices. Returns `undefined` if the machine's own root complex decides.
    */
   hypervisorDecides(initiator: PciFunction, target: PciFunction): PeerReason | undefined {
     const bridges = [initiator, target].map(({ rootBus }) => this.#bridgeOn(rootBus));

@@ -15,7 +15,7 @@ import { Readiness } from './readiness.ts';
 import { TargetBars } from './target-bars.ts';
 
 /**
- * Computes for each ordered pair of devices whether DMA of the first reaches a BAR of the second, and why.
+ * Computes for each ordered pair of devices whether DMA of one reaches a BAR of the other, and why.
  *
  * @param devices addresses in the form of {@link HostMachine.functions}; others are left out
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if `host` is not a host or `devices` is not an array
@@ -59,9 +59,9 @@ export function matrixParts(host: HostMachine, devices: readonly string[]): Matr
 /**
  * Returns the default devices for the matrix.
  *
- * These are the devices that are bound to VFIO, if there are two or more; otherwise all devices that do DMA: storage,
- * network, display, accelerators, serial buses, devices of unknown class, and cards of all classes, such as NVSwitches
- * and FPGAs. Bridges and parts of the chipset are left out.
+ * These are the devices that are bound to VFIO, if there are two or more. Otherwise they are all devices that do DMA:
+ * storage, network, display, accelerators, serial buses, devices of unknown class, and cards of all classes, such as
+ * NVSwitches and FPGAs. Bridges and parts of the chipset are left out.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the argument is not a host
  */
@@ -85,7 +85,10 @@ function endpoints({ functions }: HostMachine): PciFunction[] {
   return [...functions.values()].filter((each) => each.bridge === undefined);
 }
 
-/** Decides by base class (PCI Code and ID Assignment Specification), and by subclass for serial buses (0x0c). */
+/**
+ * Decides by base class, and by subclass for serial buses (0x0c). Classes are in the PCI Code and ID Assignment
+ * Specification.
+ */
 function doesDma(device: PciFunction): boolean {
   const { classCode, physicalFunction } = device;
   if (classCode === 'unknown' || physicalFunction !== undefined || isOnCard(device)) return true;

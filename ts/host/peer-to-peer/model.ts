@@ -3,7 +3,7 @@
  */
 
 /**
- * Whether requests of the initiator reach a BAR of the target, once all {@link PeerCell.prerequisites} are met:
+ * Whether requests of the initiator reach a BAR of the target. All {@link PeerCell.prerequisites} must be met.
  *
  * - `yes`: below a common switch or within one device, without the host bridge;
  * - `host-bridge`: through the root complex, which is known to forward them;
@@ -106,7 +106,7 @@ export interface IommuBypass {
   readonly end: bigint;
 }
 
-/** A matrix whose cells and bypasses are computed as they are read: all may not fit into memory. @internal */
+/** A matrix whose cells and bypasses are computed as they are read. All may not fit into memory. @internal */
 export interface MatrixParts {
   readonly devices: readonly string[];
   readonly cells: Iterable<PeerCell>;

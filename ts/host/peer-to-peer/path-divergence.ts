@@ -1,5 +1,5 @@
 /**
- * Finds where the paths of two devices diverge, and how a request from one to the other is routed there.
+ * Finds where the paths of two devices diverge, and how a request between them is routed there.
  */
 import type { AcsControl } from '../config-facts.ts';
 import type { PciFunction } from '../model.ts';
@@ -65,7 +65,10 @@ function divergenceKind(common: PciFunction | undefined): PathDivergence['kind']
   }
 }
 
-/** Decides by ACS of the port, or of the function of a multi-function device (PCI Express Base Specification, 6.12). */
+/**
+ * Decides by ACS of the port, or of the function of a multi-function device. The rules are in the PCI Express Base
+ * Specification, 6.12.
+ */
 function divergenceDecisions(
   kind: PathDivergence['kind'],
   { acs }: PciFunction,

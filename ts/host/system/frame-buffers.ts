@@ -11,7 +11,7 @@ import type { BarResource } from '../resources.ts';
 const FRAME_BUFFERS =
   /^(?:BOOTFB|efifb|vesafb|simplefb|simpledrm|simple-framebuffer|efidrm|vesadrm|ofdrm|corebootdrm)(?:\W|$)/;
 
-/** The kernel's deepest indentation: 5 levels, 8 in later kernels (`MAX_IORES_LEVEL` in kernel/resource.c). */
+/** The kernel's deepest indentation, `MAX_IORES_LEVEL` of kernel/resource.c: 5, or 8 in later kernels. */
 const LEAST_DEEPEST = 5;
 
 /** One line: `  c0000000-c0ffffff : BOOTFB`. Users without privileges read 0 for all addresses. */

@@ -18,8 +18,8 @@ export interface HugePageFacts {
   /** Pools, sorted by page size. */
   readonly pools: readonly HugePagePool[];
   /**
-   * Policy for memory in files, such as guest RAM (`shmem_enabled`): `always`, `within_size`, `advise`, `never`, `deny`
-   * or `force`; unknown if the kernel does not report it.
+   * Policy for memory in files, such as guest RAM (`shmem_enabled`). It is `always`, `within_size`, `advise`, `never`,
+   * `deny` or `force`, and unknown if the kernel does not report it.
    */
   readonly transparent: string | UnknownFact;
 }
@@ -41,7 +41,10 @@ export function readHugePages(files: SysFiles): HugePageFacts {
   };
 }
 
-/** Subtracts reserved pages, which count as free until first use (Linux, mm/hugetlb.c: `available_huge_pages`). */
+/**
+ * Subtracts reserved pages, which count as free until first use. The kernel does it in `available_huge_pages`
+ * (mm/hugetlb.c).
+ */
 function available(free: number | UnknownFact, reserved: number | UnknownFact): number | UnknownFact {
   if (free === 'unknown' || reserved === 'unknown') return free;
   return Math.max(0, free - reserved);

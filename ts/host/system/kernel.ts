@@ -96,7 +96,7 @@ function unpacked(bytes: Uint8Array | undefined): string | undefined {
   }
 }
 
-/** Parses `kernel/drivers/vfio/pci/vfio-pci.ko.xz: …` (modules.dep; modules.builtin ends before the colon). */
+/** Parses `kernel/drivers/vfio/pci/vfio-pci.ko.xz: …` of modules.dep. Lines of modules.builtin end before the colon. */
 function readModules(files: SysFiles, release: string): ReadonlySet<string> | UnknownFact {
   const texts = ['dep', 'builtin'].map((list) => files.text(`lib/modules/${release}/modules.${list}`));
   if (texts.every((text) => text === undefined)) return 'unknown';

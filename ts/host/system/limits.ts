@@ -12,8 +12,8 @@ export interface LimitFacts {
   /** RLIMIT_MEMLOCK in bytes, the soft limit. */
   readonly memlock: bigint | 'unlimited' | UnknownFact;
   /**
-   * Whether the process has CAP_IPC_LOCK of the initial user namespace, which lifts that limit (`capable()` in
-   * drivers/vfio/vfio_iommu_type1.c and drivers/iommu/iommufd/pages.c of Linux).
+   * Whether the process has CAP_IPC_LOCK of the initial user namespace, which lifts that limit. Linux checks it with
+   * `capable()` in drivers/vfio/vfio_iommu_type1.c and drivers/iommu/iommufd/pages.c.
    */
   readonly ipcLock: boolean | UnknownFact;
   /** `vm.max_map_count`. */

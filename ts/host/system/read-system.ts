@@ -1,5 +1,5 @@
 /**
- * Reads facts of a machine other than its PCI devices: kernel, firmware, limits, huge pages and open files.
+ * Reads facts of a machine that are not of PCI devices. They are kernel, firmware, limits, huge pages and open files.
  */
 import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
@@ -82,7 +82,7 @@ export function readSystem({ sys, top }: SystemRoots, host: HostMachine): System
   };
 }
 
-/** Searches `flags` for the flag `hypervisor` (arch/x86/include/asm/cpufeatures.h: X86_FEATURE_HYPERVISOR). */
+/** Searches `flags` for `hypervisor` (arch/x86/include/asm/cpufeatures.h: X86_FEATURE_HYPERVISOR). */
 function isVirtual(cpuinfo: string | undefined): boolean | UnknownFact {
   const flags = /^flags\s*:(.*)$/m.exec(cpuinfo ?? '')?.[1];
   return flags === undefined ? 'unknown' : flags.split(' ').includes('hypervisor');

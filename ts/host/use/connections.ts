@@ -31,7 +31,8 @@ export function readConnections(proc: SysFiles): Connection[] {
 }
 
 /**
- * Parses `0100007F:0016`: words of four bytes in the processor's order, which is little-endian on x86-64 and arm64.
+ * Parses `0100007F:0016`. The address is in words of four bytes in the processor's order, little-endian on x86-64 and
+ * arm64.
  */
 function addressOf(text: string): string | undefined {
   const digits = /^([0-9a-f]{8}|[0-9a-f]{32}):[0-9a-f]{4}$/i.exec(text)?.[1];

@@ -31,7 +31,7 @@ export function displayUses(machine: Machine, device: PciFunction): Use[] {
 }
 
 /**
- * Finds serial lines of a function that carry the kernel's console or that programs have open, such as a login.
+ * Finds serial lines of a function that carry the kernel's console or that programs have open.
  *
  * /sys does not link a virtio console to its line, so all lines `hvcN` count as lines of all virtio consoles.
  *

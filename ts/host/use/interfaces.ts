@@ -36,7 +36,10 @@ export function interfacesWith({ roots }: Machine, address: string): string[] {
   return found.map(([name]) => name);
 }
 
-/** Lower interfaces of bonds, bridges, VLANs and macvlans (Linux, net/core/dev.c: `netdev_adjacent_sysfs_add`). */
+/**
+ * Lower interfaces of bonds, bridges, VLANs and macvlans. Linux lists them in net/core/dev.c,
+ * `netdev_adjacent_sysfs_add`.
+ */
 function linkedBelow(sys: SysFiles, name: string): string[] {
   return sys.names(`${INTERFACES}/${name}`).flatMap((entry) => (entry.startsWith('lower_') ? entry.slice(6) : []));
 }
@@ -57,7 +60,7 @@ function allBelow({ sys, proc }: Machine, name: string): string[] {
 }
 
 /**
- * Finds the other interface of a tunnel or veth pair by its number (`iflink`), and the bridge that it is a port of.
+ * Finds the other interface of a tunnel or veth pair by its number (`iflink`). Also finds the bridge of a port.
  *
  * `iflink` of all other interfaces is their own number or 0.
  */
@@ -70,7 +73,7 @@ function byIndex(sys: SysFiles, name: string): string[] {
 }
 
 /**
- * Returns the interfaces below all PPPoE sessions: the kernel does not report the PPP interface of a session (Linux,
+ * Returns the interfaces below all PPPoE sessions. The kernel does not report the PPP interface of a session (Linux,
  * drivers/net/ppp/pppoe.c: `pppoe_seq_show`).
  */
 function pppoeInterfaces(proc: SysFiles): string[] {

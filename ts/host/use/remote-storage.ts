@@ -52,7 +52,7 @@ export function functionsOfRemoteDisk(
   return functionsBetween(machine, { local, remote });
 }
 
-/** Reads mount options: NFS, SMB and Ceph have the server's address, NFS also the client's (nfs(5), mount.cifs(8)). */
+/** Reads mount options. NFS, SMB and Ceph have the server's address, NFS also the client's (nfs(5), mount.cifs(8)). */
 function endsOfMount({ type, options }: MountedFrom): Ends {
   if (!/^(nfs4?|cifs|smb3|ceph)$/.test(type)) return { local: [], remote: [] };
   const values = (names: RegExp): string[] =>
@@ -63,7 +63,9 @@ function endsOfMount({ type, options }: MountedFrom): Ends {
   return { local: values(/^clientaddr$/), remote: values(/^(addr|mountaddr|mon_addr)$/) };
 }
 
-/** Reads an iSCSI session (drivers/scsi/scsi_transport_iscsi.c, iscsi_tcp.c: `iscsi_sw_tcp_host_get_param`). */
+/**
+ * Reads an iSCSI session. Sources: drivers/scsi/scsi_transport_iscsi.c, iscsi_tcp.c (`iscsi_sw_tcp_host_get_param`).
+ */
 function endsOfSession({ sys }: Machine, session: string, host: string): Ends {
   const prefix = `connection${session.slice('session'.length)}:`;
   const connections = sys.names('class/iscsi_connection').filter((each) => each.startsWith(prefix));
@@ -92,8 +94,8 @@ function endsOfNbd({ sys, connections, openFiles }: Machine, name: string): Ends
 }
 
 /**
- * Parses `traddr=10.0.0.9,trsvcid=4420,src_addr=10.0.0.5` (Linux, drivers/nvme/host/sysfs.c:
- * `nvme_sysfs_show_address`). A local controller has a PCI address instead.
+ * Parses `traddr=10.0.0.9,trsvcid=4420,src_addr=10.0.0.5`. Linux writes it in drivers/nvme/host/sysfs.c,
+ * `nvme_sysfs_show_address`. A local controller has a PCI address instead.
  */
 function endsOfController({ sys }: Machine, controller: string): Ends {
   const parts = (sys.word(`class/nvme/${controller}/address`) ?? '').split(',').map((part) => part.split('=', 2));
@@ -108,7 +110,7 @@ function addressAlone(text: string): string[] {
   return normalizeIp(alone) === undefined ? [] : [normalizeIp(alone) ?? ''];
 }
 
-/** Finds interfaces by the kernel's routes to servers and by local addresses of connections and options. */
+/** Finds interfaces by the kernel's routes to servers, and by local addresses. */
 function functionsBetween(machine: Machine, { local, remote }: Ends): Map<string, string> {
   if (local.length + remote.length === 0) return new Map();
   const connected = machine.connections.filter((each) => remote.includes(each.remote));

@@ -23,7 +23,7 @@ interface Hop {
 }
 
 /**
- * Finds the routes, each interface once: in all tables if `ip` exists, or else in the main table of /proc.
+ * Finds the routes, each interface once. Searches all tables if `ip` exists, or else the main table of /proc.
  *
  * @internal
  */

@@ -87,10 +87,12 @@ export class ConfigSpace {
   /** By ascending index. */
   readonly bars: readonly Bar[];
   readonly msix: MsixShape | undefined;
-  /** The power-on state, in D0: BARs without addresses (except pinned ones), memory decode and interrupts off. */
+  /**
+   * The power-on state, in D0. BARs are without addresses (except pinned ones), memory decode and interrupts are off.
+   */
   readonly initial: ConfigState;
   /**
-   * Offsets of the 2-byte registers that determine whether BARs decode: Command, then PMCSR if it exists.
+   * Offsets of the 2-byte registers that control whether BARs decode: Command, then PMCSR if any.
    *
    * {@link ConfigSpace.adopt} reads them.
    */
@@ -220,7 +222,7 @@ export class ConfigSpace {
   }
 
   /**
-   * Returns the state with the register values of the device, after a reset or a change of its power state.
+   * Returns the state with the register values of the device. Used after a reset or a change of its power state.
    *
    * @param read returns the device's bytes at an offset; called for {@link ConfigSpace.decodeRegisters}
    */

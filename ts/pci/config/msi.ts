@@ -18,7 +18,7 @@ import {
   MSI_MOST_MESSAGES_LOG2,
 } from './registers.ts';
 
-/** Returns the length of a capability with these flags, up to the end of the data or of the pending bits. @internal */
+/** Returns the length of a capability with these flags. It ends with the data or the pending bits. @internal */
 export function msiLength(flags: number): number {
   const data = dataOffset(flags);
   return (flags & MSI_FLAGS_MASKBIT) === 0 ? data + 2 : data + 12;

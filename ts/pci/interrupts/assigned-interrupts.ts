@@ -1,5 +1,5 @@
 /**
- * The interrupts of an assigned device as configured by its guest: MSI-X with its table, MSI and the pin.
+ * The interrupts of an assigned device as its guest configures them: MSI-X, MSI and the pin.
  *
  * Masks and pending bits are emulated on top of the host's interrupts.
  */

@@ -1,4 +1,4 @@
-/** The connection of a device's interrupts: which of INTx, MSI and MSI-X, and the eventfd of each vector. */
+/** The connection of a device's interrupts. It has one of INTx, MSI and MSI-X, and the eventfd of each vector. */
 import { rollbackFailed } from '../../dma/mapping-error.ts';
 import { asError } from '../../errors.ts';
 import type { DeviceInterrupts } from '../physical-function.ts';
@@ -15,7 +15,9 @@ export interface DesiredConnection {
 }
 
 /**
- * The eventfd of a vector: the VMM's (`event`), the one that counts while it is masked (`masked`), or none.
+ * The eventfd of a vector.
+ *
+ * It is the VMM's (`event`), the one that counts while the vector is masked (`masked`), or none.
  *
  * MSI-X vectors begin with `none`, which takes neither an eventfd nor a host interrupt: the host masks the entry, and
  * the device keeps its message pending until the vector is connected. A reconnection that the device rejects also ends

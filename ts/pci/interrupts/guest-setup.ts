@@ -1,4 +1,4 @@
-/** The guest's interrupt set-up in config space and the MSI-X table, and the resulting state of each vector. */
+/** The guest's interrupt set-up: config space, the MSI-X table, and the resulting state of each vector. */
 import { PeerDmaError } from '../../errors.ts';
 import type { InterruptControl } from '../config/interrupt-control.ts';
 import type { InterruptKind } from '../physical-function.ts';

@@ -65,7 +65,7 @@ const PM_VERSION = 3;
 const EXP_VERSION = 2;
 /** MSI-X structures have 32-bit offsets. */
 const REACH = 1n << 32n;
-/** Length of conventional advanced features, with bits for function-level reset and for pending transactions. */
+/** Length of conventional Advanced Features, which have function-level reset and transactions pending. */
 const AF_BYTES = 6;
 
 /**
@@ -108,7 +108,7 @@ function requireUpTo(bdf: string, value: number, most: number, name: string): nu
 }
 
 /**
- * Returns config space as VFIO reports it for a newly opened device: memory decode on, bus mastering off.
+ * Returns config space as VFIO reports it for a new device: memory decode on, bus mastering off.
  *
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`
  * @internal

@@ -42,7 +42,7 @@ const FIRST_ZERO_FACTORIAL = 34n;
 
 /** The device's connection to interrupts and DMA. @internal */
 export interface EduBus extends SimulatedDma {
-  /** Interrupts: by message if MSI is connected, otherwise by the pin, which stays asserted until it is lowered. */
+  /** Interrupts by message if MSI is connected, otherwise by the pin. The pin stays asserted until it is lowered. */
   raise(): void;
   lower(): void;
   /** A transfer faulted. */

@@ -23,7 +23,7 @@ export interface RegionOptions {
   readonly decodes: (bar: BarLayout) => boolean;
 }
 
-/** Creates the regions, by VFIO's index, and their files, each of which belongs to one region. @internal */
+/** Creates the regions, by VFIO's index, and their files. Each file belongs to one region. @internal */
 export function makeRegions({ bdf, bars, romContents: rom, msix, isPending, decodes }: RegionOptions): {
   readonly regions: readonly (SimulatedRegion | undefined)[];
   readonly files: readonly MemoryFile[];

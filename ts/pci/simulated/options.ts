@@ -50,7 +50,9 @@ export interface SimulatedDeviceOptions {
     /** Whether it has function-level reset. Default: true */
     readonly flr?: boolean;
   };
-  /** Adds function-level reset for conventional PCI (PCI ECN "Advanced Capabilities for Conventional PCI"). */
+  /**
+   * Adds function-level reset for conventional PCI. It is of the PCI ECN "Advanced Capabilities for Conventional PCI".
+   */
   readonly advancedFeatures?: boolean;
   /** Whether it has INTA#. Default: as recorded; false in a built config space */
   readonly interruptPin?: boolean;

@@ -37,7 +37,7 @@ export function romContents(bdf: string, file: MemoryFile): RegionContents {
 }
 
 /**
- * Wraps contents and hides the MSI-X table: reads return ones, writes are dropped (Linux `vfio_pci_bar_rw`).
+ * Wraps contents and hides the MSI-X table. Reads return ones, writes are dropped (Linux `vfio_pci_bar_rw`).
  *
  * @internal
  */

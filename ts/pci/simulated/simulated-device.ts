@@ -1,4 +1,4 @@
-/** A simulated PCI function: config space, BARs, DMA, interrupts and resets, without hardware or privileges. */
+/** A simulated PCI function without hardware or privileges. It has config space, BARs, DMA, interrupts and resets. */
 import { type AbortOptions, readSignal, runAbortable, throwIfAborted } from '../../abort.ts';
 import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
@@ -198,7 +198,7 @@ export class SimulatedDevice implements PhysicalFunction {
   }
 
   /**
-   * Resets the function: registers have their power-on values, the pin is deasserted, the power state is D0.
+   * Resets the function. Registers have their power-on values, the pin is deasserted, the power state is D0.
    *
    * The memory of BARs keeps its bytes, as in shared-memory devices; the rest of config space and the connected
    * interrupts are kept. DMA targets unmap its BARs before the reset and map them again after it.
@@ -375,7 +375,7 @@ export class SimulatedDevice implements PhysicalFunction {
     return this.#config.isCommandSet(COMMAND_MEMORY) && !this.#config.isInD3Hot;
   }
 
-  /** Updates targets after a change of memory decode. dma-buf mappings are revoked when it stops decoding. */
+  /** Updates targets after a change of memory decode. Mappings of dma-bufs are revoked when it stops decoding. */
   #updateMemoryState(): void {
     if (this.#reportedState.startsWith('true') && !this.#hasMemory) this.#revocations++;
     if (this.#reportedState === this.#memoryState) return;

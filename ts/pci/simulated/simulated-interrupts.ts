@@ -152,7 +152,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     this.#asserted = false;
   }
 
-  /** Disables or enables the pin by Command, which also masks or unmasks it (Linux `vfio_basic_config_write`). */
+  /** Disables or enables the pin by Command. That also masks or unmasks it (Linux `vfio_basic_config_write`). */
   setPinDisabled(off: boolean): void {
     if (off === this.#pinDisabled) return;
     this.#pinDisabled = off;
@@ -160,7 +160,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
   }
 
   /**
-   * Signals the deferred interrupts that are possible now: the pin, unless it is masked, and pending messages.
+   * Signals deferred interrupts that are possible now. These are pending messages, and the pin unless it is masked.
    *
    * @returns whether the pin was signalled
    */
@@ -223,7 +223,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     if (wanted <= count) return;
     throw this.#error(
       'ERR_INTERRUPT_UNSUPPORTED',
-      `${this.#bdf} has ${count === 0 ? 'no' : `only ${count} vector(s) of`} ${kind}, and ${wanted} are asked for`,
+      `${this.#bdf} has ${count === 0 ? 'no' : `only ${count} vector(s) of`} ${kind}, and ${wanted} are requested`,
     );
   }
 

@@ -14,7 +14,7 @@ import { valueText } from '../../value-text.ts';
 
 /** The contents of a region. @internal */
 export interface RegionContents {
-  /** Whether it is memory, which supports accesses of any length; registers receive aligned accesses one by one. */
+  /** Whether it is memory, which supports accesses of any length. Registers receive aligned accesses one by one. */
   readonly isMemory: boolean;
   read(offset: bigint, length: number): Uint8Array;
   write(offset: bigint, bytes: Uint8Array): void;

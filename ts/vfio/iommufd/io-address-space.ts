@@ -53,7 +53,7 @@ export class IoAddressSpace {
     return this.#ioas.mappingCount;
   }
 
-  /** Whether its last device is leaving: it is no longer a target of guest memory and accepts no new device. */
+  /** Whether its last device is leaving. Then it is not a target of guest memory and accepts no new device. */
   get leaving(): boolean {
     return this.#leaving;
   }

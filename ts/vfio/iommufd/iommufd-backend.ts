@@ -46,7 +46,7 @@ export class IommufdBackend implements Backend {
   }
 
   /**
-   * Opens a device if the kernel's iommufd has all features that this package uses: mapping files, and BARs as
+   * Opens a device if the kernel's iommufd has all features that this package uses. They are mapping files, and BARs as
    * dma-bufs.
    *
    * @returns the device, or the reason why iommufd cannot be used
@@ -141,7 +141,11 @@ export class IommufdBackend implements Backend {
     }
   }
 
-  /** Attaches a device to an existing address space. @returns the address space, if one accepts the device */
+  /**
+   * Attaches a device to an existing address space.
+   *
+   * @returns the address space, if one accepts the device
+   */
   async #join(pci: RequestedDevice, handle: NativeVfioDevice): Promise<IoAddressSpace | undefined> {
     for (const space of this.#spaces) {
       if (space.leaving) continue;

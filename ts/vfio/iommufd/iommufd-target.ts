@@ -24,7 +24,8 @@ interface MappedBar {
 }
 
 /**
- * Maps guest memory into an address space: RAM as files, BARs as dma-bufs, private memory by its host virtual address.
+ * Maps guest memory into an address space. RAM is mapped as files, BARs as dma-bufs, private memory by its host virtual
+ * address.
  *
  * @internal
  */
@@ -105,12 +106,12 @@ export class IommufdTarget extends IommuSpace {
   protected override refusal(sub: SubMapping): PeerDmaError | undefined {
     const { name, range, memory } = sub;
     if (this.mapsFiles || memory.file?.device === undefined) return super.refusal(sub);
-    const operation = `${this.name}: can't map "${name}" at ${range}`;
+    const operation = `${this.name}: cannot map "${name}" at ${range}`;
     const reason = "this kernel's iommufd maps no BARs (Linux 6.19 and later do). Choose the back end 'type1'";
     return new PeerDmaError('ERR_UNSUPPORTED', `${operation}: ${reason}`, { range, target: this.name });
   }
 
-  /** Reads the dirty pages of each sub-mapping before it is unmapped, which clears the kernel's log of them. */
+  /** Reads the dirty pages of each sub-mapping before it is unmapped. Unmapping clears the kernel's log of them. */
   async #unmapLogged(subs: readonly SubMapping[], all: boolean, onThread: boolean): Promise<UnmapResult> {
     const unread: MappingFailure[] = [];
     const read: SubMapping[] = [];

@@ -100,7 +100,7 @@ export class Container {
     this.groups.add(group);
   }
 
-  /** Whether its last device is leaving: it is no longer a target of guest memory and accepts no new group. */
+  /** Whether its last device is leaving. Then it is not a target of guest memory and accepts no new group. */
   get leaving(): boolean {
     return this.#leaving;
   }

@@ -48,8 +48,8 @@ struct State {
 }
 
 impl Watcher {
-    /// Starts the thread, which calls `notify` when there are counts to [`collect`](Self::collect) and the receiver
-    /// was not notified yet. `notify` should be fast and must not panic; it is dropped with the thread.
+    /// Starts the thread, which calls `notify` when there are counts to collect. It calls it once until the next
+    /// [`collect`](Self::collect). `notify` should be fast and must not panic; it is dropped with the thread.
     ///
     /// # Errors
     /// `ERR_SYSTEM`: too many open files, or threads.

@@ -7,7 +7,7 @@ use super::context::Iommufd;
 use super::ioas::{Ioas, IoasInner, Open, State};
 use crate::{Error, ErrorCode, Result};
 
-/// A device's hold on its address space, from before it is attached: the address space is not destroyed meanwhile.
+/// A device's hold on its address space, which is not destroyed meanwhile. It begins before the device is attached.
 #[derive(Debug)]
 pub(crate) struct Attachment {
     ioas: Arc<IoasInner>,
@@ -15,7 +15,8 @@ pub(crate) struct Attachment {
 }
 
 impl Attachment {
-    /// Counts a device, at first as one without dirty-page logging, while the lock keeps the address space alive.
+    /// Counts a device while the lock keeps the address space alive. At first it counts as one without dirty-page
+    /// logging.
     fn begin(ioas: &Arc<IoasInner>, state: &State) -> Result<(Open, Self)> {
         let open = state.open()?;
         ioas.unguarded.count.fetch_add(1, Ordering::AcqRel);
@@ -43,8 +44,8 @@ impl Drop for Attachment {
 }
 
 impl Ioas {
-    /// Attaches a device that is bound to the same iommufd. `attach` receives the id of a page table or address space.
-    /// Uses a page table with dirty-page logging if the IOMMU supports it.
+    /// Attaches a device that is bound to the same iommufd. The argument of `attach` is the id of a page table or
+    /// address space. Uses a page table with dirty-page logging if the IOMMU supports it.
     ///
     /// The device is counted before the kernel attaches it: otherwise the address space could be destroyed in between,
     /// another one could receive its id, and the device would be attached to that one.

@@ -108,8 +108,8 @@ impl Ioas {
         Ok(())
     }
 
-    /// Returns one bit for each page of `range`, starting at bit 0 of word 0: whether a device has written the page
-    /// since the last call. The bits of unmapped pages are 0. Unmapping a page discards its bit.
+    /// Returns one bit for each page of `range`, starting at bit 0 of word 0. A bit is 1 if a device has written the
+    /// page since the last call. The bits of unmapped pages are 0. Unmapping a page discards its bit.
     ///
     /// # Errors
     /// `ERR_UNALIGNED`, `ERR_INVALID_ARGUMENT` if the page size is not a power of two, `ERR_OUT_OF_RANGE` for more

@@ -3,7 +3,7 @@
 use crate::range::inclusive_ranges;
 use crate::{Error, ErrorCode, Range, Result};
 
-/// The capabilities of an address space (`IOMMU_IOAS_IOVA_RANGES`), which attaching or detaching a device changes.
+/// The capabilities of an address space (`IOMMU_IOAS_IOVA_RANGES`). Attaching or detaching a device changes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IoasInfo {
     /// The alignment of both ends of a mapping, in bytes.

@@ -225,7 +225,7 @@ impl SpaceState for State {
     }
 }
 
-/// An address space that nobody closed, without attached devices.
+/// An address space without attached devices that was dropped instead of closed.
 struct UnclosedIoas {
     open: Open,
     tables: Vec<u32>,

@@ -91,7 +91,7 @@ pub(super) fn ioas_alloc(fd: BorrowedFd<'_>) -> nix::Result<u32> {
 /// The largest number of ranges to allocate memory for; no address space has as many.
 const MOST_RANGES: usize = 1 << 16;
 
-/// `IOMMU_IOAS_IOVA_RANGES`: returns the first and last address of each range, and the alignment of mappings.
+/// `IOMMU_IOAS_IOVA_RANGES`: returns the first and last address of each range. Also returns the alignment of mappings.
 pub(super) fn ioas_iova_ranges(
     fd: BorrowedFd<'_>,
     ioas: u32,
@@ -252,8 +252,8 @@ pub(super) fn set_dirty_tracking(fd: BorrowedFd<'_>, hwpt: u32, on: bool) -> nix
     unsafe { raw::hwpt_set_dirty_tracking(fd.as_raw_fd(), &raw const set) }.map(drop)
 }
 
-/// `IOMMU_HWPT_GET_DIRTY_BITMAP`: sets the bit of each page written since the last call. `words` must have one bit
-/// for each page.
+/// `IOMMU_HWPT_GET_DIRTY_BITMAP`: sets the bits of pages written since the last call. The caller passes `words` with
+/// one bit for each page.
 pub(super) fn get_dirty_bitmap(
     fd: BorrowedFd<'_>,
     hwpt: u32,

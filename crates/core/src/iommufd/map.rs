@@ -128,10 +128,12 @@ impl Ioas {
     /// pins the memory, which takes about a microsecond for each new page.
     ///
     /// # Errors
-    /// `ERR_MAP_FAILED` with the IOVA range and the kernel's errno (`EEXIST`: the range overlaps a mapping; `EINVAL`:
-    /// unaligned, outside of the valid IOVA ranges, past the end of a file, or a file that cannot be mapped;
-    /// `ENOMEM`: `RLIMIT_MEMLOCK`; `EFAULT`: the memory cannot be pinned; `ENODEV`: the BAR is disabled).
-    /// `ERR_UNSUPPORTED` if the kernel cannot map files, or BARs. `ERR_CLOSED`. Pages of files may be allocated then.
+    /// `ERR_MAP_FAILED` with the IOVA range and the kernel's errno; `ERR_UNSUPPORTED` if the kernel cannot map files,
+    /// or BARs; `ERR_CLOSED`. Pages of files may be allocated then.
+    ///
+    /// The errno is `EEXIST` (the range overlaps a mapping), `ENOMEM` (`RLIMIT_MEMLOCK`), `EFAULT` (the memory cannot
+    /// be pinned) or `ENODEV` (the BAR is disabled). `EINVAL` means: unaligned, outside of the valid IOVA ranges, past
+    /// the end of a file, or a file that cannot be mapped.
     pub fn map(&self, batch: Batch) -> Result<(), BatchError> {
         let attached = self.inner.unguarded.count.load(Ordering::Relaxed) > 0;
         let threads = |bytes| {

@@ -1,4 +1,4 @@
-//! An address space's records after an unmap that finds no mapping, and after the last handle is dropped.
+//! An address space's records after an unmap without a mapping, and after the last handle is dropped.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;

@@ -1,5 +1,4 @@
-//! System calls that copy: between a buffer and a file, and between a buffer and an address of this process that may
-//! fault.
+//! System calls that copy between a buffer and a file, or an address of this process that may fault.
 //!
 //! The latter use `process_vm_readv` and `process_vm_writev` on this process, so that a missing page, the end of a
 //! truncated file, or read-only memory is an error and not a signal. These calls fail with `EFAULT` for a device's

@@ -1,4 +1,4 @@
-//! The records of a reservation: non-overlapping extents, sorted by offset, with their memory and their leases.
+//! The records of a reservation: sorted extents that do not overlap, with memory and leases.
 
 use std::sync::Arc;
 
@@ -161,8 +161,8 @@ impl ExtentMap {
         self.extents.overlapping(range)
     }
 
-    /// Adds a lease of `range`, all of which must be mapped. Fast if `near` is where the last call ended, before the
-    /// range.
+    /// Adds a lease of `range`, which must be mapped throughout. Fast if `near` is where the last call ended, before
+    /// the range.
     pub(crate) fn lease(&mut self, range: &Range, near: &mut Position) {
         self.change(range, near, Extent::lease);
     }
@@ -279,15 +279,15 @@ impl ExtentMap {
         )
     }
 
-    /// Returns the largest number of kernel mappings that mapping the free `range` adds: none if it fills a gap, two
-    /// in the middle of a gap.
+    /// Returns the largest number of kernel mappings that mapping the free `range` adds. It is 0 if the range fills a
+    /// gap, and 2 in the middle of a gap.
     pub(crate) fn cost_of_placing(&self, range: &Range, whole: &Range) -> usize {
         let (before, behind) = self.beside(range, whole);
         usize::from(!before.is_border()).saturating_add(usize::from(!behind.is_border()))
     }
 
-    /// Returns the number of borders between kernel mappings that emptying `range` surely removes, and the number
-    /// that it adds.
+    /// Returns how many borders between kernel mappings are removed and added by emptying `range`. The first is a lower
+    /// limit.
     pub(crate) fn cost_of_emptying(&self, range: &Range, whole: &Range) -> (usize, usize) {
         let (before, behind) = self.beside(range, whole);
         let added = usize::from(before.is_border()).saturating_add(usize::from(behind.is_border()));
@@ -375,7 +375,7 @@ impl ExtentMap {
         removed
     }
 
-    /// Returns the mappings in `range`, in order: one extent for each, however its parts are leased or present.
+    /// Returns the mappings in `range`, in order. Each is one extent, even if only parts of it are leased or present.
     pub(crate) fn parts_in(&self, range: &Range) -> Vec<Extent> {
         let mut parts: Vec<Extent> = Vec::new();
         for part in self

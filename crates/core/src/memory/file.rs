@@ -90,8 +90,8 @@ impl MemoryFile {
         }
     }
 
-    /// Whether the file has memory up to the byte before `end` now: a file can be truncated, and a device's memory
-    /// decode off.
+    /// Whether the file has memory up to the byte before `end` now. A file can be truncated, and the memory decode of a
+    /// device can be off.
     ///
     /// # Errors
     /// `ERR_SYSTEM`.
@@ -102,7 +102,7 @@ impl MemoryFile {
         }
     }
 
-    /// The page size in bytes, of which offsets, lengths and addresses must be multiples.
+    /// The page size in bytes. Offsets, lengths and addresses must be multiples of it.
     #[must_use]
     pub fn page_size(&self) -> u64 {
         match *self.kind {

@@ -34,7 +34,7 @@ impl HugePages {
     }
 }
 
-/// Returns the error code of a failed hugetlb allocation: no free pages, or no such size on this system.
+/// Returns the error code of a failed hugetlb allocation. No page is free, or the system lacks the size.
 pub(crate) fn huge_page_code(errno: Errno) -> ErrorCode {
     match errno {
         Errno::ENOMEM | Errno::ENOSPC | Errno::ENODEV => ErrorCode::HugePagesUnavailable,

@@ -13,10 +13,10 @@ use crate::range_list::Position;
 use crate::{Error, ErrorCode, Range, Result};
 
 impl AddressSpaceReservation {
-    /// Checks that the ranges (offset and length) are mapped throughout, and faults them in, so that pinning them
-    /// cannot fail for a missing page. Skips device memory, whose pages always exist, and memory of sealed length
-    /// that was faulted in before. Uses several threads for large memory, after all earlier garbage is dropped. The
-    /// ranges are leased during the call.
+    /// Checks that the ranges (offset and length) are mapped throughout, and faults them in. Then pinning them cannot
+    /// fail for a missing page. Skips device memory, whose pages always exist, and memory of sealed length that was
+    /// faulted in before. Uses several threads for large memory, after all earlier garbage is dropped. The ranges are
+    /// leased during the call.
     ///
     /// # Errors
     /// `ERR_VA_NOT_MAPPED` with the first gap, `ERR_MEMORY_FAULT` (past the end of a file),
@@ -81,7 +81,7 @@ impl AddressSpaceReservation {
         targets
     }
 
-    /// Leases `length` bytes from `offset`, all of which must be mapped.
+    /// Leases `length` bytes from `offset`, which must be mapped throughout.
     ///
     /// # Errors
     /// `ERR_VA_NOT_MAPPED` with the first gap, `ERR_OUT_OF_RANGE`, `ERR_UNALIGNED`, `ERR_EMPTY_RANGE`, `ERR_CLOSED`.

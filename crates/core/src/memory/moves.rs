@@ -97,8 +97,8 @@ impl PrivateMemory {
         Ok(())
     }
 
-    /// Returns the largest number of kernel mappings that moving `range` to a reservation adds, at the origin and
-    /// between its pieces. The borders of the target are not included.
+    /// Returns the largest number of kernel mappings that moving `range` to a reservation adds. It counts those at the
+    /// origin and between its pieces. The borders of the target are not included.
     pub(crate) fn cost_of_moving(&self, range: &Range) -> usize {
         let splits = self.cost_of_splitting(range);
         let pieces = lock(&self.inner.pieces);
@@ -106,7 +106,7 @@ impl PrivateMemory {
         inside.saturating_add(splits)
     }
 
-    /// Returns the number of kernel mappings that splitting `range` into separate pieces adds at the origin.
+    /// Returns the number of kernel mappings that splitting `range` into pieces adds at the origin.
     pub(crate) fn cost_of_splitting(&self, range: &Range) -> usize {
         let pieces = lock(&self.inner.pieces);
         [range.start(), range.end()]
@@ -144,8 +144,8 @@ impl PrivateMemory {
         }
     }
 
-    /// Moves one piece of a failed [`return_to_origin`](Self::return_to_origin) to its former place, as far as
-    /// possible. Its record has its address.
+    /// Moves one piece of a failed return to its former place, as far as possible. The record of the piece has its
+    /// address.
     ///
     /// # Safety
     /// As for [`return_to_origin`](Self::return_to_origin); `piece` is the former record.

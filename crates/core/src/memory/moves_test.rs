@@ -129,7 +129,8 @@ fn a_failed_unmap_leaves_no_dangling_record() {
     }
 }
 
-/// The kernel moves whole page tables, and not single pages, only between addresses at the same place in a table.
+/// The kernel moves whole page tables only between addresses at the same place in a table. Otherwise it moves single
+/// pages.
 #[test]
 fn memory_mapped_as_a_whole_gets_an_origin_aligned_like_the_mapping() {
     const LENGTH: u64 = 8 << 20;

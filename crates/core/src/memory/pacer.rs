@@ -1,4 +1,4 @@
-//! Pauses a thread that takes the kernel's lock of the process's mappings (`mmap_lock`) again and again.
+//! Pauses a thread that often takes the kernel's lock of the process's mappings (`mmap_lock`).
 
 use std::thread;
 use std::time::{Duration, Instant};

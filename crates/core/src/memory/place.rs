@@ -13,8 +13,8 @@ use crate::{Error, ErrorCode, Range, Result};
 
 impl AddressSpaceReservation {
     /// Maps `length` bytes of `memory` from `memory_offset` at `offset`, where nothing may be mapped. The pages move
-    /// there, in time proportional to their number; each byte can be mapped once. A failure is rolled back; if that
-    /// fails too, the error says so, and the pages that were moved stay mapped until they are unmapped.
+    /// there, in time proportional to their number; each byte can be mapped once. A failure is rolled back. If the
+    /// rollback fails too, the error states it, and the pages that were moved stay mapped until they are unmapped.
     ///
     /// # Errors
     /// `ERR_OVERLAP` (the range or a part of the memory is mapped already), `ERR_VA_IN_USE`, `ERR_OUT_OF_RANGE`,
@@ -137,8 +137,8 @@ impl Inner {
         Ok(RemovedMappings { mappings, extents })
     }
 
-    /// Moves large mappings of files to other addresses, for the dropper to unmap: moving page tables is fast,
-    /// emptying them is not. Mappings that cannot be moved remain. The files keep their pages in either case.
+    /// Moves large mappings of files to other addresses, for the dropper to unmap. Moving page tables is fast, emptying
+    /// them is not. Mappings that cannot be moved remain. The files keep their pages in either case.
     fn move_away(&self, extents: &[Extent]) -> Vec<Charged> {
         let movable = extents.iter().filter(|extent| is_movable(extent));
         let bytes = movable
@@ -173,7 +173,7 @@ impl Inner {
         None
     }
 
-    /// Reserves the kernel mappings that emptying `range` adds, which only a hole in the middle of a mapping does.
+    /// Reserves the kernel mappings that emptying `range` adds. Only a hole in the middle of a mapping adds any.
     /// Returns the number of mappings that it removes, to credit afterwards.
     fn charge_for_emptying(
         &self,
@@ -214,9 +214,9 @@ impl Inner {
         }
     }
 
-    /// After a failed move that was not fully rolled back: updates the records of `extent`'s range to the actual
-    /// addresses of its private memory. The pages in the range become extents; the rest becomes inaccessible. Returns
-    /// a range that contains all of the pages that stay mapped.
+    /// Updates the records of `extent`'s range after a failed move that was not fully rolled back. They receive the
+    /// actual addresses of its private memory. The pages in the range become extents; the rest becomes inaccessible.
+    /// Returns a range that contains all of the pages that stay mapped.
     fn reconcile(&self, state: &mut State, extent: &Extent) -> Option<Range> {
         let Source::Private(memory, offset) = &extent.source else {
             return None;
@@ -291,6 +291,6 @@ pub(super) fn check_free(state: &State, range: &Range) -> Result<()> {
             format!("it overlaps the mapping at {}", extent.range),
         ),
     };
-    let message = format!("{range} can't be mapped: {reason}");
+    let message = format!("{range} cannot be mapped: {reason}");
     Err(Error::new(code, message))
 }

@@ -71,7 +71,8 @@ impl FilePool {
     }
 }
 
-/// Returns a length of whole pages within the process's file size limit: the kernel kills a process that exceeds it.
+/// Returns a length of whole pages within the file size limit of the process. The kernel kills a process that exceeds
+/// it.
 fn file_length(page: u64) -> u64 {
     let most = getrlimit(Resource::RLIMIT_FSIZE).map_or(FILE_LENGTH, |(soft, _)| soft);
     most.min(FILE_LENGTH) & !page.wrapping_sub(1)

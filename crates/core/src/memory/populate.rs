@@ -29,7 +29,8 @@ const THREADS: usize = 8;
 pub(crate) struct Target {
     /// The range in the reservation, for the address and for messages.
     pub(crate) range: Range,
-    /// Whether to cause write faults instead of read faults: private and shared pages are allocated, not zero-mapped.
+    /// Whether to cause write faults instead of read faults. Then private and shared pages are allocated, not
+    /// zero-mapped.
     pub(crate) writable: bool,
     /// The page size of the file: chunks are multiples of it.
     pub(crate) page_size: u64,

@@ -42,8 +42,8 @@ impl PrivateMemory {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// Creates `length` zero bytes, not charged until accessed. `transparent_huge_pages` requests huge pages
-    /// (`MADV_HUGEPAGE`), if the kernel supports them.
+    /// Creates `length` zero bytes, which are not charged until they are accessed. The argument
+    /// `transparent_huge_pages` requests huge pages (`MADV_HUGEPAGE`), if the kernel supports them.
     ///
     /// # Errors
     /// `ERR_EMPTY_RANGE`, `ERR_UNALIGNED`, `ERR_ADDRESS_SPACE_LIMIT`, `ERR_MAPPING_LIMIT`.
@@ -179,8 +179,8 @@ impl Inner {
         plus(self.origin.load(Ordering::Relaxed), offset)
     }
 
-    /// After all of the memory was moved to `address`: replaces the origin by one that the kernel can move it to
-    /// quickly.
+    /// Replaces the origin by one that the kernel can move the memory to quickly. All of it was moved to `address`
+    /// before.
     pub(super) fn realign_origin(&self, address: usize) {
         let Ok(size) = to_usize(self.length) else {
             return;

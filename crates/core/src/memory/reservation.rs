@@ -169,7 +169,7 @@ impl AddressSpaceReservation {
     }
 }
 
-/// The number of mappings that one system call unmaps when a reservation closes: no thread of the process can map
+/// The number of mappings that one system call unmaps when a reservation closes. No thread of the process can map
 /// memory meanwhile.
 const CLOSED_AT_ONCE: usize = 128;
 

@@ -38,8 +38,8 @@ fn non_zero(length: usize) -> nix::Result<NonZeroUsize> {
     NonZeroUsize::new(length).ok_or(Errno::EINVAL)
 }
 
-/// Maps `length` bytes of private anonymous memory, not charged until accessed, at a multiple of `align` (a power of
-/// two of at least a page).
+/// Maps `length` bytes of private anonymous memory at a multiple of `align`. The memory is not charged until it is
+/// accessed. `align` is a power of two of at least a page.
 pub(crate) fn map_anonymous(length: usize, align: usize, prot: ProtFlags) -> nix::Result<usize> {
     let padded = length.checked_add(align).ok_or(Errno::ENOMEM)?;
     let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
@@ -61,7 +61,7 @@ pub(crate) fn map_anonymous(length: usize, align: usize, prot: ProtFlags) -> nix
     Ok(base)
 }
 
-/// Returns the number of bytes that the largest page table covers which `length` bytes can fill, on x86-64.
+/// Returns the size of the largest page table on x86-64 that `length` bytes can fill, in covered bytes.
 const fn table_size(length: usize) -> usize {
     if length < GIB { HUGE } else { GIB }
 }
@@ -72,7 +72,7 @@ pub(super) fn place_in_table(address: usize, length: usize) -> usize {
     address.checked_rem(table_size(length)).unwrap_or(0)
 }
 
-/// Maps `length` bytes as [`map_anonymous`] does, at the same offset in a page table as address `model`.
+/// Maps `length` bytes as [`map_anonymous`], at the same offset in a page table as address `model`.
 pub(super) fn map_like(model: usize, length: usize, prot: ProtFlags) -> nix::Result<usize> {
     let within = place_in_table(model, length);
     let padded = length.checked_add(within).ok_or(Errno::ENOMEM)?;
@@ -87,7 +87,7 @@ pub(super) fn map_like(model: usize, length: usize, prot: ProtFlags) -> nix::Res
 /// Excludes `at..at + length` from child processes that `fork` creates from now on.
 ///
 /// # Safety
-/// The caller owns that range of addresses, all of which is mapped.
+/// The caller owns that range of addresses, which is mapped throughout.
 unsafe fn keep_from_children(at: usize, length: usize) {
     // SAFETY: the caller owns the range; the advice concerns only the child's copy of it. The kernel refuses only
     // when it has no memory for its own records. Then children cost more; nothing else changes.
@@ -208,8 +208,8 @@ pub(crate) unsafe fn cover(at: usize, length: usize, prot: ProtFlags) -> nix::Re
     Ok(())
 }
 
-/// Fills a hole that a failed call with `MAP_FIXED` or `MREMAP_FIXED` left, with empty memory, and keeps existing
-/// mappings. Returns whether there was a hole.
+/// Fills a hole with empty memory, and keeps existing mappings. Returns whether there was a hole. A failed call with
+/// `MAP_FIXED` or `MREMAP_FIXED` leaves one.
 ///
 /// The kernel checks its limits before it removes the old mapping, so a hole is very unlikely; but an `mmap` of any
 /// thread could map memory there, in the middle of the reservation.
@@ -259,7 +259,8 @@ thread_local! {
     pub(super) static UNMAPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Releases the memory of `at..at + length` in the file that is mapped there, shared: it reads as zeros everywhere.
+/// Releases the memory of `at..at + length` in the file that is mapped there, shared. All mappings of it read zeros
+/// then.
 ///
 /// # Safety
 /// The caller owns that range of addresses, and that part of the file.
@@ -279,7 +280,7 @@ pub(crate) unsafe fn unmap(at: usize, length: usize) -> nix::Result<()> {
     unsafe { munmap(pointer(at)?, length) }
 }
 
-/// Bytes that one call unmaps: it takes about 2 ms, and no thread of the process can map memory meanwhile.
+/// The bytes that one call unmaps, in about 2 ms. No thread of the process can map memory meanwhile.
 pub(super) const PIECE: usize = 16 << 20;
 
 /// Removes the mapping of `at..at + length` piece by piece, the last first, and releases the addresses.
@@ -324,7 +325,7 @@ impl Window {
     /// Takes ownership of a mapping.
     ///
     /// # Safety
-    /// The caller owns that range of addresses, all of which is mapped, and passes it to the window.
+    /// The caller owns that range of addresses, which is mapped throughout, and passes it to the window.
     pub(crate) const unsafe fn from_parts(address: usize, length: usize) -> Self {
         Self { address, length }
     }

@@ -1,5 +1,5 @@
-//! The kernel's VFIO structures (`include/uapi/linux/vfio.h`) from `vfio-bindings`, which asserts their sizes and
-//! offsets, and one that it lacks.
+//! The kernel's VFIO structures (`include/uapi/linux/vfio.h`). They are from `vfio-bindings`, which asserts their sizes
+//! and offsets, except one that it lacks.
 
 #[cfg(test)]
 pub(crate) use vfio_bindings::bindings::vfio::vfio_iommu_type1_dirty_bitmap_get;

@@ -81,9 +81,10 @@ impl Device {
 }
 
 impl DeviceInner {
-    /// Reads `N` bytes in one access. `mapped` receives an aligned address in a mapping of the region that stays for
-    /// the call, while memory decode is on: writes to config space lock `open` exclusively, so nothing that uses this
-    /// device turns decode off meanwhile.
+    /// Reads `N` bytes in one access.
+    ///
+    /// `mapped` receives an aligned address in a mapping of the region that stays for the call, while memory decode is
+    /// on. Writes to config space lock `open` exclusively, so nothing that uses this device turns decode off meanwhile.
     fn load<const N: usize>(
         &self,
         index: u32,

@@ -4,8 +4,8 @@ use crate::{Error, ErrorCode, Result};
 
 const HEADER: usize = 8;
 
-/// A capability, with the bytes from its header to the end of the whole structure (a capability does not contain its
-/// own length).
+/// A capability, with the bytes from its header to the end of the whole structure. A capability does not contain its
+/// own length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capability<'a> {
     /// The kind of capability; its meaning depends on the structure.
@@ -32,8 +32,8 @@ impl Capability<'_> {
         u64_at(self.bytes, offset)
     }
 
-    /// Reads the pairs of a capability with a count at byte 8 and pairs of 64 bits from byte 16 (IOVA ranges, sparse
-    /// mmap areas).
+    /// Reads the pairs of a capability, such as IOVA ranges or sparse mmap areas. Their count is at byte 8, and they
+    /// have 64 bits each from byte 16 on.
     ///
     /// # Errors
     /// `ERR_BAD_KERNEL_DATA` if a pair is beyond the structure.

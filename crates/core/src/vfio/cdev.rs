@@ -1,4 +1,4 @@
-//! Devices opened by their own files, `/dev/vfio/devices/vfioN`, and bound to an iommufd instead of a group's
+//! Devices opened by their own files, `/dev/vfio/devices/vfioN`. They are bound to an iommufd instead of a group's
 //! container.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -47,11 +47,13 @@ impl Device {
     /// address space. `name` includes the VF token if the device requires one: `0000:04:10.0 vf_token=UUID`.
     ///
     /// # Errors
-    /// `ERR_DEVICE_OPEN` with the errno (`ENOENT`: no such device, or a kernel before 6.6; `EACCES`: no permission,
-    /// or the token is missing or wrong; `EBUSY`: its group is open; `EINVAL`: the device is open already, or does
-    /// not accept a token, as before Linux 6.17; `EPERM`: no interrupt remapping, or a driver or another process uses
-    /// a device of its group), `ERR_INVALID_ARGUMENT` if the token is not a UUID, `ERR_VFIO_UNSUPPORTED` if this is
-    /// not a PCI device.
+    /// `ERR_DEVICE_OPEN` with the errno, `ERR_INVALID_ARGUMENT` if the token is not a UUID, `ERR_VFIO_UNSUPPORTED` if
+    /// this is not a PCI device.
+    ///
+    /// The errno is `ENOENT` (no such device, or a kernel before 6.6), `EACCES` (no permission, or the token is missing
+    /// or wrong) or `EBUSY` (its group is open). `EINVAL` means that the device is open already or does not accept a
+    /// token, as before Linux 6.17. `EPERM` means that interrupt remapping is missing, or that a driver or another
+    /// process uses a device of its group.
     pub fn open_by_file(name: &str, number: u32, iommufd: &Iommufd) -> Result<Self> {
         let DeviceName {
             address: name,
@@ -81,10 +83,10 @@ impl Device {
     /// unless a device with a compatible page table is attached already.
     ///
     /// # Errors
-    /// `ERR_DEVICE_ATTACH` with the errno (`EINVAL`: the IOMMU does not support it; `EADDRINUSE`: an existing mapping
-    /// is outside of the device's IOVA ranges; `ENOMEM`; `EFAULT`), `ERR_UNSUPPORTED` if dirty-page logging is on and
-    /// the device's IOMMU does not support it, `ERR_DEVICE_IN_USE` if it is attached already, `ERR_INVALID_ARGUMENT`
-    /// for a device of a group or an address space of another iommufd, `ERR_CLOSED`.
+    /// `ERR_DEVICE_ATTACH` with the errno: `EINVAL` (the IOMMU does not support it), `EADDRINUSE` (an existing mapping
+    /// is outside of the device's IOVA ranges), `ENOMEM` or `EFAULT`. `ERR_UNSUPPORTED` if dirty-page logging is on and
+    /// the device's IOMMU does not support it. `ERR_DEVICE_IN_USE` if it is attached already. `ERR_INVALID_ARGUMENT`
+    /// for a device of a group or an address space of another iommufd. `ERR_CLOSED`.
     pub fn attach(&self, ioas: &Ioas) -> Result<()> {
         self.with_binding(|fd, binding| {
             let mut attachment = lock(&binding.attachment);

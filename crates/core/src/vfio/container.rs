@@ -57,7 +57,8 @@ impl Container {
         Ok(Self::with_descriptor(fd, unmap_all))
     }
 
-    /// Creates an empty container from a descriptor. `unmap_all`: the kernel supports `VFIO_DMA_UNMAP_FLAG_ALL`.
+    /// Creates an empty container from a descriptor. If `unmap_all` is set, the kernel supports
+    /// `VFIO_DMA_UNMAP_FLAG_ALL`.
     pub(super) fn with_descriptor(fd: OwnedFd, unmap_all: bool) -> Self {
         let state = State {
             fd: Some(fd),
@@ -74,8 +75,8 @@ impl Container {
         }
     }
 
-    /// Sets the container's IOMMU type to type1v2, once after its first group was attached (and again after its last
-    /// group was detached).
+    /// Sets the container's IOMMU type to type1v2, once after its first group was attached. Detaching its last group
+    /// removes the IOMMU.
     ///
     /// # Errors
     /// `ERR_CONTAINER_EMPTY` without a group, `ERR_SET_IOMMU_FAILED` (`EPERM`: no interrupt remapping, and
@@ -173,11 +174,10 @@ impl ContainerInner {
     /// only the call confirms the detachment. With the last group the kernel destroys all mappings; the caller drops
     /// their leases after it has released its locks.
     ///
-    /// Only type1 does that. With a `/dev/vfio/vfio` of iommufd (`CONFIG_IOMMUFD_VFIO_CONTAINER`), mappings outlive
-    /// the last group: no device reaches them, but one attached later would. So they are unmapped here, after the
-    /// group is detached, because before that a failed detachment would leave its devices without them. Type1 no
-    /// longer has an IOMMU then, and returns an error that says so. Mappings that remain stay on record until the
-    /// container is closed.
+    /// Only type1 does that. With a `/dev/vfio/vfio` of iommufd (`CONFIG_IOMMUFD_VFIO_CONTAINER`), mappings outlive the
+    /// last group: no device reaches them, but one attached later would. So they are unmapped here, after the group is
+    /// detached, because before that a failed detachment would leave its devices without them. Type1 no longer has an
+    /// IOMMU then, and rejects that call. Mappings that remain stay on record until the container is closed.
     pub(super) fn detach(&self, group: BorrowedFd<'_>, id: u32) -> Result<Leases> {
         self.change(|state, removed| {
             match ioctl::group_unset_container(group) {
@@ -207,8 +207,8 @@ impl ContainerInner {
         })
     }
 
-    /// Records that a group's descriptor was closed without a confirmed detachment: from now on, mappings count as
-    /// alive for ever.
+    /// Records that a group's descriptor was closed without a confirmed detachment. From now on, mappings count as
+    /// alive forever.
     pub(super) fn mark_unconfirmed_detach(&self) {
         self.lock().detach_unconfirmed = true;
     }

@@ -58,8 +58,8 @@ impl Open {
 #[derive(Debug)]
 pub(crate) struct DeviceInner {
     pub(super) name: String,
-    /// Locked shared for any use of the device; exclusively for operations that may disable its memory (writes to
-    /// config space, a reset of the device or its bus) and for closing.
+    /// Locked shared for any use of the device, and exclusively to close it or to disable its memory. Writes to config
+    /// space and a reset of the device or its bus may disable its memory.
     pub(super) open: RwLock<Option<Open>>,
     pub(super) regions: Vec<Option<RegionInfo>>,
     can_reset: bool,
@@ -67,8 +67,7 @@ pub(crate) struct DeviceInner {
     mappings: AtomicUsize,
     capabilities: OnceLock<Capabilities>,
     accessible: AtomicBool,
-    /// The number of times that the kernel has revoked the device's dma-bufs because of operations through this
-    /// device.
+    /// The number of times that the kernel has revoked the device's dma-bufs. Counts operations through this device.
     revocations: AtomicU64,
 }
 
@@ -178,8 +177,8 @@ impl Device {
         &self.inner
     }
 
-    /// Returns the description of a region (BARs 0 to 5, 6 the ROM, 7 config space, 8 VGA, and more), or `None` if
-    /// the device does not have it.
+    /// Returns the description of a region, or `None` if the device does not have it. Indexes 0 to 5 are the BARs, 6
+    /// the ROM, 7 config space, 8 VGA, and more.
     #[must_use]
     pub fn region_info(&self, index: u32) -> Option<&RegionInfo> {
         self.inner
@@ -188,21 +187,21 @@ impl Device {
             .as_ref()
     }
 
-    /// Whether the BARs are enabled: memory decode is on and the device is not in D3hot, as of the last write to
-    /// config space or reset through this device. `false` after it is closed.
+    /// Whether the BARs are enabled: memory decode is on and the device is not in D3hot. The state is as of the last
+    /// write to config space or reset through this device. `false` after it is closed.
     #[must_use]
     pub fn memory_accessible(&self) -> bool {
         self.inner.is_accessible()
     }
 
-    /// Returns the number of times that operations through this device (decode off, D3hot, a reset) revoked the
-    /// dma-bufs of its BARs. Mappings made before the last revocation are revoked, and must be made again.
+    /// Returns the number of times that operations through this device revoked the dma-bufs of its BARs. Decode off,
+    /// D3hot and a reset do. Mappings made before the last revocation are revoked, and must be made again.
     #[must_use]
     pub fn revocations(&self) -> u64 {
         self.inner.revocations.load(Ordering::Acquire)
     }
 
-    /// Returns the device's memory, to map in a reservation: the device's file, in which a region begins at its
+    /// Returns the device's memory, to map in a reservation. It is the device's file, in which a region begins at its
     /// [`file_offset`](RegionInfo::file_offset).
     ///
     /// # Errors
@@ -304,7 +303,7 @@ impl DeviceInner {
         Ok(f(self.expect_open(open.as_ref())?.fd.as_fd()))
     }
 
-    /// Registers a mapping in a reservation or as a dma-buf: the device cannot be closed until the returned value is
+    /// Registers a mapping in a reservation or as a dma-buf. The device cannot be closed until the returned value is
     /// dropped.
     pub(crate) fn begin_mapping(self: &Arc<Self>) -> Result<DeviceMapping> {
         let open = read(&self.open);
@@ -319,8 +318,8 @@ impl DeviceInner {
         open.ok_or_else(|| Error::new(ErrorCode::Closed, format!("device {} is closed", self.name)))
     }
 
-    /// Whether the BARs are enabled, as of the last completed write to config space or reset; `false` after the
-    /// device is closed. Takes no lock: a reset holds `open` for its whole duration.
+    /// Whether the BARs are enabled, as of the last completed write to config space or reset. After the device is
+    /// closed, returns `false`. Takes no lock: a reset holds `open` for its whole duration.
     pub(crate) fn is_accessible(&self) -> bool {
         self.accessible.load(Ordering::Acquire)
     }

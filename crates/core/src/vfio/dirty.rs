@@ -42,13 +42,13 @@ impl Container {
             .map_err(|errno| failed(errno, "switching dirty-page logging"))
     }
 
-    /// Returns one bit for each page of `range`, starting at bit 0 of word 0: whether a device may have written the
-    /// page since the last call. The bits of unmapped pages are 0.
+    /// Returns one bit for each page of `range`, starting at bit 0 of word 0. A bit is 1 if a device may have written
+    /// the page since the last call. The bits of unmapped pages are 0.
     ///
     /// # Errors
-    /// `ERR_UNALIGNED`, `ERR_INVALID_ARGUMENT` if the page size is not a power of two; `ERR_SYSTEM` (`EINVAL`:
-    /// logging is off, the page size is not the IOMMU's smallest, or the range cuts a mapping); `ERR_OUT_OF_RANGE`
-    /// for more pages than the kernel reports at once; `ERR_UNSUPPORTED`, `ERR_CONTAINER_EMPTY`, `ERR_CLOSED`.
+    /// `ERR_UNALIGNED`, `ERR_INVALID_ARGUMENT` if the page size is not a power of two. `ERR_SYSTEM` (`EINVAL`: logging
+    /// is off, the page size is not the IOMMU's smallest, or the range cuts a mapping). `ERR_OUT_OF_RANGE` for more
+    /// pages than the kernel reports at once. `ERR_UNSUPPORTED`, `ERR_CONTAINER_EMPTY`, `ERR_CLOSED`.
     pub fn dirty_pages(&self, range: &Range, page_size: u64) -> Result<Vec<u64>> {
         let mut bitmap = vec![0_u64; words_of(range, page_size)?];
         let state = self.inner.lock();

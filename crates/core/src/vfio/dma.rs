@@ -10,10 +10,10 @@ impl Container {
     /// takes about a microsecond for each new page.
     ///
     /// # Errors
-    /// `ERR_MAP_FAILED` with the IOVA range and the kernel's errno (`EEXIST`: the range overlaps a mapping; `EINVAL`:
-    /// unaligned, or outside of the valid IOVA ranges; `ENOSPC`: too many mappings; `ENOMEM`: `RLIMIT_MEMLOCK`;
-    /// `EFAULT`: the memory cannot be pinned, or is a disabled BAR). `ERR_OUT_OF_RANGE`, `ERR_CONTAINER_EMPTY`,
-    /// `ERR_CLOSED`, `ERR_INVALID_ARGUMENT` for a file.
+    /// `ERR_MAP_FAILED` with the IOVA range and the kernel's errno: `EEXIST` (the range overlaps a mapping), `EINVAL`
+    /// (unaligned, or outside of the valid IOVA ranges), `ENOSPC` (too many mappings), `ENOMEM` (`RLIMIT_MEMLOCK`) or
+    /// `EFAULT`. `EFAULT` means that the memory cannot be pinned, or is a disabled BAR. `ERR_OUT_OF_RANGE`,
+    /// `ERR_CONTAINER_EMPTY`, `ERR_CLOSED`, `ERR_INVALID_ARGUMENT` for a file.
     pub fn map(&self, mut batch: Batch) -> Result<(), BatchError> {
         batch.fault_in()?;
         self.inner.map(&mut batch, State::map)

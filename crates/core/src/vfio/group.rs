@@ -86,7 +86,7 @@ impl Group {
         }
     }
 
-    /// Whether all devices of the group are bound to VFIO drivers or to none, which using the group requires.
+    /// Whether all devices of the group are bound to VFIO drivers or to none. Using the group requires it.
     ///
     /// # Errors
     /// `ERR_CLOSED`, `ERR_SYSTEM`.
@@ -119,13 +119,13 @@ impl Group {
         })
     }
 
-    /// Opens a device of the group by its PCI address, `0000:01:00.0`, with its VF token if it requires one:
-    /// `0000:04:10.0 vf_token=UUID`. The group must be attached to a container with an IOMMU.
+    /// Opens a device of the group by its PCI address, `0000:01:00.0`. The name includes the VF token if the device
+    /// requires one: `0000:04:10.0 vf_token=UUID`. The group must be attached to a container with an IOMMU.
     ///
     /// # Errors
-    /// `ERR_DEVICE_OPEN` with the errno (`ENODEV`: the group does not have the device; `EINVAL`: no container, one
-    /// without an IOMMU, or a token that the device does not accept; `EACCES`: the token is missing or wrong),
-    /// `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`, `ERR_VFIO_UNSUPPORTED` if this is not a PCI device.
+    /// `ERR_DEVICE_OPEN` with the errno: `ENODEV` (the group does not have the device), `EACCES` (the token is missing
+    /// or wrong) or `EINVAL`. `EINVAL` means no container, one without an IOMMU, or a token that the device does not
+    /// accept. `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`, `ERR_VFIO_UNSUPPORTED` if this is not a PCI device.
     pub fn open_device(&self, name: &str) -> Result<Device> {
         let parsed = DeviceName::parse(name)?;
         let (bdf, name) = (parsed.address, parsed.for_group()?);
@@ -228,7 +228,7 @@ impl Drop for GroupInner {
     }
 }
 
-/// A group that nobody closed, without open devices.
+/// A group without open devices that was dropped instead of closed.
 struct UnclosedGroup {
     id: u32,
     fd: OwnedFd,

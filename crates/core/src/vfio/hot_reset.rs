@@ -19,8 +19,9 @@ pub struct ResetDevice {
 }
 
 impl ResetDevice {
-    /// Decodes the second word of `struct vfio_pci_dependent_device`: segment (16 bits), bus, device and function.
-    /// The first word is the number of the device's group, or its id in the iommufd if it was opened by its own file.
+    /// Decodes the second word of `struct vfio_pci_dependent_device`. It has the segment (16 bits), bus, device and
+    /// function. The first word is the number of the device's group, or its id in the iommufd if it was opened by its
+    /// own file.
     fn decode(place: u32) -> Self {
         let [s0, s1, bus, function] = place.to_ne_bytes();
         let segment = u16::from_ne_bytes([s0, s1]);
@@ -67,8 +68,8 @@ impl Device {
     ///
     /// # Errors
     /// `ERR_RESET_UNSUPPORTED` if no such reset exists (`ENODEV`), or if it affects a device that is not in these
-    /// groups or not bound to VFIO (`EINVAL`); `ERR_BAD_CONFIG_SPACE` if a device did not return from it;
-    /// `ERR_CLOSED`, `ERR_SYSTEM` (`EAGAIN`: another process uses one of the devices).
+    /// groups or not bound to VFIO (`EINVAL`). `ERR_BAD_CONFIG_SPACE` if a device did not return from it. `ERR_CLOSED`,
+    /// `ERR_SYSTEM` (`EAGAIN`: another process uses one of the devices).
     pub fn hot_reset(&self, others: &[Self]) -> Result<()> {
         let mut devices: Vec<&Self> = others.iter().chain([self]).collect();
         // Two concurrent resets that share devices must not deadlock.

@@ -17,7 +17,8 @@ pub struct ContainerInfo {
     pub page_sizes: u64,
     /// The IOVA ranges for mappings, sorted. Empty on a kernel that does not report them (before 5.4).
     pub iova_ranges: Vec<Range>,
-    /// The number of mappings the container can still make; `None` on a kernel that does not report it (before 5.10).
+    /// The number of mappings that the container can still make. `None` on a kernel that does not report it (before
+    /// 5.10).
     pub dma_avail: Option<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! The ioctl for device features, of which this crate uses two: dma-bufs of BARs, and the VF token.
+//! The ioctl for device features. This crate uses two: dma-bufs of BARs, and the VF token.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -19,8 +19,8 @@ mod raw {
 
 /// The words of argsz and flags.
 const HEADER: usize = 1;
-/// The words of `struct vfio_device_feature_dma_buf` with one range: region and open flags, flags and number of
-/// ranges, offset, length.
+/// The words of `struct vfio_device_feature_dma_buf` with one range. They are region and open flags, flags and number
+/// of ranges, offset, length.
 const DMA_BUF: usize = 4;
 
 /// Checks whether the kernel supports `VFIO_DEVICE_FEATURE_DMA_BUF`.
@@ -31,7 +31,7 @@ pub(super) fn probe_dma_buf(fd: BorrowedFd<'_>) -> nix::Result<()> {
     unsafe { raw::device_feature(fd.as_raw_fd(), words.as_mut_ptr()) }.map(drop)
 }
 
-/// `VFIO_DEVICE_FEATURE_DMA_BUF`: returns part of a region as a dma-buf, which child processes do not inherit.
+/// `VFIO_DEVICE_FEATURE_DMA_BUF`: returns part of a region as a dma-buf. Child processes do not inherit it.
 pub(super) fn export_dma_buf(
     fd: BorrowedFd<'_>,
     region: u32,
@@ -53,7 +53,7 @@ pub(super) fn export_dma_buf(
     }
 }
 
-/// `VFIO_DEVICE_FEATURE_PCI_VF_TOKEN`: sets the token that virtual functions of the device require from now on.
+/// `VFIO_DEVICE_FEATURE_PCI_VF_TOKEN`: sets the token that virtual functions of the device require.
 pub(super) fn set_vf_token(fd: BorrowedFd<'_>, token: VfToken) -> nix::Result<()> {
     let flags = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_PCI_VF_TOKEN;
     let ([first, second], _) = token.0.as_chunks::<8>() else {

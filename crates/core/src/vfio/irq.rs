@@ -81,7 +81,7 @@ impl Device {
         Ok(info.is_some_and(|info| info.flags & VFIO_IRQ_INFO_NORESIZE == 0))
     }
 
-    /// Connects `events` to the vectors from `start` on: the kernel signals them when the device interrupts. `None`
+    /// Connects `events` to the vectors from `start` on. The kernel signals them when the device interrupts. `None`
     /// disconnects a vector. Connects the kind with vectors up to the last of these if it is not connected; adding
     /// vectors to a connected kind can fail (`VFIO_IRQ_INFO_NORESIZE`). The kernel holds its own references to the
     /// eventfds. After a failure, a kind that was not connected stays unconnected; of a connected kind, the affected

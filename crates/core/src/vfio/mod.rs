@@ -1,9 +1,10 @@
-//! VFIO: PCI devices, opened by groups in containers with a type1v2 IOMMU, or by their own files with iommufd.
+//! VFIO: PCI devices in containers with a type1v2 IOMMU, or with iommufd. They are opened by groups with the former, by
+//! their own files with the latter.
 //!
 //! Ownership follows the kernel: a device keeps its group open, and a group its container; or a device keeps its
 //! iommufd and its address space open. A container's record of an IOMMU mapping owns a lease of the memory, and
-//! releases it only after the kernel has confirmed the unmap: by an unmap of the recorded size, or by detaching the
-//! container's last group, which destroys all mappings.
+//! releases it only after the kernel has confirmed the unmap. An unmap of the recorded size confirms it, and so does
+//! detaching the container's last group, which destroys all mappings.
 //!
 //! Lock order: devices (several in the order of their addresses), groups (several in the order of their numbers),
 //! container or address space. Leases and devices are dropped without a lock.

@@ -4,7 +4,7 @@ const COMMAND: u64 = 0x04;
 const COMMAND_MEMORY: u16 = 1 << 1;
 const STATUS: u64 = 0x06;
 const STATUS_CAPABILITIES: u16 = 1 << 4;
-/// The header type, in the lower byte. VFIO reads it from the device, unlike the ids, of which it keeps a copy.
+/// The header type, in the lower byte. VFIO reads it from the device; it keeps a copy of the ids.
 const HEADER_TYPE: u64 = 0x0e;
 const CAPABILITIES: u64 = 0x34;
 const CAP_POWER: u8 = 0x01;
@@ -12,14 +12,14 @@ const CAP_EXPRESS: u8 = 0x10;
 /// The upper byte of Device Control, whose highest bit resets the function (PCI Express 6.0, 7.5.3.4).
 const DEVICE_CONTROL_HIGH: u64 = 9;
 const INITIATE_RESET: u8 = 1 << 7;
-/// The upper half of Device Capabilities, whose bit 28 means that the function supports that reset (7.5.3.3 there).
+/// The upper half of Device Capabilities. Its bit 28 means that the function supports that reset (7.5.3.3 there).
 const DEVICE_CAPABILITIES_HIGH: u64 = 6;
 const FUNCTION_RESET: u16 = 1 << 12;
-/// Advanced Features, whose control register resets the function with its lowest bit (PCI, ECN of 2007).
+/// Advanced Features. Bit 0 of its control register resets the function (PCI, ECN of 2007).
 const CAP_ADVANCED: u8 = 0x13;
 const ADVANCED_CONTROL: u64 = 4;
 const ADVANCED_RESET: u8 = 1 << 0;
-/// The length and capabilities of Advanced Features: bit 0 of the upper byte means transactions pending, bit 1 the
+/// The length and capabilities of Advanced Features. Bit 0 of the upper byte means transactions pending, bit 1 the
 /// reset.
 const ADVANCED_CAPABILITIES: u64 = 2;
 const ADVANCED_TP_AND_RESET: u16 = 0x0300;
@@ -85,9 +85,8 @@ impl Capabilities {
         })
     }
 
-    /// Whether writing `bytes` at `offset` of config space makes the kernel reset the function
-    /// (`vfio_exp_config_write` and `vfio_af_config_write`): it sets a reset bit of a capability that supports the
-    /// reset.
+    /// Whether writing `bytes` at `offset` of config space makes the kernel reset the function. It does if they set a
+    /// reset bit of a capability that supports the reset (`vfio_exp_config_write`, `vfio_af_config_write`).
     pub(super) fn resets_function(
         &self,
         mut read: impl FnMut(u64) -> Option<u16>,
@@ -107,7 +106,7 @@ impl Capabilities {
     }
 }
 
-/// Whether the device does not respond: everything reads as all ones, which is not a valid header type. `read`
+/// Whether the device does not respond. Then everything reads as all ones, which is not a valid header type. `read`
 /// returns 16 bits of config space, or `None`: the result is `false` then.
 pub(super) fn is_silent(mut read: impl FnMut(u64) -> Option<u16>) -> bool {
     read(HEADER_TYPE).is_some_and(|field| field & 0xff == 0xff)

@@ -1,4 +1,4 @@
-//! VF tokens: a secret that the users of a physical function and its virtual functions share (Linux
+//! VF tokens. The users of a physical function and its virtual functions share one (Linux
 //! `vfio_pci_core_match_token_uuid`).
 
 use std::ffi::CString;
