@@ -3,7 +3,6 @@
 import test from 'ava';
 import { subscribe } from 'node:diagnostics_channel';
 import { GuestMemory, MemoryFile } from '../../ts/index.ts';
-import { spacesMapping } from '../../ts/guest/spaces.ts';
 
 test('publishes nothing, and uses no id of a guest memory', async (t) => {
   const events: { readonly memory: number }[] = [];
@@ -17,6 +16,5 @@ test('publishes nothing, and uses no id of a guest memory', async (t) => {
   t.deepEqual([...new Set(events.map((event) => event.memory))], [memory.id]);
   t.is(memory.id, 0);
   t.is(memory.inspect().regions.length, 1);
-  t.deepEqual(spacesMapping([]), []);
   await memory.close();
 });

@@ -29,7 +29,6 @@ import { MutationQueue } from './mutation-queue.ts';
 import { requireBackingPresent } from './check-backing.ts';
 import { isQuarantined, quarantineAgainst, quarantineOn } from './quarantine.ts';
 import { reachabilityOf, requireReachable } from './reachability.ts';
-import { addSpace, deleteSpace } from './spaces.ts';
 
 let made = 0;
 
@@ -39,14 +38,13 @@ export class AddressSpace {
   readonly width: number;
   /** Unique; a later address space has a higher one. */
   readonly order: number;
-  readonly #reference = new WeakRef(this);
   readonly #queue = new MutationQueue('this guest memory');
   readonly #mappers = new Set<DmaMapper>();
   /** Queued calls of {@link AddressSpace.targetClosed}. */
   readonly #closing = new Set<{ readonly target: object }>();
   #map = MemoryMap.empty();
   /** Of the flat map in force. */
-  readonly byFile = new FileIndex();
+  readonly byFile = new FileIndex(new WeakRef(this));
   /** The host view; made when a target needs memory in it. */
   #va: VaMapper | undefined;
   #regionIds = 0;
@@ -61,7 +59,6 @@ export class AddressSpace {
   constructor(width: number, order: number = made++) {
     this.width = width;
     this.order = order;
-    addSpace(this.#reference);
   }
 
   /** The map after the last successful change. */
@@ -271,7 +268,6 @@ export class AddressSpace {
     this.#va = undefined;
     await this.#drop();
     for (const file of this.#files.splice(0)) file.close();
-    deleteSpace(this.#reference);
     // The next guest memory may need these pages.
     await nativeAsync(() => memorySettled());
   }

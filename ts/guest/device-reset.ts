@@ -1,9 +1,8 @@
 /**
- * Resets of devices whose memory is mapped, in every guest memory that maps it.
+ * Resets and other changes of devices whose memory is mapped, in every guest memory that maps it.
  */
-import type { FileMemory } from '../memory/file-memory.ts';
+import type { FileMapper, FileMemory } from '../memory/file-memory.ts';
 import type { AddressSpace } from './address-space.ts';
-import { spacesMapping } from './spaces.ts';
 
 /**
  * Unmaps the memory of devices from all DMA targets, calls `act`, and maps it again. Also maps the memory of the
@@ -23,7 +22,7 @@ export async function withoutMappingsOf(
   own: readonly AddressSpace[] = [],
   begin: () => void = () => {},
 ): Promise<void> {
-  const spaces = new Set([...own, ...spacesMapping(files)]);
+  const spaces = new Set<FileMapper>([...own, ...spacesMapping(files)]);
   // Always in the same order: two resets at once must not wait for one another.
   const sorted = [...spaces].sort((a, b) => a.order - b.order);
   const [first, ...others] = sorted;
@@ -37,4 +36,28 @@ export async function withoutMappingsOf(
   // A reset wakes a device that was in a low-power state: targets can map memory now that they could not map before.
   // The reset has revoked mappings of guest memory that has mapped the device meanwhile.
   for (const space of new Set([...sorted, ...spacesMapping(files)])) await space.retryDeviceMemory(files);
+}
+
+/**
+ * Maps what targets miss of the memory of a device that may respond again, in every address space. The status of a
+ * target records what it does not map.
+ *
+ * @internal
+ */
+export function retryDeviceMemoryOf(files: readonly FileMemory[]): void {
+  // It fails only in a space that was closed meanwhile, where nothing is missed.
+  for (const space of spacesMapping(files)) space.retryDeviceMemory(files).catch(() => {});
+}
+
+/** The address spaces that map memory of these files, or are about to. */
+function spacesMapping(files: readonly FileMemory[]): Set<FileMapper> {
+  const found = new Set<FileMapper>();
+  for (const { mappers } of files) {
+    for (const reference of mappers) {
+      const space = reference.deref();
+      if (space === undefined) mappers.delete(reference);
+      else found.add(space);
+    }
+  }
+  return found;
 }

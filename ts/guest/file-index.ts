@@ -1,12 +1,15 @@
 /**
  * Finds the sub-mappings and regions that have memory of a file, without reading the others.
+ *
+ * It also lists the address space in the files that it maps.
  */
 import type { SubMapping } from '../dma/sub-mapping.ts';
-import type { FileMemory } from '../memory/file-memory.ts';
+import type { FileMapper, FileMemory } from '../memory/file-memory.ts';
 import type { FlatChange } from './flat-change.ts';
 
 /** @internal */
 export class FileIndex {
+  readonly #space: WeakRef<FileMapper>;
   /** No set is empty. */
   readonly #byFile = new Map<FileMemory, Set<SubMapping>>();
   /** Numbers of the regions that map device memory, with how many mappings each has. No map is empty. */
@@ -14,18 +17,20 @@ export class FileIndex {
   /** Files that the change under way adds. Targets may have mapped them. */
   #added: ReadonlySet<FileMemory> = new Set();
 
-  /** Whether the flat map has memory of one of these files, or a change under way adds it. */
-  has(files: readonly FileMemory[]): boolean {
-    return files.some((file) => this.#byFile.has(file) || this.#added.has(file));
+  constructor(space: WeakRef<FileMapper>) {
+    this.#space = space;
   }
 
   /** Applies a change that adds these sub-mappings. `act` ends with {@link FileIndex.apply}, or throws. */
   async during(added: readonly SubMapping[], act: () => Promise<void>): Promise<void> {
-    this.#added = new Set(added.flatMap(({ memory }) => memory.file ?? []));
+    const files = new Set(added.flatMap(({ memory }) => memory.file ?? []));
+    this.#added = files;
+    for (const file of files) this.#list(file);
     try {
       await act();
     } finally {
       this.#added = new Set();
+      for (const file of files) this.#list(file);
     }
   }
 
@@ -42,8 +47,10 @@ export class FileIndex {
 
   /** Removes everything. */
   clear(): void {
+    const files = [...this.#byFile.keys()];
     this.#byFile.clear();
     this.#regions.clear();
+    for (const file of files) this.#list(file);
   }
 
   /** Applies a change of the memory map. */
@@ -59,7 +66,9 @@ export class FileIndex {
     for (const sub of removed) {
       const { file } = sub.memory;
       const subs = file && this.#byFile.get(file);
-      if (subs?.delete(sub) && file && subs.size === 0) this.#byFile.delete(file);
+      if (!subs?.delete(sub) || !file || subs.size > 0) continue;
+      this.#byFile.delete(file);
+      this.#list(file);
     }
     for (const sub of added) {
       const { file } = sub.memory;
@@ -68,5 +77,11 @@ export class FileIndex {
       if (subs === undefined) this.#byFile.set(file, new Set([sub]));
       else subs.add(sub);
     }
+  }
+
+  /** Lists the address space in a file that it maps or is about to map, and in no other. */
+  #list(file: FileMemory): void {
+    if (this.#byFile.has(file) || this.#added.has(file)) file.mappers.add(this.#space);
+    else file.mappers.delete(this.#space);
   }
 }

@@ -28,6 +28,16 @@ export interface DeviceState {
   readonly access?: DeviceAccess;
 }
 
+/** An address space that maps files. @internal */
+export interface FileMapper {
+  /** Unique; a later address space has a higher one. */
+  readonly order: number;
+  /** See {@link AddressSpace.withoutMappings}. */
+  withoutMappings(files: readonly FileMemory[], act: () => void | Promise<void>, begin?: () => void): Promise<void>;
+  /** See {@link AddressSpace.retryDeviceMemory}. */
+  retryDeviceMemory(files: readonly FileMemory[]): Promise<void>;
+}
+
 /** It is open until it is closed and no mapping retains it. @internal */
 export class FileMemory {
   readonly handle: NativeMemoryFile;
@@ -37,6 +47,8 @@ export class FileMemory {
   device: DeviceState | undefined;
   /** The object that requests to targets carry; `MemoryFile` makes it. */
   requestFile: MemoryFile | undefined;
+  /** The address spaces that map it, or are about to. They can be collected without being closed. */
+  readonly mappers = new Set<WeakRef<FileMapper>>();
   /** Number of mappings of the file; they keep it open. */
   #users = 0;
   #isClosed = false;

@@ -1,7 +1,8 @@
 /**
  * The state of an assigned function, changed as one transaction.
  *
- * It consists of config space, hardware, BAR windows and interrupts.
+ * It consists of config space, hardware, BAR windows and interrupts. A set in the module has all assigned functions: a
+ * function can be an object of the caller, which has no field for it, and is assigned once in all guest memories.
  */
 import { types } from 'node:util';
 import { AddressRange } from '../address-range.ts';
@@ -24,7 +25,7 @@ import { tryAccess, allOnes } from './pci-fault.ts';
 /** PME_Status, in the upper byte of PMCSR. Writing a one clears it, so writes restore the register without it. */
 const PME_STATUS = 0x80;
 
-/** Functions that are assigned, in any guest memory. They may be objects of the caller. */
+/** Functions that are assigned, in any guest memory. */
 const assigned = new WeakSet<PhysicalFunction>();
 
 /** @internal */

@@ -6,8 +6,7 @@ import { type AbortOptions, readSignal, runAbortable, throwIfAborted } from '../
 import { readArray } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
-import { retryDeviceMemoryOf } from '../guest/spaces.ts';
-import { withoutMappingsOf } from '../guest/device-reset.ts';
+import { retryDeviceMemoryOf, withoutMappingsOf } from '../guest/device-reset.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { FileMemory } from '../memory/file-memory.ts';
 import { native, nativeAsync } from '../native-call.ts';

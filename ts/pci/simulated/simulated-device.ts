@@ -2,8 +2,7 @@
 import { type AbortOptions, readSignal, runAbortable, throwIfAborted } from '../../abort.ts';
 import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
-import { retryDeviceMemoryOf } from '../../guest/spaces.ts';
-import { withoutMappingsOf } from '../../guest/device-reset.ts';
+import { retryDeviceMemoryOf, withoutMappingsOf } from '../../guest/device-reset.ts';
 import type { FileMemory } from '../../memory/file-memory.ts';
 import { type MemoryFile, fileMemoryOf } from '../../memory/memory-file.ts';
 import { ConfigImage } from '../config/config-image.ts';
