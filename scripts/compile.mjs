@@ -7,7 +7,7 @@ import { NODE_TS, top } from './command.mjs';
 import { must } from './setup.mjs';
 
 const OUT = join(top, 'target/js');
-/** What tests import by a computed path or start as a process: scripts, and folders of scripts. */
+/** Scripts, and folders of scripts, that tests import by a computed path or start as a process. */
 const PROGRAMS = ['ts', 'ts/cli/main.ts', 'examples', '__test__/vfio/programs'];
 /** The examples of the guides. A test changes their code, so they are not bundled. */
 const GUIDES = 'target/guides';
@@ -29,8 +29,8 @@ export async function compileBench() {
 }
 
 /**
- * Bundles scripts, each at the path of its source. What several of them share is in chunks, so that a class is the same
- * object in all of them. Older chunks stay: a guest that runs may read them.
+ * Bundles scripts, each at the path of its source. Code that several of them share is in chunks, so that a class is the
+ * same object in all of them. Older chunks stay: a guest that runs may read them.
  *
  * @param {readonly string[]} entryPoints
  */

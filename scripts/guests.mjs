@@ -45,7 +45,7 @@ const GUESTS = [
 /** The files of `__test__/vfio` that the guests run. */
 export const TESTS_OF_GUESTS = [...new Set(GUESTS.map(({ tests }) => tests))];
 
-/** Options of the testbed that select a file of `__test__/vfio`, which `compile` has compiled (vfio.config.mjs). */
+/** Options of the testbed that select a compiled file of `__test__/vfio` (vfio.config.mjs). */
 export const runsOnly = (tests) => ['--env', `PEERDMA_TESTBED_PLATFORM=${tests}`];
 
 /**

@@ -4,8 +4,6 @@ export interface Finding {
   readonly message: string;
 }
 
-type Counts = Readonly<Record<string, number>>;
-
 const load = async <T>(name: string): Promise<T> =>
   (await import(new URL(`../../scripts/prose/${name}`, import.meta.url).href)) as T;
 
@@ -14,11 +12,6 @@ export const { checkProse } = await load<{ checkProse(path: string, text: string
 export const { PHRASES } = await load<{ PHRASES: readonly { pattern: RegExp; reason: string }[] }>('phrases.mjs');
 
 export const { proseFiles } = await load<{ proseFiles(top: string): string[] }>('files.mjs');
-
-export const { compareCounts, isAllowedUpdate } = await load<{
-  compareCounts(allowed: Counts, found: Counts): { worse: string[]; better: string[] };
-  isAllowedUpdate(allowed: Counts, found: Counts): boolean;
-}>('ratchet.mjs');
 
 /** Returns the findings of a file, as `line: message`. */
 export function findingsOf(path: string, ...rows: string[]): string[] {

@@ -126,8 +126,8 @@ export function readGroups(files: SysFiles): Map<number, IommuGroup> {
 
 /**
 /**
- * Reads lines of first address, last address and kind: `0x00000000fee00000 0x00000000feefffff msi`. The kernel writes
- * them in drivers/iommu/iommu.c.
+ * Reads lines like `0x00000000fee00000 0x00000000feefffff msi`: first address, last address, kind (Linux,
+ * drivers/iommu/iommu.c).
  *
  * @internal
  */
