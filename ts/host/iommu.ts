@@ -126,8 +126,8 @@ export function readGroups(files: SysFiles): Map<number, IommuGroup> {
 
 /**
 /**
- * Reads lines like `0x00000000fee00000 0x00000000feefffff msi`: first address, last address, kind (Linux,
- * drivers/iommu/iommu.c).
+ * Reads the IOVA ranges that a group reserves. Each line has the first address, the last address and the kind:
+ * `0x00000000fee00000 0x00000000feefffff msi` (Linux, drivers/iommu/iommu.c).
  *
  * @internal
  */
