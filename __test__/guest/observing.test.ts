@@ -61,7 +61,7 @@ test('inspect is plain data that JSON can represent', async (t) => {
       {
         name: 'one',
         peerToPeer: 'off',
-        following: true,
+        joined: true,
         mappings: [
           { start: '0x2000', end: '0x3000', region: 'ram0', kind: 'ram', state: 'mapped' },
           { start: '0x3000', end: '0x4000', region: 'bar', kind: 'device', state: 'skipped' },

@@ -34,7 +34,7 @@ export class DmaMapper {
   readonly #memory: number;
   readonly #mappings = new TargetMappings();
   /** `false` from when the target leaves: nothing new is mapped, although a range may stay quarantined. */
-  #following = true;
+  #joined = true;
 
   /**
    * @param va returns the host view of guest memory, which it makes on first use
@@ -58,13 +58,14 @@ export class DmaMapper {
     return this.#port.name;
   }
 
-  get following(): boolean {
-    return this.#following;
+  /** Whether the target has joined and not left. */
+  get joined(): boolean {
+    return this.#joined;
   }
 
   /** Stops mapping new memory for the target. */
-  stopFollowing(): void {
-    this.#following = false;
+  leave(): void {
+    this.#joined = false;
   }
 
   /** Whether the target is closed, and all of its mappings with it. */
@@ -257,7 +258,7 @@ export class DmaMapper {
    * @returns the sub-mappings that were quarantined
    */
   async abandon(): Promise<SubMapping[]> {
-    this.stopFollowing();
+    this.leave();
     const slices = new Slices();
     const mapped = await slices.filter(await this.#mappings.valuesInTurns(slices), (sub) => this.#isMapped(sub));
     const quarantined = this.#mappings.clearQuarantine().map(({ sub }) => sub);

@@ -9,7 +9,7 @@ import type { MemoryKind } from './target.ts';
 
 /** Message of the channels `peerdma:dma.map` and `peerdma:dma.unmap`: a target has mapped or unmapped a range. */
 export interface DmaEvent {
-  /** {@link GuestMemory.id} of the guest memory that the target follows. */
+  /** {@link GuestMemory.id} of the guest memory that the target has joined. */
   readonly memory: number;
   /** Name of the target. */
   readonly target: string;

@@ -109,7 +109,7 @@ export class AddressSpace {
   /**
    * Maps the flat map to a target, and every change from then on. If it throws, the target has nothing.
    *
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a target that follows this map already; `ERR_RANGE_QUARANTINED`
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a target that has joined already; `ERR_RANGE_QUARANTINED`
    * for a target that has ranges in quarantine, and when a quarantine keeps RAM from being mapped in this process;
    * `ERR_CLOSED` if {@link AddressSpace.targetClosed} is called for it meanwhile; the error of the target
    */
@@ -204,14 +204,14 @@ export class AddressSpace {
   /** Maps all device memory of one target again whose mappings can be revoked. */
   refresh(mapper: DmaMapper): Promise<RefreshedMapping[]> {
     return this.#runAlways('device', async () =>
-      this.#mappers.has(mapper) && mapper.following ? refreshDevices(mapper, this.#mappers, this.#va) : [],
+      this.#mappers.has(mapper) && mapper.joined ? refreshDevices(mapper, this.#mappers, this.#va) : [],
     );
   }
 
   /** The IOVA ranges of each target that reports them. */
   iovaRanges(): (readonly AddressRange[])[] {
-    const following = [...this.#mappers].filter((mapper) => mapper.following);
-    return following.flatMap((mapper) => {
+    const joined = [...this.#mappers].filter((mapper) => mapper.joined);
+    return joined.flatMap((mapper) => {
       const ranges = mapper.iovaRanges();
       return ranges === undefined || ranges.length === 0 ? [] : [ranges];
     });
@@ -341,7 +341,7 @@ export class AddressSpace {
 
   /** Removes a target; it stays in the list while it has ranges in quarantine. */
   #dismiss(mapper: DmaMapper): void {
-    mapper.stopFollowing();
+    mapper.leave();
     if (mapper.isEmpty) this.#mappers.delete(mapper);
   }
 

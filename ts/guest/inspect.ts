@@ -79,8 +79,8 @@ export interface TargetSnapshot {
   readonly name: string;
   /** Its policy for device memory. */
   readonly peerToPeer: PeerToPeer;
-  /** False if it was removed and stays only for its quarantine: nothing new is mapped to it then. */
-  readonly following: boolean;
+  /** Whether it has joined and not left. A target that has left stays for its quarantine only. */
+  readonly joined: boolean;
   /** The status of each sub-mapping, in order of address. */
   readonly mappings: readonly MappingStatusSnapshot[];
 }
@@ -115,10 +115,10 @@ export function snapshot(space: AddressSpace): MemorySnapshot {
 
 /** @internal */
 export function targetSnapshot(
-  { name, peerToPeer, following }: DmaMapper,
+  { name, peerToPeer, joined }: DmaMapper,
   status: readonly MappingStatus[],
 ): TargetSnapshot {
-  return { name, peerToPeer, following, mappings: status.map(statusSnapshot) };
+  return { name, peerToPeer, joined, mappings: status.map(statusSnapshot) };
 }
 
 /** The quarantine of all targets in one list. @internal */

@@ -62,8 +62,8 @@ export function stateOf({ state, code }: MappingStatusSnapshot): MappingStatusSn
 }
 
 /** Why memory is not mapped to a target. @internal */
-export function whyAbsent({ following }: TargetSnapshot): string {
-  return following
+export function whyAbsent({ joined }: TargetSnapshot): string {
+  return joined
     ? 'a change was in progress and had not reached the target'
     : 'the target was removed, but has quarantined mappings';
 }

@@ -68,7 +68,7 @@ const kept: Check<MemorySnapshot['quarantine'][number]> = ranged(
 );
 
 const target: Check<TargetSnapshot> = fields<TargetSnapshot>(
-  { name: text, peerToPeer, following: flag, mappings: list(status) },
+  { name: text, peerToPeer, joined: flag, mappings: list(status) },
   {},
 );
 
@@ -95,7 +95,7 @@ function hunk<T>(check: Check<T>): Check<ListChange<T>> {
 const regionDelta: Check<RegionDelta> = fields<RegionDelta>({ region: count, mappings: list(hunk(regionMapping)) }, {});
 
 const targetDelta: Check<TargetDelta> = fields<TargetDelta>(
-  { name: text, peerToPeer, following: flag, mappings: list(hunk(status)) },
+  { name: text, peerToPeer, joined: flag, mappings: list(hunk(status)) },
   { from: count },
 );
 

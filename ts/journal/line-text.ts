@@ -22,7 +22,7 @@ export function changeText(action: MemoryAction, { regions, targets, left }: Com
   for (const { now, before, mappings: changes } of targets) {
     const { name } = now.mapper;
     if (before === undefined) clauses.push(`${name} has joined, with ${mappingCount(now)}`);
-    else if (before.following && !now.following) clauses.push(`${name} gets no new mappings`);
+    else if (before.joined && !now.joined) clauses.push(`${name} gets no new mappings`);
     clauses.push(...shortened(statusClauses(name, changes), `more mappings of ${name}`));
   }
   if (clauses.length === 0) clauses.push(ACTION_TEXTS[action]);

@@ -17,7 +17,7 @@ export class IoAddressSpace {
   readonly target: IommufdTarget;
   readonly #ioas: NativeIoas;
   readonly #memory: GuestMemory;
-  /** The registration with guest memory, after {@link IoAddressSpace.follow}. */
+  /** The registration with guest memory, after {@link IoAddressSpace.join}. */
   mapper: DmaMapperHandle | undefined;
   #leaving = false;
 
@@ -44,7 +44,7 @@ export class IoAddressSpace {
    *
    * @throws {PeerDmaError} the error of mapping guest memory; nothing is mapped then
    */
-  async follow(peerToPeer: PeerToPeer): Promise<void> {
+  async join(peerToPeer: PeerToPeer): Promise<void> {
     this.target.limits(); // caches them for calls while memory is being pinned
     this.mapper = await joinPort(addressSpaceOf(this.#memory), this.target, peerToPeer);
   }
