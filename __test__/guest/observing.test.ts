@@ -84,8 +84,8 @@ test.serial('publishes changes and mappings on the diagnostics channels after th
   const log: string[] = [];
   for (const what of ['map', 'unmap']) {
     listen(t, `peerdma:dma.${what}`, (message) => {
-      const { target, range, kind, name, writable } = message as DmaEvent;
-      log.push(`${what} ${target} ${range} ${kind} ${name} ${writable}`);
+      const { target, range, kind, region, writable } = message as DmaEvent;
+      log.push(`${what} ${target} ${range} ${kind} ${region} ${writable}`);
     });
   }
   listen(t, 'peerdma:memory.change', (message) => {

@@ -17,8 +17,8 @@ export interface DmaEvent {
   readonly range: AddressRange;
   /** Of the region. */
   readonly kind: MemoryKind;
-  /** Of the region. */
-  readonly name: string;
+  /** Name of the region. */
+  readonly region: string;
   /** Whether the device may write. */
   readonly writable: boolean;
 }
@@ -62,7 +62,7 @@ const changeChannel = channel('peerdma:memory.change');
 const settledChannel = channel('peerdma:memory.settled');
 
 function dmaEvent(memory: number, target: string, { range, kind, name, writable }: SubMapping): DmaEvent {
-  return { memory, target, range, kind, name, writable };
+  return { memory, target, range, kind, region: name, writable };
 }
 
 /** Publishes many events with turns of the event loop in between. @internal */

@@ -185,7 +185,7 @@ export class SimulatedIommu implements DmaTarget {
     return this.#mappings.values().map(({ range, request }) => ({
       range,
       kind: request.kind,
-      name: request.name,
+      region: request.name,
       state: 'mapped',
     }));
   }

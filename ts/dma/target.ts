@@ -83,7 +83,7 @@ export interface MappingStatus {
   /** Kind of the region. */
   readonly kind: MemoryKind;
   /** Name of the region. */
-  readonly name: string;
+  readonly region: string;
   /**
    * `mapped`; `failed`: the target rejected it, this process could not map it for the target, or its device has revoked
    * it (`ERR_MAPPING_REVOKED`); `skipped`: peer-to-peer is off; `quarantined`: it could not be unmapped, so the target

@@ -158,14 +158,14 @@ export function subMappingSnapshot({ range, name, kind, writable, memory }: SubM
 /** @internal */
 export function statusSnapshot({
   range,
-  name,
+  region,
   kind,
   state,
   code,
   errno,
   reason,
 }: MappingStatus): MappingStatusSnapshot {
-  const facts = { start: hex(range.start), end: hex(range.end), region: name, kind, state };
+  const facts = { start: hex(range.start), end: hex(range.end), region, kind, state };
   if (reason === undefined && code === undefined) return facts;
   return {
     ...facts,

@@ -82,9 +82,9 @@ function regionChange(was: RegionState, { name, at, writable, mappings: memory }
 function statusClauses(target: string, { removed, added }: Difference<MappingStatus>): string[] {
   const before = new Map(removed.map((status) => [rangeKey(status), status]));
   return added.flatMap((status): string[] => {
-    const { name, range, state, code, errno } = status;
+    const { region, range, state, code, errno } = status;
     const was = before.get(rangeKey(status));
-    const what = `"${name}" at ${range}`;
+    const what = `"${region}" at ${range}`;
     const why = [code, errno].filter((word) => word !== undefined).join(', ');
     if (state === 'quarantined') return [`${target} failed to unmap ${what} and may still reach it`];
     if (state === 'failed' && code === 'ERR_MAPPING_REVOKED') return [`the mapping of ${what} by ${target} is revoked`];

@@ -42,7 +42,7 @@ export interface BarStatus {
    *
    * If the reason is the address, it includes the addresses that the target can map.
    */
-  readonly unreachable: readonly (Omit<MappingStatus, 'kind' | 'name' | 'state'> & {
+  readonly unreachable: readonly (Omit<MappingStatus, 'kind' | 'region' | 'state'> & {
     /** Name of the target. */
     readonly target: string;
     /** As in {@link MappingStatus.state}. */
