@@ -109,9 +109,9 @@ const delta: Check<SnapshotDelta> = fields<SnapshotDelta>(
   },
 );
 
-const bar: Check<NonNullable<JournalLine['bar']>> = fields<BarSnapshot & { readonly device: string }>(
+const bar: Check<NonNullable<JournalLine['bar']>> = fields<BarSnapshot & { readonly bdf: string }>(
   {
-    device: text,
+    bdf: text,
     bar: wholeNumber(0, 6), // 6 is the ROM
     kind: oneOf('memory32', 'memory64', 'rom'),
     length: address,

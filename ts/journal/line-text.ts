@@ -114,13 +114,13 @@ function sentence(clauses: readonly string[]): string {
 
 /** Returns the text of a line about a BAR. @internal */
 export function barText(
-  device: string,
+  bdf: string,
   bar: number,
   range: AddressRange | undefined,
   trapped: string | undefined,
 ): string {
   const name = bar === 6 ? 'the ROM' : `BAR ${bar}`;
-  if (range === undefined) return `${name} of ${device} is not decoded.`;
+  if (range === undefined) return `${name} of ${bdf} is not decoded.`;
   const rest = trapped === undefined ? '' : `; part of it is trapped: ${trapped}`;
-  return `${name} of ${device} is decoded at ${range}${rest}.`;
+  return `${name} of ${bdf} is decoded at ${range}${rest}.`;
 }

@@ -36,7 +36,7 @@ export interface JournalLine {
   /** A BAR that the guest has placed, moved or disabled. The line before it has the change of guest memory. */
   readonly bar?: BarSnapshot & {
     /** PCI address of the device. */
-    readonly device: string;
+    readonly bdf: string;
   };
 }
 

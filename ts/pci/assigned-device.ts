@@ -24,7 +24,7 @@ import { valueText } from '../value-text.ts';
 /** Result of {@link AssignedDevice.inspect}, ready for `JSON.stringify`. */
 export interface AssignedDeviceSnapshot {
   /** PCI address. */
-  readonly device: string;
+  readonly bdf: string;
   /** In ascending order of their numbers, the ROM last. */
   readonly bars: readonly BarSnapshot[];
 }
@@ -144,7 +144,7 @@ export class AssignedDevice {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
         `a value of ${size} bytes is a whole number from 0 to 2^${8 * size} - 1, not ${valueText(value)}`,
-        { device: this.bdf },
+        { bdf: this.bdf },
       );
     }
     const bytes = new Uint8Array(present);
@@ -225,7 +225,7 @@ export class AssignedDevice {
 
   /** {@link AssignedDevice.status} as plain data. */
   inspect(): AssignedDeviceSnapshot {
-    const snapshot = { device: this.bdf, bars: this.status().map(barSnapshot) };
+    const snapshot = { bdf: this.bdf, bars: this.status().map(barSnapshot) };
     return withSnapshotText('AssignedDeviceSnapshot', snapshot);
   }
 
@@ -271,7 +271,7 @@ export class AssignedDevice {
 
   #requireOpen(): void {
     if (this.#queue.closed) {
-      throw new PeerDmaError('ERR_CLOSED', `the assigned device ${this.bdf} is closed`, { device: this.bdf });
+      throw new PeerDmaError('ERR_CLOSED', `the assigned device ${this.bdf} is closed`, { bdf: this.bdf });
     }
   }
 }

@@ -66,12 +66,12 @@ export class GuestFunction {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
         `${bdf}: assignment failed: its IOMMU maps another guest memory. Pass that of its VfioContainerManager.`,
-        { device: bdf },
+        { bdf },
       );
     }
     if (assigned.has(device)) {
       throw new PeerDmaError('ERR_DEVICE_IN_USE', `${bdf} is already assigned. Close its AssignedDevice first.`, {
-        device: bdf,
+        bdf,
       });
     }
     const config = readable(`the device ${bdf}`, () => openConfig(device, bars));
@@ -88,7 +88,7 @@ export class GuestFunction {
       const windows = await BarWindows.create(bdf, memory, withRegions(config.bars, device), (bar) =>
         emulated.filter((area) => area.bar === bar).map(({ range }) => range),
       );
-      const mmio = new Mmio({ memory: memory.id, device: bdf }, emulated);
+      const mmio = new Mmio({ memory: memory.id, bdf }, emulated);
       return new GuestFunction({ device, config, windows, interrupts, mmio, release });
     } catch (thrown) {
       release();
@@ -153,7 +153,7 @@ export class GuestFunction {
     if (types.isUint8Array(bytes) && bytes.length === length) return bytes;
     const reason = `the device did not return a Uint8Array of ${length} bytes`;
     const text = `config space of ${bdf}: reading at ${at(offset)} failed: ${reason}. Return all bytes that are read.`;
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf });
   }
 
   /** See {@link AssignedDevice.ecamRead}. */
@@ -279,7 +279,7 @@ export class GuestFunction {
 function openConfig(device: PhysicalFunction, bars: PinnedBars): ConfigSpace {
   const { bdf, config, regions, interrupts } = device;
   return new ConfigSpace({
-    device: bdf,
+    bdf,
     bytes: config.read(0n, Number(config.length)),
     regionLengths: regions.map((region) => region?.length),
     pinned: pinnedAddresses(device, bars),

@@ -123,7 +123,7 @@ export class VfioContainerManager {
       if (!isVfioDriver(pci.driver)) throw notBound(pci);
       for (const { bdf: open } of this.#devices.keys()) {
         if (open !== pci.bdf) continue;
-        throw new PeerDmaError('ERR_DEVICE_IN_USE', `${open} is already open. Close it first`, { device: open });
+        throw new PeerDmaError('ERR_DEVICE_IN_USE', `${open} is already open. Close it first`, { bdf: open });
       }
       return transaction(async (undo) => {
         const placed = await this.#choice.open(pci);

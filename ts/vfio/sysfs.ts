@@ -102,8 +102,8 @@ export class Sysfs {
    * Reads lines of first address, last address and kind (Linux `iommu_group_show_resv_regions`). Returns `undefined` if
    * they are not known, and none if the kernel ignores them for VFIO.
    */
-  #directRegions(group: number, device: string): RefusalFacts['directRegions'] {
-    const iommu = join(device, 'iommu');
+  #directRegions(group: number, bdf: string): RefusalFacts['directRegions'] {
+    const iommu = join(bdf, 'iommu');
     const kind = existsSync(join(iommu, 'intel-iommu')) ? 'intel' : existsSync(iommu) ? 'unknown' : undefined;
     if (keepsDirectRegions(kind, this.#kernel) === false) return [];
     const path = join(this.#root, 'kernel/iommu_groups', String(group), 'reserved_regions');

@@ -61,7 +61,7 @@ export class VfioDevice implements PhysicalFunction {
     this.bdf = bdf;
     this.#device = device;
     this.#owner = owner;
-    const handle = native(() => device.memoryFile(), { device: bdf });
+    const handle = native(() => device.memoryFile(), { bdf });
     this.memory = new FileMemory(handle, `vfio ${bdf}`);
     this.memory.device = {
       get accessible() {
@@ -81,7 +81,7 @@ export class VfioDevice implements PhysicalFunction {
         'ERR_NO_SUCH_REGION',
         `${bdf}: opening failed: it has no config space region. Check that it is a PCI device.`,
         {
-          device: bdf,
+          bdf,
         },
       );
     }
@@ -108,7 +108,7 @@ export class VfioDevice implements PhysicalFunction {
     const signal = readSignal(options);
     const reset = async (): Promise<void> => {
       throwIfAborted(signal);
-      await nativeAsync(() => this.#device.reset(), { device: this.bdf });
+      await nativeAsync(() => this.#device.reset(), { bdf: this.bdf });
     };
     await runAbortable(signal, (begin) => this.#withoutMappings([this], reset, begin));
   }
@@ -125,7 +125,7 @@ export class VfioDevice implements PhysicalFunction {
    */
   async hotReset(others: readonly PhysicalFunction[]): Promise<readonly VfioDevice[]> {
     const devices = VfioDevice.#requireDevices(others);
-    const details = { device: this.bdf };
+    const details = { bdf: this.bdf };
     const affected = this.#resetWithIt();
     const missing = affected.filter((bdf) => bdf !== this.bdf && !devices.some((device) => device.bdf === bdf));
     if (missing.length > 0) {
@@ -159,7 +159,7 @@ export class VfioDevice implements PhysicalFunction {
    */
   setVfToken(vfToken: string): void {
     const token = requireVfToken(vfToken);
-    native(() => this.#device.setVfToken(token), { device: this.bdf });
+    native(() => this.#device.setVfToken(token), { bdf: this.bdf });
   }
 
   /**
@@ -180,7 +180,7 @@ export class VfioDevice implements PhysicalFunction {
 
   /** Closes the device only, not its group and container. @internal */
   async closeDevice(): Promise<void> {
-    await nativeAsync(() => this.#device.closeAsync(), { device: this.bdf });
+    await nativeAsync(() => this.#device.closeAsync(), { bdf: this.bdf });
     this.#closed = true;
     this.interrupts.closed();
     this.memory.close();
@@ -197,7 +197,7 @@ export class VfioDevice implements PhysicalFunction {
 
   /** Returns the PCI addresses of all functions that a reset of its bus or slot resets. */
   #resetWithIt(): string[] {
-    return native(() => this.#device.hotResetInfo(), { device: this.bdf });
+    return native(() => this.#device.hotResetInfo(), { bdf: this.bdf });
   }
 
   async #withoutMappings(devices: readonly VfioDevice[], act: () => Promise<void>, begin?: () => void): Promise<void> {

@@ -78,7 +78,7 @@ export class SimulatedDevice implements PhysicalFunction {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
     }
     if (bus !== undefined && !isBus(bus)) {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the bus of ${bdf} is a SimulatedBus`, { device: bdf });
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the bus of ${bdf} is a SimulatedBus`, { bdf });
     }
     if (iommu !== undefined) requireDma(bdf, iommu);
     this.bdf = bdf;
@@ -333,7 +333,7 @@ export class SimulatedDevice implements PhysicalFunction {
     if (!(error instanceof PeerDmaError) || error.code === 'ERR_INVALID_ARGUMENT') return error;
     if (error.code === 'ERR_DMA_FAULT') return (this.#lastFault = error);
     const text = `DMA of ${this.bdf} faulted: ${error.message}`;
-    return (this.#lastFault = new PeerDmaError('ERR_DMA_FAULT', text, { device: this.bdf, cause: error }));
+    return (this.#lastFault = new PeerDmaError('ERR_DMA_FAULT', text, { bdf: this.bdf, cause: error }));
   }
 
   /** Resets the device. Call it while no target maps its memory: the targets map it again afterwards. */
@@ -400,7 +400,7 @@ export class SimulatedDevice implements PhysicalFunction {
   }
 
   #error(code: ErrorCode, message: string): PeerDmaError {
-    return new PeerDmaError(code, message, { device: this.bdf });
+    return new PeerDmaError(code, message, { bdf: this.bdf });
   }
 }
 
@@ -408,5 +408,5 @@ function requireDma(bdf: string, iommu: SimulatedDma): void {
   const { read, write } = readOptions(iommu, ['read', 'write'], `the methods of the IOMMU of ${bdf}`);
   if (typeof read === 'function' && typeof write === 'function') return;
   const text = `the DMA of ${bdf} goes through what has read and write, such as a SimulatedIommu`;
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf });
 }
