@@ -2,6 +2,7 @@
  * The interface between guest memory and DMA targets: VFIO containers, iommufd, vhost-user back ends, your own.
  */
 import type { AddressRange } from '../address-range.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
 
@@ -90,8 +91,8 @@ export interface MappingStatus {
    * may still reach that memory, which is kept until the target is closed.
    */
   readonly state: 'mapped' | 'failed' | 'skipped' | 'quarantined';
-  /** The {@link ErrorCode} of the error, if it had one. */
-  readonly code?: string;
+  /** The code of the error, if there was one. */
+  readonly code?: ErrorCode;
   /** Name of the kernel's error, if a system call failed. */
   readonly errno?: string;
   /** The error message, if there was an error. */

@@ -5,6 +5,7 @@ import { type AddressRange, hex } from '../address-range.ts';
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { MappingStatus, MemoryKind, PeerToPeer } from '../dma/target.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { MemorySlice } from '../memory/backing.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { Mapping, RegionState } from './region-state.ts';
@@ -93,8 +94,8 @@ export interface MappingStatusSnapshot extends RangeSnapshot {
   readonly kind: MemoryKind;
   /** As {@link MappingStatus.state}. */
   readonly state: MappingStatus['state'];
-  /** The {@link ErrorCode} of the error, if it has one. */
-  readonly code?: string;
+  /** The code of the error, if there is one. */
+  readonly code?: ErrorCode;
   /** Name of the kernel's error, if the kernel refused. */
   readonly errno?: string;
   /** The text of the error, if there is one. */
