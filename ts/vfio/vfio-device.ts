@@ -118,12 +118,15 @@ export class VfioDevice implements PhysicalFunction {
    * Unmaps the functions' BARs from all IOMMUs before, and maps them again afterwards.
    *
    * @param others open devices of this process. They must include all that the reset affects; others are unchanged
+   * @param options.signal as for {@link VfioDevice.reset}
    * @returns this device and those of the others that were reset
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if the device has no such reset, or the reset affects a device that
    * is not among these (the message names it) or not bound to VFIO; `ERR_BAD_CONFIG_SPACE` if a device did not return
    * from the reset; `ERR_INVALID_ARGUMENT` for an object that is not an open VFIO device
+   * @throws the reason of the signal
    */
-  async hotReset(others: readonly PhysicalFunction[]): Promise<readonly VfioDevice[]> {
+  async hotReset(others: readonly PhysicalFunction[], options: AbortOptions = {}): Promise<readonly VfioDevice[]> {
+    const signal = readSignal(options);
     const devices = VfioDevice.#requireDevices(others);
     const details = { bdf: this.bdf };
     const affected = this.#resetWithIt();
@@ -139,13 +142,14 @@ export class VfioDevice implements PhysicalFunction {
     }
     const resetToo = devices.filter((device) => device !== this && affected.includes(device.bdf));
     const natives = resetToo.map((device) => device.#device);
-    await this.#withoutMappings([this, ...resetToo], () => {
+    const reset = async (): Promise<void> => {
+      throwIfAborted(signal);
       if (this.#resetWithIt().some((bdf) => !affected.includes(bdf))) {
         throw new PeerDmaError('ERR_SYSTEM', `a device was added to the bus of ${this.bdf}. Try again`, details);
       }
-      return nativeAsync(() => this.#device.hotReset(natives), details);
-    });
-
+      await nativeAsync(() => this.#device.hotReset(natives), details);
+    };
+    await runAbortable(signal, (begin) => this.#withoutMappings([this, ...resetToo], reset, begin));
     return [this, ...resetToo];
   }
 
@@ -200,7 +204,7 @@ export class VfioDevice implements PhysicalFunction {
     return native(() => this.#device.hotResetInfo(), { bdf: this.bdf });
   }
 
-  async #withoutMappings(devices: readonly VfioDevice[], act: () => Promise<void>, begin?: () => void): Promise<void> {
+  async #withoutMappings(devices: readonly VfioDevice[], act: () => Promise<void>, begin: () => void): Promise<void> {
     const files = devices.map(({ memory }) => memory);
     await withoutMappingsOf(
       files,

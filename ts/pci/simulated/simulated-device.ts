@@ -229,9 +229,15 @@ export class SimulatedDevice implements PhysicalFunction {
    * Resets all devices of its bus, each as {@link SimulatedDevice.reset} does.
    *
    * @param others the other devices of the bus. Devices that are not on it are unaffected
+   * @param options.signal as for {@link VfioDevice.reset}
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` without a bus, or if the bus has a device that is not among these
+   * @throws the reason of the signal
    */
-  async hotReset(others: readonly PhysicalFunction[]): Promise<readonly PhysicalFunction[]> {
+  async hotReset(
+    others: readonly PhysicalFunction[],
+    options: AbortOptions = {},
+  ): Promise<readonly PhysicalFunction[]> {
+    const signal = readSignal(options);
     this.#requireOpen();
     const named = readArray(others, 'the other functions');
     if (this.#bus === undefined) {
@@ -247,10 +253,12 @@ export class SimulatedDevice implements PhysicalFunction {
     };
     requireAll();
     const mapped = bus.devices.flatMap((device) => (device instanceof SimulatedDevice ? device.#mappableFiles : []));
-    await withoutMappingsOf(mapped, () => {
+    const reset = (): void => {
+      throwIfAborted(signal);
       requireAll(); // a device may have joined the bus while targets were unmapping
       bus.reset();
-    });
+    };
+    await runAbortable(signal, (begin) => withoutMappingsOf(mapped, reset, [], begin));
     return bus.devices;
   }
 
