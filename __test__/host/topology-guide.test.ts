@@ -22,7 +22,7 @@ function codesListed(heading: string): string[] {
 
 test('the guide of the matrix lists every prerequisite', (t) => {
   const codes = codesBetween('// Prerequisites', '// Notes');
-  t.true(codes.includes('not-answering'));
+  t.true(codes.includes('not-responding'));
   t.deepEqual(codesListed('**Prerequisites**').toSorted(), codes.toSorted());
 });
 

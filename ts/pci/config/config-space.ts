@@ -270,7 +270,8 @@ function requireFunction(image: ConfigImage): void {
     const remedy = 'Pass those of /sys as the ids of a SimulatedDevice';
     throw new PeerDmaError('ERR_BAD_CONFIG_SPACE', `${text}. ${remedy}`, { bdf });
   }
-  if (image.u16(VENDOR_ID) === 0xffff) throw image.bad(VENDOR_ID, 'it reads as all ones: the device is gone or asleep');
+  if (image.u16(VENDOR_ID) === 0xffff)
+    throw image.bad(VENDOR_ID, 'it reads as all ones: the device is gone or in D3cold');
   const type = image.u8(HEADER_TYPE) & HEADER_TYPE_MASK;
   if (type !== 0) throw image.bad(HEADER_TYPE, `the header is of type ${type}: assign a function that is not a bridge`);
 }
