@@ -190,7 +190,7 @@ test.serial(
     await handle.remove();
     await memory.dmaMappers.targetClosed(target);
     await memory.close();
-    t.deepEqual(log.splice(0), ['leave: 0', 'closed: 0', 'end: 0']);
+    t.deepEqual(log.splice(0), ['leave: 0', 'close-target: 0', 'close: 0']);
   },
 );
 

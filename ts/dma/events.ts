@@ -34,11 +34,11 @@ export interface MemoryChangeEvent {
 }
 
 /**
- * The kind of a settled operation of guest memory: `change`: regions, mappings or addresses change; `join`, `leave`,
- * `closed`: a target joins, leaves, or is closed with all its mappings; `device`: a device whose memory is mapped is
- * reset or changes its state; `end`: guest memory is closed.
+ * The kind of a settled operation of guest memory: `change`: regions, mappings or addresses change; `join`, `leave`: a
+ * target joins or leaves; `close-target`: a target is closed with all its mappings; `remap`: device memory is mapped
+ * again, after its device was reset or has changed its state; `close`: guest memory is closed.
  */
-export type MemoryAction = 'change' | 'join' | 'leave' | 'closed' | 'device' | 'end';
+export type MemoryAction = 'change' | 'join' | 'leave' | 'close-target' | 'remap' | 'close';
 
 /**
  * Message of the channel `peerdma:memory.settled`: an operation of guest memory has succeeded or failed.

@@ -176,7 +176,7 @@ export class AddressSpace {
     for (const mapper of this.#mappers) if (mapper.target === target) mapper.markClosed();
     const call = { target };
     this.#closing.add(call);
-    return this.#runAlways('closed', async () => {
+    return this.#runAlways('close-target', async () => {
       this.#closing.delete(call);
       for (const mapper of this.#mappers) {
         if (mapper.target === target) await this.#forget(mapper);
@@ -193,17 +193,17 @@ export class AddressSpace {
    * requires the memory
    */
   withoutMappings(files: readonly FileMemory[], act: () => void | Promise<void>, begin?: () => void): Promise<void> {
-    return this.#runAlways('device', () => withoutMappings(this.byFile.of(files), this.#mappers, act), begin);
+    return this.#runAlways('remap', () => withoutMappings(this.byFile.of(files), this.#mappers, act), begin);
   }
 
   /** Maps to each target what it misses of a device's memory. Its status reports failures. */
   retryDeviceMemory(files: readonly FileMemory[]): Promise<void> {
-    return this.#runAlways('device', () => retryDeviceMemory(this.byFile.of(files), this.#mappers, this.#va));
+    return this.#runAlways('remap', () => retryDeviceMemory(this.byFile.of(files), this.#mappers, this.#va));
   }
 
   /** Maps all device memory of one target again whose mappings can be revoked. */
   refresh(mapper: DmaMapper): Promise<RefreshedMapping[]> {
-    return this.#runAlways('device', async () =>
+    return this.#runAlways('remap', async () =>
       this.#mappers.has(mapper) && mapper.joined ? refreshDevices(mapper, this.#mappers, this.#va) : [],
     );
   }
@@ -238,7 +238,7 @@ export class AddressSpace {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: that memory is kept
    */
   close(): Promise<void> {
-    return this.#queue.close(() => thenSettled(this.order, 'end', () => this.#end()));
+    return this.#queue.close(() => thenSettled(this.order, 'close', () => this.#end()));
   }
 
   async #change(edit: (draft: MemoryMapDraft) => void): Promise<void> {

@@ -144,7 +144,7 @@ export const checkStart: Check<JournalStart> = fields<JournalStart>(
 export const checkLine: Check<JournalLine> = fields<JournalLine>(
   { time, text },
   {
-    action: oneOf('change', 'join', 'leave', 'closed', 'device', 'end'),
+    action: oneOf('change', 'join', 'leave', 'close-target', 'remap', 'close'),
     error: fields<JournalError>({ message: text }, { code }),
     dma: list(text),
     delta,

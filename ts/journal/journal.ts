@@ -120,7 +120,7 @@ export class Journal {
         ...(delta === undefined ? {} : { delta }),
       };
     });
-    if (action === 'end' && error === undefined) this.#end();
+    if (action === 'close' && error === undefined) this.#end();
   }
 
   #noteBar({ memory, bdf, bar }: BarEvent): void {

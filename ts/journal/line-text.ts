@@ -16,7 +16,7 @@ const MAX_NAMED = 4;
 export function changeText(action: MemoryAction, { regions, targets, left }: Comparison, error: unknown): string {
   const clauses: string[] = [];
   if (error !== undefined) clauses.push(failureText(action, error));
-  if (action === 'end' && error === undefined) clauses.push('guest memory is closed');
+  if (action === 'close' && error === undefined) clauses.push('guest memory is closed');
   else clauses.push(...shortened(regionClauses(differenceOf(regions)), 'more regions'));
   for (const one of left) clauses.push(`${one.mapper.name} has left, with ${mappingCount(one)}`);
   for (const { now, before, mappings: changes } of targets) {
@@ -34,18 +34,18 @@ const ACTION_TEXTS: Readonly<Record<MemoryAction, string>> = {
   change: 'memory is mapped in other pieces',
   join: 'a target joins',
   leave: 'a target leaves',
-  closed: 'a closed target is removed',
-  device: 'device memory is unmapped from the targets and mapped again',
-  end: 'guest memory is closed',
+  'close-target': 'a closed target is removed',
+  remap: 'device memory is unmapped from the targets and mapped again',
+  close: 'guest memory is closed',
 };
 
 const FAILED_ACTIONS: Readonly<Record<MemoryAction, string>> = {
   change: 'a change',
   join: 'adding a target',
   leave: 'removing a target',
-  closed: 'mapping the memory that a closed target had quarantined',
-  device: 'unmapping and remapping device memory',
-  end: 'closing guest memory',
+  'close-target': 'mapping the memory that a closed target had quarantined',
+  remap: 'unmapping and remapping device memory',
+  close: 'closing guest memory',
 };
 
 function failureText(action: MemoryAction, error: unknown): string {
