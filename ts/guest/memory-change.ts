@@ -24,6 +24,12 @@ export interface MappingOptions {
   readonly writable?: boolean;
 }
 
+/** Options of {@link Region.mapToGuest} and {@link DeviceMemory.mapToGuest}. */
+export interface MapToGuestOptions {
+  /** Whether devices may write to its writable mappings; `false` makes all of them read-only. Default: true */
+  readonly writable?: boolean;
+}
+
 /** Identifies a region in its memory map. @internal */
 export interface RegionParts {
   readonly space: AddressSpace;
@@ -162,13 +168,13 @@ export class MemoryChange {
   }
 
   /** As {@link Region.mapToGuest}. */
-  mapToGuest(region: Region, options?: { writable?: boolean }): void;
+  mapToGuest(region: Region, options?: MapToGuestOptions): void;
   /** As {@link DeviceMemory.mapToGuest}. @param gpa guest-physical address; a multiple of the page size */
-  mapToGuest(window: DeviceMemory, gpa: bigint, options?: { writable?: boolean }): void;
+  mapToGuest(window: DeviceMemory, gpa: bigint, options?: MapToGuestOptions): void;
   mapToGuest(region: MemoryRegion, ...rest: unknown[]): void {
     const { id, range } = this.#partsOf(region);
     const at = range ?? rangeAt(rest.shift() as bigint, region.length);
-    const [options = {}] = rest as [{ writable?: boolean }?];
+    const [options = {}] = rest as [MapToGuestOptions?];
     const { writable = true } = readOptions(options, ['writable']);
     requireBoolean(writable, 'writable');
     requirePlace(this.#space, at, `"${region.name}"`);
