@@ -48,7 +48,10 @@ export class CustomTarget implements TargetPort {
     try {
       await this.#lease(subs, va);
     } catch (thrown) {
-      return { error: mapFailed(this.name, subs.find((sub) => isAbout(thrown, sub)) ?? first, thrown), stuck: [] };
+      return {
+        error: mapFailed(this.name, subs.find((sub) => isAbout(thrown, sub)) ?? first, thrown),
+        stillMapped: [],
+      };
     }
     const { mapDmaBatch } = this.#traits;
     const failure =
@@ -56,8 +59,8 @@ export class CustomTarget implements TargetPort {
         ? await this.#mapEach(subs)
         : await this.#mapParts(subs, mapDmaBatch);
     if (failure !== undefined) {
-      const stuck = new Set(failure.stuck.map(({ sub }) => sub));
-      await this.#release(subs.filter((sub) => !stuck.has(sub)));
+      const stillMapped = new Set(failure.stillMapped.map(({ sub }) => sub));
+      await this.#release(subs.filter((sub) => !stillMapped.has(sub)));
     }
     return failure;
   }
@@ -65,10 +68,10 @@ export class CustomTarget implements TargetPort {
   async unmap(subs: readonly SubMapping[], all: boolean): Promise<UnmapResult> {
     const failures = await this.#unmapEach(subs, all);
     if (this.#leases.size === 0) return failures;
-    const kept = new Set(failures.map(({ sub }) => sub));
+    const stillMapped = new Set(failures.map(({ sub }) => sub));
     const last = all ? undefined : failures[0]?.sub;
     await this.#release(
-      (last === undefined ? subs : subs.slice(0, subs.indexOf(last))).filter((sub) => !kept.has(sub)),
+      (last === undefined ? subs : subs.slice(0, subs.indexOf(last))).filter((sub) => !stillMapped.has(sub)),
     );
     return failures;
   }
@@ -85,7 +88,7 @@ export class CustomTarget implements TargetPort {
         const pending = this.calls.run(() => this.target.mapDma(request)) ?? slices.step();
         if (pending !== undefined) await pending;
       } catch (thrown) {
-        const failure = { error: mapFailed(this.name, sub, thrown), stuck: [] };
+        const failure = { error: mapFailed(this.name, sub, thrown), stillMapped: [] };
         return rolledBack(failure, await this.#unmapEach(subs.slice(0, index).reverse(), true));
       }
     }
@@ -119,11 +122,11 @@ export class CustomTarget implements TargetPort {
   #batchFailure(subs: readonly SubMapping[], thrown: Error): BatchFailure {
     const sub = subs.find((one) => isAbout(thrown, one)) ?? (subs[0] as SubMapping);
     if (!(thrown instanceof PeerDmaError && thrown.code === 'ERR_UNMAP_FAILED')) {
-      return { error: mapFailed(this.name, sub, thrown), stuck: [] };
+      return { error: mapFailed(this.name, sub, thrown), stillMapped: [] };
     }
     // The target failed to undo the batch and does not report which mappings remain: any of them may.
-    const stuck = subs.map((one) => failureOf(one, unmapFailed(this.name, one, thrown)));
-    return { error: unmapFailed(this.name, sub, thrown), stuck };
+    const stillMapped = subs.map((one) => failureOf(one, unmapFailed(this.name, one, thrown)));
+    return { error: unmapFailed(this.name, sub, thrown), stillMapped };
   }
 
   async #unmapEach(subs: readonly SubMapping[], all: boolean): Promise<UnmapResult> {

@@ -169,7 +169,7 @@ export class DmaMapper {
         continue;
       }
       const [first] = run as [SubMapping];
-      if (!this.requires(first) && failure.stuck.length === 0) {
+      if (!this.requires(first) && failure.stillMapped.length === 0) {
         failed.push(failureOf(first, failure.error));
         continue;
       }
@@ -207,13 +207,13 @@ export class DmaMapper {
    */
   async unmap(subs: readonly SubMapping[]): Promise<UnmappedSub[]> {
     const given = subs.filter((sub) => this.#mappings.has(sub));
-    const [stuck] = await this.#unmapMapped(given, false);
-    const end = stuck === undefined ? given.length : given.indexOf(stuck.sub);
+    const [failure] = await this.#unmapMapped(given, false);
+    const end = failure === undefined ? given.length : given.indexOf(failure.sub);
     const unmapped = given.slice(0, end).map((sub) => ({ sub, error: this.#mappings.errorOf(sub) }));
     this.#mappings.remove(unmapped.map(({ sub }) => sub));
-    if (stuck === undefined) return unmapped;
+    if (failure === undefined) return unmapped;
     const problems = await this.restore(unmapped, () => undefined);
-    throw problems.length === 0 ? stuck.error : rollbackFailed(stuck.error, problems);
+    throw problems.length === 0 ? failure.error : rollbackFailed(failure.error, problems);
   }
 
   /**
@@ -301,12 +301,12 @@ export class DmaMapper {
     if (failure === undefined) {
       const published = publishMap(this.#memory, this.name, run);
       if (published !== undefined) await published;
-    } else if (failure.stuck.length > 0) {
-      this.#mappings.quarantine(failure.stuck);
+    } else if (failure.stillMapped.length > 0) {
+      this.#mappings.quarantine(failure.stillMapped);
       await publishMap(
         this.#memory,
         this.name,
-        failure.stuck.map(({ sub }) => sub),
+        failure.stillMapped.map(({ sub }) => sub),
       );
     }
     return failure;
@@ -334,13 +334,13 @@ export class DmaMapper {
       if (published !== undefined) await published;
       return failures;
     }
-    const stuck = new Set(failures.map(({ sub }) => sub));
+    const stillMapped = new Set(failures.map(({ sub }) => sub));
     const end = all ? subs.length : subs.indexOf((failures[0] as MappingFailure).sub);
     this.#mappings.quarantine(failures);
     await publishUnmap(
       this.#memory,
       this.name,
-      subs.slice(0, end).filter((sub) => !stuck.has(sub)),
+      subs.slice(0, end).filter((sub) => !stillMapped.has(sub)),
     );
     return failures;
   }

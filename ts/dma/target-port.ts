@@ -15,14 +15,14 @@ import type { DmaTarget } from './target.ts';
 export interface BatchFailure {
   readonly error: PeerDmaError;
   /** Mappings of the batch that the target made and could not unmap: it may still reach that memory. */
-  readonly stuck: readonly MappingFailure[];
+  readonly stillMapped: readonly MappingFailure[];
 }
 
-/** A failure after its rollback. @param stuck mappings that the rollback could not unmap @internal */
-export function rolledBack(failure: BatchFailure, stuck: readonly MappingFailure[]): BatchFailure {
-  if (stuck.length === 0) return failure;
-  const problems = stuck.map(({ error }) => error);
-  return { error: rollbackFailed(failure.error, problems), stuck: [...failure.stuck, ...stuck] };
+/** A failure and its rollback. @param stillMapped mappings that the rollback could not unmap @internal */
+export function rolledBack(failure: BatchFailure, stillMapped: readonly MappingFailure[]): BatchFailure {
+  if (stillMapped.length === 0) return failure;
+  const problems = stillMapped.map(({ error }) => error);
+  return { error: rollbackFailed(failure.error, problems), stillMapped: [...failure.stillMapped, ...stillMapped] };
 }
 
 /** `undefined` if all are mapped. @internal */

@@ -122,7 +122,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
       () =>
         onThread ? this.#space.mapAsync(reservation, files, requests) : this.#space.map(reservation, files, requests),
       (failures) => this.#mapResult(subs, failures),
-      (thrown) => ({ error: this.#mapError(subAt(subs, thrown), thrown), stuck: [] }),
+      (thrown) => ({ error: this.#mapError(subAt(subs, thrown), thrown), stillMapped: [] }),
     );
   }
 
@@ -219,7 +219,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     try {
       batch = this.#batch(subs, va);
     } catch (thrown) {
-      return { error: mapFailed(this.name, subAt(subs, thrown), thrown), stuck: [] };
+      return { error: mapFailed(this.name, subAt(subs, thrown), thrown), stillMapped: [] };
     }
     return this.mapBatch(subs, batch, onThread);
   }
@@ -243,8 +243,8 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     await before;
     const [first, second] = failures;
     if (first === undefined) return undefined;
-    const remaining = await this.#unmapParts(done.flat().reverse(), true);
-    return rolledBack(first, [...(second?.stuck ?? []), ...remaining]);
+    const stillMapped = await this.#unmapParts(done.flat().reverse(), true);
+    return rolledBack(first, [...(second?.stillMapped ?? []), ...stillMapped]);
   }
 
   async #unmapParts(subs: readonly SubMapping[], all: boolean): Promise<UnmapResult> {
@@ -260,7 +260,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     const [first, ...rest] = failures;
     if (first === undefined) return undefined;
     const error = this.#mapError(subs[first.index] as SubMapping, first.error);
-    return rolledBack({ error, stuck: [] }, this.#failed(subs, rest));
+    return rolledBack({ error, stillMapped: [] }, this.#failed(subs, rest));
   }
 
   #failed(subs: readonly SubMapping[], failures: readonly NativeFailure[]): MappingFailure[] {

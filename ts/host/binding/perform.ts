@@ -74,19 +74,19 @@ function verifyDriver({ device: { address }, to }: DriverChange, writer: SysfsWr
 /** Undoes the started changes in reverse order. Returns the error with the result of the rollback added. */
 function rollBack(error: PeerDmaError, begun: readonly DriverChange[], writer: SysfsWriter): PeerDmaError {
   const back: string[] = [];
-  const stuck: string[] = [];
+  const notRestored: string[] = [];
   for (const { device } of begun.toReversed()) {
     const { address, driver } = device;
     const problem = restoreDriver(device, writer);
     if (problem === undefined) back.push(`${address} (${driver ?? 'no driver'})`);
-    else stuck.push(`${address} (${driver ?? 'no driver'}): ${problem}`);
+    else notRestored.push(`${address} (${driver ?? 'no driver'}): ${problem}`);
   }
   const undone = back.length === 0 ? '' : `. Restored: ${back.join(', ')}`;
   const { errno, syscall, bdf } = error;
-  if (stuck.length === 0) {
+  if (notRestored.length === 0) {
     return new PeerDmaError(error.code, error.message + undone, { errno, syscall, bdf, cause: error.cause });
   }
-  const text = `${error.message}${undone}. Not restored: ${stuck.join('; ')}`;
+  const text = `${error.message}${undone}. Not restored: ${notRestored.join('; ')}`;
   return new PeerDmaError('ERR_ROLLBACK_FAILED', text, { errno, syscall, bdf, cause: error });
 }
 

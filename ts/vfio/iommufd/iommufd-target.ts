@@ -70,10 +70,10 @@ export class IommufdTarget extends IommuSpace {
       this.#onUnmap === undefined ? super.unmapBatch(subs, all, onThread) : this.#unmapLogged(subs, all, onThread);
     if (this.#bars.size === 0) return unmapped;
     return andThen(unmapped, (failures) => {
-      const kept = new Set(failures.map(({ sub }) => sub));
-      const end = all || failures.length === 0 ? subs.length : subs.findIndex((sub) => kept.has(sub));
+      const stillMapped = new Set(failures.map(({ sub }) => sub));
+      const end = all || failures.length === 0 ? subs.length : subs.findIndex((sub) => stillMapped.has(sub));
       for (const sub of subs.slice(0, end)) {
-        const bar = kept.has(sub) ? undefined : this.#bars.startingAt(sub.range.start);
+        const bar = stillMapped.has(sub) ? undefined : this.#bars.startingAt(sub.range.start);
         if (bar !== undefined) this.#bars.remove(bar);
       }
       return failures;
