@@ -16,7 +16,7 @@ import type { BatchFailure, TargetPort } from './target-port.ts';
 import { TargetStatus } from './target-status.ts';
 import type { PeerToPeer } from './target.ts';
 
-/** A sub-mapping that was unmapped, for {@link DmaMapper.restore}. @internal */
+/** A sub-mapping that was unmapped, for {@link DmaMapper.undoUnmap}. @internal */
 export interface UnmappedSub {
   readonly sub: SubMapping;
   /** Why the target had not mapped it, if it had not. */
@@ -202,7 +202,7 @@ export class DmaMapper {
   /**
    * Unmaps all of these or, if it throws, only those that it could not map again.
    *
-   * @returns the unmapped sub-mappings, for {@link DmaMapper.restore}
+   * @returns the unmapped sub-mappings, for {@link DmaMapper.undoUnmap}
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`; that range is quarantined from then on. `ERR_ROLLBACK_FAILED`
    */
   async unmap(subs: readonly SubMapping[]): Promise<UnmappedSub[]> {
@@ -212,7 +212,7 @@ export class DmaMapper {
     const unmapped = given.slice(0, end).map((sub) => ({ sub, error: this.#mappings.errorOf(sub) }));
     this.#mappings.remove(unmapped.map(({ sub }) => sub));
     if (failure === undefined) return unmapped;
-    const problems = await this.restore(unmapped, () => undefined);
+    const problems = await this.undoUnmap(unmapped, () => undefined);
     throw problems.length === 0 ? failure.error : rollbackFailed(failure.error, problems);
   }
 
@@ -222,7 +222,7 @@ export class DmaMapper {
    * @param blocked returns why a quarantine prevents mapping the sub-mapping, if one does
    * @returns the errors of those that could not be mapped again
    */
-  async restore(
+  async undoUnmap(
     unmapped: readonly UnmappedSub[],
     blocked: (sub: SubMapping) => PeerDmaError | undefined,
   ): Promise<PeerDmaError[]> {
@@ -236,7 +236,7 @@ export class DmaMapper {
   }
 
   /** Undoes {@link DmaMapper.map}. Quarantines what the target cannot unmap. @returns the errors of those */
-  async withdraw(subs: readonly SubMapping[]): Promise<PeerDmaError[]> {
+  async undoMap(subs: readonly SubMapping[]): Promise<PeerDmaError[]> {
     const given = subs.filter((sub) => this.#mappings.has(sub));
     const failures = await this.#unmapMapped(given.toReversed(), true);
     this.#mappings.remove(given.filter((sub) => this.#mappings.has(sub)));
@@ -244,7 +244,7 @@ export class DmaMapper {
   }
 
   /** Unmaps everything. Quarantines what the target cannot unmap. @returns the errors of all that is quarantined */
-  async withdrawAll(): Promise<PeerDmaError[]> {
+  async unmapAll(): Promise<PeerDmaError[]> {
     const before = this.#mappings.quarantined.values();
     const given = await this.#mappings.valuesInTurns(new Slices());
     const failures = await this.#unmapMapped(given.reverse(), true);

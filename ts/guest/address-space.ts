@@ -162,7 +162,7 @@ export class AddressSpace {
   unregister(mapper: DmaMapper): Promise<void> {
     return this.#runAlways('leave', async () => {
       if (!this.#mappers.has(mapper)) return;
-      const problems = await mapper.withdrawAll();
+      const problems = await mapper.unmapAll();
       this.#dismiss(mapper);
       throwFirst(problems);
     });
@@ -252,7 +252,7 @@ export class AddressSpace {
     if (removed.length > 0) requireBackingPresent(added, this.#mappers);
     const retried = withFailed(change, regions, this.#mappers);
     const va = this.#vaFor(mappedByAddress([...added, ...retried], this.#mappers), this.#mappers);
-    await this.byFile.during(added, async () => {
+    await this.byFile.withAdded(added, async () => {
       await applyChange({ removed, added, retried }, this.#mappers, va);
       this.#commit(next, pieces, change);
     });
@@ -262,7 +262,7 @@ export class AddressSpace {
   async #end(): Promise<void> {
     const problems: PeerDmaError[] = [];
     for (const mapper of this.#mappers) {
-      for (const problem of await mapper.withdrawAll()) problems.push(problem);
+      for (const problem of await mapper.unmapAll()) problems.push(problem);
       this.#dismiss(mapper);
     }
     throwFirst(problems);

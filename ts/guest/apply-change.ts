@@ -39,7 +39,7 @@ export function applyChange(
     if (removed.length > 0) {
       for (const mapper of joined) {
         const unmapped = await mapper.unmap(removed);
-        undo.push(() => mapper.restore(unmapped, (sub) => quarantineFor(mapper, sub, mappers)));
+        undo.push(() => mapper.undoUnmap(unmapped, (sub) => quarantineFor(mapper, sub, mappers)));
       }
       if (va !== undefined) unmapFromHostView(removed, va, mappers, undo);
     }
@@ -48,7 +48,7 @@ export function applyChange(
       await faultInFiles(added, joined);
       for (const mapper of joined) {
         await mapper.map(added);
-        undo.push(() => mapper.withdraw(added));
+        undo.push(() => mapper.undoMap(added));
       }
     }
   });

@@ -20,7 +20,7 @@ export class FileIndex {
   }
 
   /** Applies a change that adds these sub-mappings. `act` ends with {@link FileIndex.apply}, or throws. */
-  async during(added: readonly SubMapping[], act: () => Promise<void>): Promise<void> {
+  async withAdded(added: readonly SubMapping[], act: () => Promise<void>): Promise<void> {
     this.#added = new Set(added.flatMap(({ memory }) => memory.file ?? []));
     try {
       await act();

@@ -13,7 +13,7 @@ import { requirePolicy } from '../guest/dma-mapper-client.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
 import { transaction } from '../guest/transaction.ts';
-import { withdrawFile } from '../guest/withdraw-file.ts';
+import { removeFileMappings } from '../guest/remove-file-mappings.ts';
 import { isVfioDriver } from '../host/drivers.ts';
 import { notBound } from './opening-errors.ts';
 import type { VfioBackendName, ContainerSnapshot, PlacedDevice } from './backend.ts';
@@ -237,7 +237,7 @@ export class VfioContainerManager {
   async #release(device: VfioDevice): Promise<void> {
     const placed = this.#devices.get(device);
     if (placed === undefined) return;
-    await this.#withdrawBars(device);
+    await this.#removeBars(device);
     await placed.prepareLeave();
     await device.closeDevice();
     await placed.leave();
@@ -245,13 +245,13 @@ export class VfioContainerManager {
     this.#tracking?.keep(this.#choice.backend?.trackers() ?? []);
   }
 
-  async #withdrawBars(device: VfioDevice): Promise<void> {
+  async #removeBars(device: VfioDevice): Promise<void> {
     const space = addressSpaceOf(this.#memory);
     if (space.closed) {
       // Guest memory is unmapping everything, and its close() reports failures.
       await this.#memory.close().catch(() => {});
       return;
     }
-    await withdrawFile(space, device.memory);
+    await removeFileMappings(space, device.memory);
   }
 }

@@ -99,14 +99,14 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
 
   map(subs: readonly SubMapping[], va: () => VaMapper): MapResult | Promise<MapResult> {
     return this.calls.run(() =>
-      needsWorkerThread(subs, lengthOf) ? this.during(() => this.#mapParts(subs, va)) : this.#mapPart(subs, va, false),
+      needsWorkerThread(subs, lengthOf) ? this.runBusy(() => this.#mapParts(subs, va)) : this.#mapPart(subs, va, false),
     );
   }
 
   unmap(subs: readonly SubMapping[], all: boolean): UnmapResult | Promise<UnmapResult> {
     const pending = this.calls.run(() =>
       needsWorkerThread(subs, lengthOf)
-        ? this.during(() => this.#unmapParts(subs, all))
+        ? this.runBusy(() => this.#unmapParts(subs, all))
         : this.unmapBatch(subs, all, false),
     );
     return pending instanceof Promise ? pending.then((failures) => failures ?? []) : (pending ?? []);
@@ -118,7 +118,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     { reservation, files, requests }: Batch,
     onThread: boolean,
   ): MapResult | Promise<MapResult> {
-    return settle(
+    return convertOutcome(
       () =>
         onThread ? this.#space.mapAsync(reservation, files, requests) : this.#space.map(reservation, files, requests),
       (failures) => this.#mapResult(subs, failures),
@@ -138,7 +138,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
       ranges[at++] = range.start;
       ranges[at++] = range.length;
     }
-    return settle(
+    return convertOutcome(
       () => (onThread ? this.#space.unmapAsync(ranges, all) : this.#space.unmap(ranges, all)),
       (failures) => this.#failed(subs, failures),
       (thrown) => subs.map((sub) => failureOf(sub, unmapFailed(this.name, sub, thrown))),
@@ -148,7 +148,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
   abandon(): void {}
 
   /** Runs a call that takes long, with {@link IommuSpace.busy} set. */
-  async during<T>(call: () => Promise<T>): Promise<T> {
+  async runBusy<T>(call: () => Promise<T>): Promise<T> {
     this.#pendingCalls++;
     try {
       return await call();
@@ -162,18 +162,18 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
    * lose them
    */
   async startDirtyTracking(_onUnmap: (pages: DirtyPages) => void): Promise<void> {
-    await this.during(() => nativeAsync(() => this.#space.setDirtyTracking(true), { target: this.name }));
+    await this.runBusy(() => nativeAsync(() => this.#space.setDirtyTracking(true), { target: this.name }));
   }
 
   async stopDirtyTracking(): Promise<void> {
-    await this.during(() => nativeAsync(() => this.#space.setDirtyTracking(false), { target: this.name }));
+    await this.runBusy(() => nativeAsync(() => this.#space.setDirtyTracking(false), { target: this.name }));
   }
 
   /** @param range the range of one mapping or of several */
   async readDirty(range: AddressRange): Promise<DirtyPages> {
     const page = this.dirtyPageSize;
     const read = (): Promise<BigUint64Array> => this.#space.dirtyPages(range.start, range.length, page);
-    const bitmap = await this.during(() => nativeAsync(read, { range, target: this.name }));
+    const bitmap = await this.runBusy(() => nativeAsync(read, { range, target: this.name }));
     return new DirtyPages(range, page, bitmap);
   }
 
@@ -290,7 +290,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
 }
 
 /** Converts the result or the error of a call that may be asynchronous. */
-function settle<A, B>(
+function convertOutcome<A, B>(
   call: () => A | Promise<A>,
   done: (value: A) => B,
   failed: (thrown: unknown) => B,

@@ -35,7 +35,7 @@ export class IoAddressSpace {
    */
   async attach(handle: NativeVfioDevice, bdf: string, group: number): Promise<void> {
     const details = { bdf: bdf, target: this.name };
-    await this.target.during(() => nativeAsync(() => handle.attach(this.#ioas), details));
+    await this.target.runBusy(() => nativeAsync(() => handle.attach(this.#ioas), details));
     this.devices.set(bdf, group);
   }
 
@@ -63,7 +63,7 @@ export class IoAddressSpace {
    * unpin all memory at once.
    */
   async prepareRelease(): Promise<void> {
-    if (this.devices.size === 1) await this.#withdraw();
+    if (this.devices.size === 1) await this.#leaveMemory();
   }
 
   /**
@@ -73,13 +73,13 @@ export class IoAddressSpace {
   async release(bdf: string): Promise<void> {
     this.devices.delete(bdf);
     if (this.devices.size > 0) return;
-    await this.#withdraw();
+    await this.#leaveMemory();
     await nativeAsync(() => this.#ioas.closeAsync(), { target: this.name });
     await addressSpaceOf(this.#memory).targetClosed(this.target);
   }
 
   /** Unmaps everything. Mappings that cannot be unmapped end with the address space. */
-  async #withdraw(): Promise<void> {
+  async #leaveMemory(): Promise<void> {
     this.#leaving = true;
     try {
       await this.mapper?.remove();

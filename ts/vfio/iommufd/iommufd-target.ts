@@ -55,7 +55,7 @@ export class IommufdTarget extends IommuSpace {
     });
     const mapped = super.mapBatch(subs, batch, onThread);
     if (bars.length === 0) return mapped;
-    return andThen(mapped, (failure) => {
+    return applyToResult(mapped, (failure) => {
       if (failure === undefined) for (const bar of bars) this.#bars.insert(bar);
       return failure;
     });
@@ -69,7 +69,7 @@ export class IommufdTarget extends IommuSpace {
     const unmapped =
       this.#onUnmap === undefined ? super.unmapBatch(subs, all, onThread) : this.#unmapLogged(subs, all, onThread);
     if (this.#bars.size === 0) return unmapped;
-    return andThen(unmapped, (failures) => {
+    return applyToResult(unmapped, (failures) => {
       const stillMapped = new Set(failures.map(({ sub }) => sub));
       const end = all || failures.length === 0 ? subs.length : subs.findIndex((sub) => stillMapped.has(sub));
       for (const sub of subs.slice(0, end)) {
@@ -128,7 +128,7 @@ export class IommufdTarget extends IommuSpace {
   }
 }
 
-function andThen<T>(value: T | Promise<T>, next: (value: T) => T): T | Promise<T> {
+function applyToResult<T>(value: T | Promise<T>, next: (value: T) => T): T | Promise<T> {
   return value instanceof Promise ? value.then(next) : next(value);
 }
 
