@@ -11,7 +11,14 @@ import { CallGate } from './call-gate.ts';
 import { type MappingFailure, failureOf } from './mapping-failure.ts';
 import { mapFailed, unmapFailed } from './mapping-error.ts';
 import { type SubMapping, mapRequest } from './sub-mapping.ts';
-import { type BatchFailure, type MapResult, type TargetPort, type UnmapResult, rolledBack } from './target-port.ts';
+import {
+  type BatchFailure,
+  type MapResult,
+  type TargetPort,
+  type UnmapOptions,
+  type UnmapResult,
+  rolledBack,
+} from './target-port.ts';
 import type { DmaTarget } from './target.ts';
 import { type TargetTraits, iovaRangesOf } from './target-traits.ts';
 
@@ -65,11 +72,11 @@ export class CustomTarget implements TargetPort {
     return failure;
   }
 
-  async unmap(subs: readonly SubMapping[], all: boolean): Promise<UnmapResult> {
-    const failures = await this.#unmapEach(subs, all);
+  async unmap(subs: readonly SubMapping[], options: UnmapOptions): Promise<UnmapResult> {
+    const failures = await this.#unmapEach(subs, options);
     if (this.#leases.size === 0) return failures;
     const stillMapped = new Set(failures.map(({ sub }) => sub));
-    const last = all ? undefined : failures[0]?.sub;
+    const last = options.afterFailure === 'continue' ? undefined : failures[0]?.sub;
     await this.#release(
       (last === undefined ? subs : subs.slice(0, subs.indexOf(last))).filter((sub) => !stillMapped.has(sub)),
     );
@@ -89,7 +96,7 @@ export class CustomTarget implements TargetPort {
         if (pending !== undefined) await pending;
       } catch (thrown) {
         const failure = { error: mapFailed(this.name, sub, thrown), stillMapped: [] };
-        return rolledBack(failure, await this.#unmapEach(subs.slice(0, index).reverse(), true));
+        return rolledBack(failure, await this.#unmapEach(subs.slice(0, index).reverse(), { afterFailure: 'continue' }));
       }
     }
     return undefined;
@@ -101,7 +108,10 @@ export class CustomTarget implements TargetPort {
     for (const part of partsOf(subs)) {
       const failure = await this.#mapBatch(part, mapDmaBatch);
       if (failure !== undefined) {
-        return rolledBack(failure, await this.#unmapEach(subs.slice(0, mapped).reverse(), true));
+        return rolledBack(
+          failure,
+          await this.#unmapEach(subs.slice(0, mapped).reverse(), { afterFailure: 'continue' }),
+        );
       }
       mapped += part.length;
       await slices.turn();
@@ -129,7 +139,7 @@ export class CustomTarget implements TargetPort {
     return { error: unmapFailed(this.name, sub, thrown), stillMapped };
   }
 
-  async #unmapEach(subs: readonly SubMapping[], all: boolean): Promise<UnmapResult> {
+  async #unmapEach(subs: readonly SubMapping[], { afterFailure }: UnmapOptions): Promise<UnmapResult> {
     const failures: MappingFailure[] = [];
     const slices = new Slices();
     for (const sub of subs) {
@@ -138,7 +148,7 @@ export class CustomTarget implements TargetPort {
         if (pending !== undefined) await pending;
       } catch (thrown) {
         failures.push(failureOf(sub, unmapFailed(this.name, sub, thrown)));
-        if (!all) break;
+        if (afterFailure === 'stop') break;
       }
     }
     return failures;

@@ -12,7 +12,7 @@ import { fileRequired, mapFailed, rollbackFailed } from './mapping-error.ts';
 import { type MappingFailure, failureOf } from './mapping-failure.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import { TargetMappings, type TargetMaps } from './target-mappings.ts';
-import type { BatchFailure, TargetPort } from './target-port.ts';
+import type { BatchFailure, TargetPort, UnmapOptions } from './target-port.ts';
 import { TargetStatus } from './target-status.ts';
 import type { PeerToPeer } from './target.ts';
 
@@ -207,7 +207,7 @@ export class DmaMapper {
    */
   async unmap(subs: readonly SubMapping[]): Promise<UnmappedSub[]> {
     const given = subs.filter((sub) => this.#mappings.has(sub));
-    const [failure] = await this.#unmapMapped(given, false);
+    const [failure] = await this.#unmapMapped(given, { afterFailure: 'stop' });
     const end = failure === undefined ? given.length : given.indexOf(failure.sub);
     const unmapped = given.slice(0, end).map((sub) => ({ sub, error: this.#mappings.errorOf(sub) }));
     this.#mappings.remove(unmapped.map(({ sub }) => sub));
@@ -238,7 +238,7 @@ export class DmaMapper {
   /** Undoes {@link DmaMapper.map}. Quarantines what the target cannot unmap. @returns the errors of those */
   async undoMap(subs: readonly SubMapping[]): Promise<PeerDmaError[]> {
     const given = subs.filter((sub) => this.#mappings.has(sub));
-    const failures = await this.#unmapMapped(given.toReversed(), true);
+    const failures = await this.#unmapMapped(given.toReversed(), { afterFailure: 'continue' });
     this.#mappings.remove(given.filter((sub) => this.#mappings.has(sub)));
     return failures.map(({ error }) => error);
   }
@@ -247,7 +247,7 @@ export class DmaMapper {
   async unmapAll(): Promise<PeerDmaError[]> {
     const before = this.#mappings.quarantined.values();
     const given = await this.#mappings.valuesInTurns(new Slices());
-    const failures = await this.#unmapMapped(given.reverse(), true);
+    const failures = await this.#unmapMapped(given.reverse(), { afterFailure: 'continue' });
     this.#mappings.clear();
     return [...before, ...failures].map(({ error }) => error);
   }
@@ -315,27 +315,27 @@ export class DmaMapper {
   /** Unmaps runs that are not recorded yet, the last first. @returns the errors of those that are quarantined then */
   async #unmapRuns(runs: readonly SubMapping[][]): Promise<PeerDmaError[]> {
     if (runs.length === 0) return [];
-    const failures = await this.#unmap(runs.flat().reverse(), true);
+    const failures = await this.#unmap(runs.flat().reverse(), { afterFailure: 'continue' });
     return failures.map(({ error }) => error);
   }
 
   /** Unmaps those given sub-mappings that are mapped. Quarantines and returns those that the target cannot unmap. */
-  async #unmapMapped(given: readonly SubMapping[], all: boolean): Promise<readonly MappingFailure[]> {
+  async #unmapMapped(given: readonly SubMapping[], options: UnmapOptions): Promise<readonly MappingFailure[]> {
     const allMapped = this.#mappings.failedCount === 0 && this.peerToPeer !== 'off';
     const mapped = allMapped ? given : await new Slices().filter(given, (sub) => this.#isMapped(sub));
-    return this.#unmap(mapped, all);
+    return this.#unmap(mapped, options);
   }
 
-  async #unmap(subs: readonly SubMapping[], all: boolean): Promise<readonly MappingFailure[]> {
+  async #unmap(subs: readonly SubMapping[], options: UnmapOptions): Promise<readonly MappingFailure[]> {
     if (subs.length === 0) return [];
-    const failures = await this.#port.unmap(subs, all);
+    const failures = await this.#port.unmap(subs, options);
     if (failures.length === 0) {
       const published = publishUnmap(this.#memory, this.name, subs);
       if (published !== undefined) await published;
       return failures;
     }
     const stillMapped = new Set(failures.map(({ sub }) => sub));
-    const end = all ? subs.length : subs.indexOf((failures[0] as MappingFailure).sub);
+    const end = options.afterFailure === 'continue' ? subs.length : subs.indexOf((failures[0] as MappingFailure).sub);
     this.#mappings.quarantine(failures);
     await publishUnmap(
       this.#memory,

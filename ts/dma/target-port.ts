@@ -28,6 +28,12 @@ export function rolledBack(failure: BatchFailure, stillMapped: readonly MappingF
 /** `undefined` if all are mapped. @internal */
 export type MapResult = BatchFailure | undefined;
 
+/** Options of {@link TargetPort.unmap}. @internal */
+export interface UnmapOptions {
+  /** Whether to unmap the rest after a failure. */
+  readonly afterFailure: 'stop' | 'continue';
+}
+
 /** The mappings that could not be unmapped. @internal */
 export type UnmapResult = readonly MappingFailure[];
 
@@ -63,10 +69,9 @@ export interface TargetPort {
   /**
    * Unmaps these, in this order, and releases their host memory; a large number in parts.
    *
-   * @param all whether to continue after a failure
    * @returns those that could not be unmapped; their host memory is still leased
    */
-  unmap(subs: readonly SubMapping[], all: boolean): UnmapResult | Promise<UnmapResult>;
+  unmap(subs: readonly SubMapping[], options: UnmapOptions): UnmapResult | Promise<UnmapResult>;
   /** Releases all host memory without calling the target, whose mappings ended with it. */
   abandon(): void | Promise<void>;
 }

@@ -14,6 +14,7 @@ import {
   type BatchFailure,
   type MapResult,
   type TargetPort,
+  type UnmapOptions,
   type UnmapResult,
   rolledBack,
 } from '../dma/target-port.ts';
@@ -103,11 +104,11 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     );
   }
 
-  unmap(subs: readonly SubMapping[], all: boolean): UnmapResult | Promise<UnmapResult> {
+  unmap(subs: readonly SubMapping[], options: UnmapOptions): UnmapResult | Promise<UnmapResult> {
     const pending = this.calls.run(() =>
       needsWorkerThread(subs, lengthOf)
-        ? this.runBusy(() => this.#unmapParts(subs, all))
-        : this.unmapBatch(subs, all, false),
+        ? this.runBusy(() => this.#unmapParts(subs, options))
+        : this.unmapBatch(subs, options, false),
     );
     return pending instanceof Promise ? pending.then((failures) => failures ?? []) : (pending ?? []);
   }
@@ -129,9 +130,10 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
   /** Unmaps a batch, with the parameters and the result of {@link IommuSpace.unmap}. */
   protected unmapBatch(
     subs: readonly SubMapping[],
-    all: boolean,
+    { afterFailure }: UnmapOptions,
     onThread: boolean,
   ): UnmapResult | Promise<UnmapResult> {
+    const all = afterFailure === 'continue';
     const ranges = nativeWords(subs.length * 2);
     let at = 0;
     for (const { range } of subs) {
@@ -243,15 +245,15 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     await before;
     const [first, second] = failures;
     if (first === undefined) return undefined;
-    const stillMapped = await this.#unmapParts(done.flat().reverse(), true);
+    const stillMapped = await this.#unmapParts(done.flat().reverse(), { afterFailure: 'continue' });
     return rolledBack(first, [...(second?.stillMapped ?? []), ...stillMapped]);
   }
 
-  async #unmapParts(subs: readonly SubMapping[], all: boolean): Promise<UnmapResult> {
+  async #unmapParts(subs: readonly SubMapping[], options: UnmapOptions): Promise<UnmapResult> {
     const failures: MappingFailure[] = [];
     for (const part of partsOf(subs)) {
-      for (const failure of await this.unmapBatch(part, all, true)) failures.push(failure);
-      if (this.calls.closed || (failures.length > 0 && !all)) break;
+      for (const failure of await this.unmapBatch(part, options, true)) failures.push(failure);
+      if (this.calls.closed || (failures.length > 0 && options.afterFailure === 'stop')) break;
     }
     return failures;
   }

@@ -8,7 +8,7 @@ import { unmapFailed } from '../../dma/mapping-error.ts';
 import { type MappingFailure, failureOf } from '../../dma/mapping-failure.ts';
 import type { IommuLimits } from '../../dma/refusal.ts';
 import type { SubMapping } from '../../dma/sub-mapping.ts';
-import type { MapResult, UnmapResult } from '../../dma/target-port.ts';
+import type { MapResult, UnmapOptions, UnmapResult } from '../../dma/target-port.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { IntervalMap } from '../../interval-map.ts';
 import type { DeviceState } from '../../memory/file-memory.ts';
@@ -63,12 +63,15 @@ export class IommufdTarget extends IommuSpace {
 
   protected override unmapBatch(
     subs: readonly SubMapping[],
-    all: boolean,
+    options: UnmapOptions,
     onThread: boolean,
   ): UnmapResult | Promise<UnmapResult> {
     const unmapped =
-      this.#onUnmap === undefined ? super.unmapBatch(subs, all, onThread) : this.#unmapLogged(subs, all, onThread);
+      this.#onUnmap === undefined
+        ? super.unmapBatch(subs, options, onThread)
+        : this.#unmapLogged(subs, options, onThread);
     if (this.#bars.size === 0) return unmapped;
+    const all = options.afterFailure === 'continue';
     return applyToResult(unmapped, (failures) => {
       const stillMapped = new Set(failures.map(({ sub }) => sub));
       const end = all || failures.length === 0 ? subs.length : subs.findIndex((sub) => stillMapped.has(sub));
@@ -111,7 +114,8 @@ export class IommufdTarget extends IommuSpace {
   }
 
   /** Reads the dirty pages of each sub-mapping before it is unmapped, which clears the kernel's log of them. */
-  async #unmapLogged(subs: readonly SubMapping[], all: boolean, onThread: boolean): Promise<UnmapResult> {
+  async #unmapLogged(subs: readonly SubMapping[], options: UnmapOptions, onThread: boolean): Promise<UnmapResult> {
+    const all = options.afterFailure === 'continue';
     const unread: MappingFailure[] = [];
     const read: SubMapping[] = [];
     for (const sub of subs) {
@@ -123,7 +127,7 @@ export class IommufdTarget extends IommuSpace {
         if (!all) break;
       }
     }
-    const failures = await super.unmapBatch(read, all, onThread);
+    const failures = await super.unmapBatch(read, options, onThread);
     return all || failures.length === 0 ? [...failures, ...unread] : failures;
   }
 }
