@@ -157,14 +157,14 @@ export class MemoryChange {
     requireWithin(range, region);
     const memory = openBacking(backing, range.length);
     this.#pending.memory.push(memory);
-    this.#add((draft) => draft.map(id, { range, memory, writable }));
+    this.#add((draft) => draft.addMapping(id, { range, memory, writable }));
   }
 
   /** As {@link MemoryRegion.removeMappings}. */
   removeMappings(region: MemoryRegion, range: AddressRange): void {
     const { id } = this.#partsOf(region);
     requireWithin(range, region);
-    this.#add((draft) => draft.unmap(id, range));
+    this.#add((draft) => draft.removeMappings(id, range));
   }
 
   /** As {@link Region.mapToGuest}. */

@@ -14,7 +14,7 @@ export function removeFileMappings(space: AddressSpace, file: FileMemory): Promi
   return space.change((draft) => {
     for (const id of space.byFile.regionsOf(file)) {
       for (const { memory, range } of draft.region(id).mappings.values()) {
-        if (memory.file === file) draft.unmap(id, range);
+        if (memory.file === file) draft.removeMappings(id, range);
       }
     }
   });
