@@ -108,9 +108,9 @@ export class GuestFunction {
     const bytes = allOnes(size);
     // Hardware reads as all ones during a reset. A read of the device would block the event loop in the kernel.
     if (length === 0 || this.#resetting) return bytes;
-    const present = this.#present('config read', offset, length);
-    if (present === undefined) return bytes;
-    bytes.set(this.#config.read(this.#state, offset, present, { msiPending: this.interrupts.msiPending() }));
+    const deviceBytes = this.#tryRead('config read', offset, length);
+    if (deviceBytes === undefined) return bytes;
+    bytes.set(this.#config.read(this.#state, offset, deviceBytes, { msiPending: this.interrupts.msiPending() }));
     return bytes;
   }
 
@@ -125,10 +125,11 @@ export class GuestFunction {
   async write(offset: number, bytes: Uint8Array): Promise<void> {
     const { length } = bytes;
     if (length === 0) return;
-    const present = this.#present('config write', offset, length);
-    const write = this.#config.write(this.#state, offset, bytes, present ?? allOnes(length));
-    const forwards = present !== undefined && write.forward.length > 0;
-    const emulated = present === undefined ? this.#config.adopt(write.next, (_, count) => allOnes(count)) : write.next;
+    const deviceBytes = this.#tryRead('config write', offset, length);
+    const write = this.#config.write(this.#state, offset, bytes, deviceBytes ?? allOnes(length));
+    const forwards = deviceBytes !== undefined && write.forward.length > 0;
+    const emulated =
+      deviceBytes === undefined ? this.#config.adopt(write.next, (_, count) => allOnes(count)) : write.next;
     this.#state = await transaction(async (undo) => {
       const next = forwards ? await this.#forward(write, undo) : emulated;
       undo.push(await this.windows.moveTo(this.#config.decoded(next)));
@@ -139,7 +140,7 @@ export class GuestFunction {
   }
 
   /** Reads the device; `undefined` if it does not respond. */
-  #present(access: 'config read' | 'config write', offset: number, length: number): Uint8Array | undefined {
+  #tryRead(access: 'config read' | 'config write', offset: number, length: number): Uint8Array | undefined {
     return tryAccess(
       () => ({ ...this.#mmio.source, access, bar: undefined, offset: BigInt(offset), length }),
       () => this.#read(offset, length),
@@ -301,11 +302,11 @@ async function quiesceDevice({ config }: PhysicalFunction, space: ConfigSpace): 
 /** Writes config space. Uses a worker thread for the power state: the kernel waits for the device then. */
 function writeConfig(
   config: DeviceRegion,
-  { decodeRegisters: [, power] }: ConfigSpace,
+  { powerRegister }: ConfigSpace,
   offset: bigint,
   bytes: Uint8Array,
 ): void | Promise<void> {
-  const register = power === undefined ? undefined : AddressRange.of(BigInt(power), 2n);
+  const register = powerRegister === undefined ? undefined : AddressRange.of(BigInt(powerRegister), 2n);
   const mayWake = register?.overlaps(AddressRange.of(offset, BigInt(bytes.length))) === true;
   return mayWake && config.writeAsync !== undefined ? config.writeAsync(offset, bytes) : config.write(offset, bytes);
 }

@@ -28,6 +28,7 @@ import { partsOf } from '../slices.ts';
 
 /** The methods of the native core for an address space. @internal */
 export interface NativeSpace {
+  /** Returns the request that failed, then earlier ones that are still mapped; empty if all are mapped. */
   map(reservation: NativeReservation | undefined, files: NativeMemoryFile[], requests: BigUint64Array): NativeFailure[];
   mapAsync(
     reservation: NativeReservation | undefined,
@@ -142,7 +143,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     }
     return convertOutcome(
       () => (onThread ? this.#space.unmapAsync(ranges, all) : this.#space.unmap(ranges, all)),
-      (failures) => this.#failed(subs, failures),
+      (failures) => this.#unmapFailures(subs, failures),
       (thrown) => subs.map((sub) => failureOf(sub, unmapFailed(this.name, sub, thrown))),
     );
   }
@@ -259,13 +260,13 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
   }
 
   #mapResult(subs: readonly SubMapping[], failures: readonly NativeFailure[]): MapResult {
-    const [first, ...rest] = failures;
-    if (first === undefined) return undefined;
-    const error = this.#mapError(subs[first.index] as SubMapping, first.error);
-    return rolledBack({ error, stillMapped: [] }, this.#failed(subs, rest));
+    const [failed, ...stillMapped] = failures;
+    if (failed === undefined) return undefined;
+    const error = this.#mapError(subs[failed.index] as SubMapping, failed.error);
+    return rolledBack({ error, stillMapped: [] }, this.#unmapFailures(subs, stillMapped));
   }
 
-  #failed(subs: readonly SubMapping[], failures: readonly NativeFailure[]): MappingFailure[] {
+  #unmapFailures(subs: readonly SubMapping[], failures: readonly NativeFailure[]): MappingFailure[] {
     return failures.map(({ index, error }) => {
       const sub = subs[index] as SubMapping;
       return failureOf(sub, unmapFailed(this.name, sub, fromNative(error)));

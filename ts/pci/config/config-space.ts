@@ -95,6 +95,8 @@ export class ConfigSpace {
    * {@link ConfigSpace.adopt} reads them.
    */
   readonly decodeRegisters: readonly number[];
+  /** Offset of PMCSR, which has the power state, if it exists. */
+  readonly powerRegister: number | undefined;
   readonly #bdf: string;
   readonly #registers: BarRegisters;
   readonly #chain: ChainView;
@@ -119,6 +121,7 @@ export class ConfigSpace {
     this.msix = this.#chain.msix?.shape;
     this.#resets = resetBits(image, this.#chain.capabilities);
     const { power } = this.#chain;
+    this.powerRegister = power?.register;
     this.decodeRegisters = power === undefined ? [COMMAND] : [COMMAND, power.register];
 
     this.#emulation = new Emulation(this.size);
