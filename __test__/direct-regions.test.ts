@@ -47,8 +47,8 @@ const REFUSALS: readonly (readonly [string, string, (facts?: RefusalFacts) => Pe
 
 for (const [name, errno, refusal, otherwise] of REFUSALS) {
   test(`${name}: the firmware's 1:1 mapping is the cause if /sys has one (${errno})`, (t) => {
-    const { code, message, device } = refusal(factsOf(t, OTHERS + DIRECT));
-    t.deepEqual([code, device], ['ERR_UNSUPPORTED', BDF]);
+    const { code, message, bdf } = refusal(factsOf(t, OTHERS + DIRECT));
+    t.deepEqual([code, bdf], ['ERR_UNSUPPORTED', BDF]);
     t.regex(
       message,
       /IOMMU group 4, for which .* 1:1 mapping of 0x7b000000\.\.0x7d000000 \(RMRR, IVMD\).*Update the firmware/,

@@ -79,7 +79,7 @@ test('shows targets, their host memory and DMA buffers', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const target = new RecordingTarget({ needsVa: true });
   const handle = await memory.dmaMappers.addDmaMapper(target);
-  t.is(inspect(handle), `DmaMapperHandle "recorder" { peerToPeer: 'best-effort', following }`);
+  t.is(inspect(handle), `DmaMapperHandle "recorder" { peerToPeer: 'best-effort', joined }`);
   t.is(inspect(memory), `GuestMemory ${memory.id} { addressWidth: 32, regions: 1, targets: 1, open }`);
   const host = target.held()[0]?.hostMemory as HostMemory;
   t.is(inspect(host), 'HostMemory (4 KiB) { leased }');

@@ -38,7 +38,7 @@ for (const [errno, code, advice] of [
 
 test('for a device without its own file the error names the kernels that have one, and the alternative', (t) => {
   const error = noDeviceFile(BDF);
-  t.like(error, { code: 'ERR_UNSUPPORTED', device: BDF });
+  t.like(error, { code: 'ERR_UNSUPPORTED', bdf: BDF });
   t.regex(error.message, /0000:01:00\.0.*\/dev\/vfio\/devices.*Linux 6\.6.*CONFIG_VFIO_DEVICE_CDEV.*'type1'/);
 });
 
@@ -82,7 +82,7 @@ for (const [what, errno, syscall, others, code, advice] of [
     const group = fakeSysfs(t, { ...ALONE, ...others }).group(3);
     const error = deviceFileRefused(BDF, 7, said(errno, syscall), 3, group);
     t.is(error.code, code);
-    t.is(error.device, BDF);
+    t.is(error.bdf, BDF);
     t.regex(error.message, advice);
     if (code !== 'ERR_GROUP_NOT_VIABLE') t.like(error, { errno, syscall });
   });

@@ -18,7 +18,7 @@ async function manager(t: ExecutionContext, devices: Record<string, FakeDevice>)
 test('without an IOMMU group the remedy is to turn on the IOMMU', async (t) => {
   const vfio = await manager(t, { '0000:01:00.0': { driver: 'vfio-pci' } });
   const error = await rejectsCode(t, vfio.open('01:00.0'), 'ERR_NO_IOMMU_GROUP');
-  t.is(error.device, '0000:01:00.0');
+  t.is(error.bdf, '0000:01:00.0');
   t.regex(error.message, /intel_iommu=on/);
 });
 
@@ -32,7 +32,7 @@ test('without vfio-pci the remedy is to bind the device', async (t) => {
 
 test('rejects a device that does not exist, and an invalid address', async (t) => {
   const vfio = await manager(t, {});
-  t.is((await rejectsCode(t, vfio.open('0000:03:00.0'), 'ERR_DEVICE_NOT_FOUND')).device, '0000:03:00.0');
+  t.is((await rejectsCode(t, vfio.open('0000:03:00.0'), 'ERR_DEVICE_NOT_FOUND')).bdf, '0000:03:00.0');
   for (const bdf of ['', 'gpu', '0000:03:00', '../0000:03:00.0/..']) {
     await rejectsCode(t, vfio.open(bdf), 'ERR_INVALID_ARGUMENT', bdf);
   }

@@ -70,8 +70,8 @@ test('the kernel receives the token after the address', (t) => {
 
 for (const syscall of [BY_GROUP, BY_FILE]) {
   test(`the error for a missing token names the physical function and its driver: ${syscall}`, (t) => {
-    const { code, message, device } = refused(VIRTUAL, 'EACCES', syscall, factsOf(t, 'vfio-pci', VIRTUAL));
-    t.deepEqual([code, device], ['ERR_VF_TOKEN', VIRTUAL]);
+    const { code, message, bdf } = refused(VIRTUAL, 'EACCES', syscall, factsOf(t, 'vfio-pci', VIRTUAL));
+    t.deepEqual([code, bdf], ['ERR_VF_TOKEN', VIRTUAL]);
     t.regex(
       message,
       /opens only with a VF token: .*virtual function of 0000:04:00\.0, whose driver is vfio-pci.*vfToken/,

@@ -38,7 +38,7 @@ test('a reset that affects devices outside of the list names them', async (t) =>
   const { device: second } = device('0000:03:00.1', BUS);
   const alone = await rejectsCode(t, first.hotReset([]), 'ERR_RESET_UNSUPPORTED');
   t.regex(alone.message, /0000:03:00\.1, 0000:03:00\.2/);
-  t.is(alone.device, '0000:03:00.0');
+  t.is(alone.bdf, '0000:03:00.0');
   const missing = await rejectsCode(t, first.hotReset([second]), 'ERR_RESET_UNSUPPORTED');
   t.regex(missing.message, / 0000:03:00\.2 /);
   t.false(missing.message.includes('00.1'));

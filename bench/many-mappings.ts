@@ -37,7 +37,7 @@ export async function manyMappings(count: number, gap: bigint): Promise<ManyMapp
     const id = draft.regions().find(({ name }) => name === 'many')?.id ?? NaN;
     for (let index = 0n; index < count; index++) {
       const memory = openBacking({ file, offset: index * PAGE }, PAGE);
-      draft.map(id, { range: AddressRange.of(index * stride, PAGE), memory, writable: true });
+      draft.addMapping(id, { range: AddressRange.of(index * stride, PAGE), memory, writable: true });
     }
   });
   await region.mapToGuest();

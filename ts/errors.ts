@@ -145,7 +145,7 @@ export interface ErrorDetails {
   /** Name of the DMA target that failed. */
   readonly target?: string | undefined;
   /** PCI address of the device that failed. */
-  readonly device?: string | undefined;
+  readonly bdf?: string | undefined;
   /** The error that caused this one. */
   readonly cause?: unknown;
 }
@@ -165,7 +165,7 @@ export class PeerDmaError extends Error {
   /** Name of the DMA target that failed. */
   declare readonly target?: string;
   /** PCI address of the device that failed. */
-  declare readonly device?: string;
+  declare readonly bdf?: string;
 
   /**
    * Creates an error, for a {@link DmaTarget} of your own that refuses a call.
@@ -173,22 +173,22 @@ export class PeerDmaError extends Error {
    * @param message what failed, and what to do about it
    */
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
-    const { cause, errno, syscall, range, target, device } = readDetails(details);
+    const { cause, errno, syscall, range, target, bdf } = readDetails(details);
     super(typeof message === 'string' ? message : valueText(message), cause === undefined ? undefined : { cause });
     this.code = code;
     if (errno !== undefined) this.errno = errno;
     if (syscall !== undefined) this.syscall = syscall;
     if (range !== undefined) this.range = range;
     if (target !== undefined) this.target = target;
-    if (device !== undefined) this.device = device;
+    if (bdf !== undefined) this.bdf = bdf;
   }
 }
 
 /** Empty if the details cannot be read: the error of a target must not be replaced by another. */
 function readDetails(details: ErrorDetails): ErrorDetails {
   try {
-    const { cause, errno, syscall, range, target, device } = details;
-    return { cause, errno, syscall, range, target, device };
+    const { cause, errno, syscall, range, target, bdf } = details;
+    return { cause, errno, syscall, range, target, bdf };
   } catch {
     return {};
   }
@@ -208,8 +208,8 @@ export function isError(thrown: unknown): thrown is Error {
 export function asError(thrown: unknown): Error {
   try {
     if (!isError(thrown)) return new Error(String(thrown));
-    const { message, code, errno, syscall, range, target, device } = thrown as Partial<PeerDmaError>;
-    void [message, code, errno, syscall, range?.start, range?.end, target, device];
+    const { message, code, errno, syscall, range, target, bdf } = thrown as Partial<PeerDmaError>;
+    void [message, code, errno, syscall, range?.start, range?.end, target, bdf];
     return thrown;
   } catch {
     return new Error('a value that is not an error and has no text');

@@ -10,20 +10,20 @@ export type { AbortOptions, AbortSignalLike } from './abort.ts';
 export { PeerDmaError, type ErrorCode, type ErrorDetails } from './errors.ts';
 export type { DmaEvent, MemoryAction, MemoryChangeEvent, MemorySettledEvent } from './dma/events.ts';
 
-export { MemoryFile, type HugePageSize } from './memory/memory-file.ts';
+export { MemoryFile, type HugePageSize, type MemoryFileOptions } from './memory/memory-file.ts';
 export type { Backing } from './memory/backing.ts';
 export type { HostMemory } from './memory/host-memory.ts';
 
 export type { DmaMapRequest, DmaTarget, MappingStatus, MemoryKind, PeerToPeer } from './dma/target.ts';
 export type { DirtyPages } from './dma/dirty-pages.ts';
 
-export { GuestMemory } from './guest/guest-memory.ts';
+export { GuestMemory, type GuestMemoryOptions } from './guest/guest-memory.ts';
 export type { RamOptions } from './guest/ram.ts';
-export type { MappingOptions, MemoryChange, MemoryRegion } from './guest/memory-change.ts';
+export type { MapToGuestOptions, MappingOptions, MemoryChange, MemoryRegion } from './guest/memory-change.ts';
 export type { Region } from './guest/region.ts';
-export type { RegionManager } from './guest/region-manager.ts';
+export type { RegionManager, RegionOptions } from './guest/region-manager.ts';
 export { DEFAULT_PRIORITY } from './guest/region-state.ts';
-export type { DeviceMemory } from './guest/device-memory.ts';
+export type { DeviceMemory, DeviceMemoryOptions } from './guest/device-memory.ts';
 export type { DmaMapperClient, DmaMapperHandle } from './guest/dma-mapper-client.ts';
 export type { RefreshedMapping } from './guest/device-changes.ts';
 export type {
@@ -39,7 +39,12 @@ export type { RegionAtAddress } from './guest/layers.ts';
 export type { TargetAtAddress } from './guest/target-view.ts';
 
 export type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from './pci/physical-function.ts';
-export { AssignedDevice, resetDevices, type AssignedDeviceSnapshot } from './pci/assigned-device.ts';
+export {
+  AssignedDevice,
+  resetDevices,
+  type AssignedDeviceOptions,
+  type AssignedDeviceSnapshot,
+} from './pci/assigned-device.ts';
 export type { PciFaultEvent } from './pci/pci-fault.ts';
 export type { BarEvent, BarSnapshot, BarStatus } from './pci/bar-status.ts';
 export type { BarKind } from './pci/config/bar-registers.ts';

@@ -1,7 +1,7 @@
 /**
  * `peerdma/testing`: a simulated IOMMU, devices and a bus. They follow the rules of the kernel and of VFIO.
  */
-export { SimulatedIommu } from './dma/simulated-iommu.ts';
+export { SimulatedIommu, type SimulatedIommuOptions } from './dma/simulated-iommu.ts';
 export type { IommuRulesName } from './dma/iommu-rules.ts';
 export { SimulatedDevice, type SimulatedEduOptions } from './pci/simulated/simulated-device.ts';
 export { SimulatedBus } from './pci/simulated/simulated-bus.ts';

@@ -5,7 +5,7 @@ import { NativeMemoryFile, type NativeVfioDevice } from '#native';
 import type { ExecutionContext } from 'ava';
 import { type AbortOptions, GuestMemory, VfioContainerManager, resetDevices } from '../../ts/index.ts';
 import { DmaBuffer } from '../../ts/driver.ts';
-import { SimulatedDevice } from '../../ts/testing.ts';
+import { SimulatedBus, SimulatedDevice } from '../../ts/testing.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { BackendChoice } from '../../ts/vfio/backend-choice.ts';
 import { VfioDevice } from '../../ts/vfio/vfio-device.ts';
@@ -89,7 +89,7 @@ async function allocation(t: ExecutionContext): Promise<Scene> {
 const BDF = '0000:03:00.0';
 const OTHER = '0000:04:00.0';
 
-/** A native device without BARs whose reset and close are logged. */
+/** A native device without BARs, alone on its bus, whose resets and close are logged. */
 function nativeDevice(add: (entry: string) => void): NativeVfioDevice {
   const region = { length: 256n, fileOffset: 0n, mmapAreas: new BigUint64Array(), msixMappable: false };
   const native: Partial<NativeVfioDevice> = {
@@ -97,12 +97,14 @@ function nativeDevice(add: (entry: string) => void): NativeVfioDevice {
     regionInfo: (index) => (index === 7 ? { ...region, readable: true, writable: true } : null),
     irqCount: () => 0,
     reset: async () => add('reset'),
+    hotResetInfo: () => [BDF],
+    hotReset: async () => add('reset'),
     closeAsync: async () => add('close'),
   };
   return native as NativeVfioDevice;
 }
 
-async function vfioReset(t: ExecutionContext): Promise<Scene> {
+async function vfioReset(t: ExecutionContext, ofBus: boolean): Promise<Scene> {
   const memory = await GuestMemory.create({ addressWidth: 32 });
   t.teardown(() => memory.close());
   const scene = logged();
@@ -110,7 +112,7 @@ async function vfioReset(t: ExecutionContext): Promise<Scene> {
   return Object.assign(scene, {
     memory,
     block: () => blockChanges(memory),
-    start: (options: AbortOptions) => device.reset(options),
+    start: (options: AbortOptions) => (ofBus ? device.hotReset([], options) : device.reset(options)),
     whole: ['reset'],
     aborted: { reset: ['reset'] },
     undoes: ['reset'],
@@ -154,7 +156,7 @@ async function open(t: ExecutionContext): Promise<Scene> {
 const AT = 0x40_0000_0000n;
 const PLACE = '0x4000000000..0x4000100000';
 
-async function simulatedReset(t: ExecutionContext): Promise<Scene> {
+async function simulatedReset(t: ExecutionContext, ofBus: boolean): Promise<Scene> {
   const fixture = await Fixture.create(t);
   const scene = logged();
   const registers = {
@@ -164,7 +166,7 @@ async function simulatedReset(t: ExecutionContext): Promise<Scene> {
   };
   const contents = { index: 2, length: 1n << 20n, kind: 'memory64' } as const;
   const bars = [contents, { index: 0, length: PAGE, registers }];
-  const device = new SimulatedDevice({ bdf: '0000:00:08.0', bars, resettable: true });
+  const device = new SimulatedDevice({ bdf: '0000:00:08.0', bars, resettable: true, bus: new SimulatedBus() });
   t.teardown(() => device.close());
   const window = fixture.memory.newDeviceMemory({ name: 'BAR 2', length: contents.length });
   const backing = device.regions[2]?.backing();
@@ -176,7 +178,7 @@ async function simulatedReset(t: ExecutionContext): Promise<Scene> {
   return Object.assign(scene, {
     memory: fixture.memory,
     block: () => blockChanges(fixture.memory),
-    start: (options: AbortOptions) => device.reset(options),
+    start: (options: AbortOptions) => (ofBus ? device.hotReset([], options) : device.reset(options)),
     whole: [unmap, 'reset', map],
     aborted: { [unmap]: [unmap, map], reset: [unmap, 'reset', map] },
     undoes: [unmap, 'reset'],
@@ -208,9 +210,11 @@ async function assignedReset(t: ExecutionContext, together: boolean): Promise<Sc
 
 export const SCENES: Readonly<Record<string, (t: ExecutionContext) => Promise<Scene>>> = {
   'DmaBuffer.allocate': allocation,
-  'VfioDevice.reset': vfioReset,
+  'VfioDevice.reset': (t) => vfioReset(t, false),
+  'VfioDevice.hotReset': (t) => vfioReset(t, true),
   'VfioContainerManager.open': open,
-  'SimulatedDevice.reset': simulatedReset,
+  'SimulatedDevice.reset': (t) => simulatedReset(t, false),
+  'SimulatedDevice.hotReset': (t) => simulatedReset(t, true),
   'AssignedDevice.reset': (t) => assignedReset(t, false),
   resetDevices: (t) => assignedReset(t, true),
 };

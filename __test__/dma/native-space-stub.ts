@@ -138,7 +138,7 @@ export async function regionOf(t: ExecutionContext, memory: GuestMemory, count: 
     const id = draft.regions().find(({ name }) => name === 'region')?.id ?? NaN;
     for (let page = 0; page < count; page++) {
       const memory = openBacking({ file, offset: at(page) }, at(1));
-      draft.map(id, { range: pages(page, 1), memory, writable: true });
+      draft.addMapping(id, { range: pages(page, 1), memory, writable: true });
     }
   });
   return region;

@@ -106,8 +106,8 @@ test('lists mappings in order of IOVA', async (t) => {
   const ranges: AddressRange[] = [pages(8, 1), pages(0, 2), pages(4, 1)];
   for (const range of ranges) iommu.mapDma(await request(range, { name: `at ${range.start}`, kind: 'device' }));
   t.deepEqual(iommu.mappings(), [
-    { range: pages(0, 2), kind: 'device', name: 'at 0', state: 'mapped' },
-    { range: pages(4, 1), kind: 'device', name: 'at 16384', state: 'mapped' },
-    { range: pages(8, 1), kind: 'device', name: 'at 32768', state: 'mapped' },
+    { range: pages(0, 2), kind: 'device', region: 'at 0', state: 'mapped' },
+    { range: pages(4, 1), kind: 'device', region: 'at 16384', state: 'mapped' },
+    { range: pages(8, 1), kind: 'device', region: 'at 32768', state: 'mapped' },
   ]);
 });

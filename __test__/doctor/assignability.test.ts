@@ -116,21 +116,21 @@ test('a device that does not respond is blocked, and neither resettable nor mapp
   const facts = factsOf(t);
   const gpu = facts.host.functions.get(GPU);
   if (gpu === undefined) throw new Error('there is a GPU');
-  const silent = { ...gpu, answers: false, powerState: 'D3cold' };
+  const silent = { ...gpu, responds: false, powerState: 'D3cold' };
   const functions = new Map([...facts.host.functions, [GPU, silent]]);
   const diagnosis = diagnosisOf({ ...facts, host: { ...facts.host, functions } }, [GPU]);
-  const answers = one(diagnosis, 'answers');
-  t.is(answers.state, 'blocked');
-  t.regex(answers.says, /0000:01:00\.0 does not answer.*D3cold/);
+  const responds = one(diagnosis, 'responds');
+  t.is(responds.state, 'blocked');
+  t.regex(responds.says, /0000:01:00\.0 does not respond.*D3cold/);
   t.is(one(diagnosis, 'reset').state, 'warning');
   t.notRegex(one(diagnosis, 'reset').says, /can be reset/);
   const bars = found(diagnosis, 'bar').flatMap(({ bar }) => bar ?? []);
   t.true(bars.length > 0 && bars.every(({ mappable, pageSize }) => !mappable && pageSize === 0n));
   t.is(found(diagnosis, 'bar')[0]?.state, 'warning');
   t.deepEqual(found(diagnosis, 'backend'), []);
-  t.deepEqual(found(diagnosed(t), 'answers'), [], 'one that responds');
-  const unread = new Map([...facts.host.functions, [GPU, { ...gpu, answers: 'unknown' as const }]]);
-  t.deepEqual(found(diagnosisOf({ ...facts, host: { ...facts.host, functions: unread } }, [GPU]), 'answers'), []);
+  t.deepEqual(found(diagnosed(t), 'responds'), [], 'one that responds');
+  const unread = new Map([...facts.host.functions, [GPU, { ...gpu, responds: 'unknown' as const }]]);
+  t.deepEqual(found(diagnosisOf({ ...facts, host: { ...facts.host, functions: unread } }, [GPU]), 'responds'), []);
 });
 
 const [PF, VF] = ['0000:02:00.0', '0000:02:00.1'] as const;

@@ -33,7 +33,7 @@ interface Change {
   readonly title: string;
   readonly romShown?: boolean;
   /** The targets registered before. Default: both. */
-  readonly following?: readonly number[];
+  readonly joined?: readonly number[];
   readonly prepare?: (scene: FailureScene) => Promise<unknown>;
   readonly run: (scene: FailureScene) => Promise<unknown>;
   /** Maps device memory that was skipped. Default: the change once more. */
@@ -91,17 +91,17 @@ const CHANGES: readonly Change[] = [
     title: 'a mapping is removed from a BAR',
     run: (scene) => scene.bar(0).removeMappings(AddressRange.of(at(2), PAGE)),
   },
-  { title: 'the first target joins', romShown: true, following: [], run: (scene) => scene.join(0), repeat: repeatBars },
+  { title: 'the first target joins', romShown: true, joined: [], run: (scene) => scene.join(0), repeat: repeatBars },
   {
     title: 'the first target joins without batches',
-    following: [],
+    joined: [],
     run: (scene) => scene.join(1),
     repeat: repeatBars,
   },
   {
     title: 'a target joins beside another',
     romShown: true,
-    following: [1],
+    joined: [1],
     run: (scene) => scene.join(0),
     repeat: repeatBars,
   },
@@ -122,7 +122,7 @@ interface Golden {
   readonly steps: number;
   readonly map: string;
   readonly holdings: readonly string[];
-  readonly following: readonly boolean[];
+  readonly joined: readonly boolean[];
 }
 
 async function outcomeOf(change: Promise<unknown>): Promise<Outcome> {
@@ -132,9 +132,9 @@ async function outcomeOf(change: Promise<unknown>): Promise<Outcome> {
   );
 }
 
-async function stage({ romShown = false, following = [0, 1], prepare }: Change, kinds: Kinds) {
+async function stage({ romShown = false, joined = [0, 1], prepare }: Change, kinds: Kinds) {
   const scene = await FailureScene.create(kinds, romShown);
-  for (const index of following) await scene.join(index);
+  for (const index of joined) await scene.join(index);
   await prepare?.(scene);
   return scene;
 }
@@ -145,21 +145,21 @@ async function golden(change: Change, kinds: Kinds): Promise<Golden> {
   inject(() => false);
   await change.run(scene);
   const { taken } = heal();
-  const following = scene.registeredTargets.map(({ handle }) => handle !== undefined);
+  const joined = scene.registeredTargets.map(({ handle }) => handle !== undefined);
   // A target that closes ends its quarantine permanently once it is back.
-  await settle(scene, following);
-  const result = { steps: taken.length, map: scene.map(), holdings: scene.statusLines(), following };
+  await settle(scene, joined);
+  const result = { steps: taken.length, map: scene.map(), holdings: scene.statusLines(), joined };
   await scene.end();
   return result;
 }
 
 /** Closes the targets with a quarantine, and registers the targets again. */
-async function settle(scene: FailureScene, following: readonly boolean[]): Promise<void> {
+async function settle(scene: FailureScene, joined: readonly boolean[]): Promise<void> {
   for (const { target } of scene.memory.inspect().quarantine) {
     await scene.close(scene.registeredTargets.findIndex((follower) => follower.target.name === target));
   }
-  for (const [index, follows] of following.entries()) {
-    if (follows && scene.targetAt(index).handle === undefined) await scene.join(index);
+  for (const [index, hasJoined] of joined.entries()) {
+    if (hasJoined && scene.targetAt(index).handle === undefined) await scene.join(index);
   }
 }
 
@@ -210,10 +210,10 @@ async function check(change: Change, kinds: Kinds, due: Golden, plan: FaultPlan)
       }
     }
     same('with the targets after a repetition', scene.inconsistencies(), []);
-    await settle(scene, due.following);
+    await settle(scene, due.joined);
     if (again !== undefined) again = await outcomeOf(change.run(scene));
     if (again !== undefined) throw new Error('the last repetition failed', { cause: again.error });
-    await settle(scene, due.following);
+    await settle(scene, due.joined);
     same('map at the end', scene.map(), due.map);
     same('holdings at the end', scene.statusLines(), due.holdings);
     await scene.end();
@@ -275,8 +275,8 @@ for (const change of CHANGES) {
 
 test.serial('guest memory closes, and any step of it fails', async (t) => {
   const kinds = { policy: 'required', needsVa: [true, 'private'] } as const;
-  const following = [0, 1];
-  const close: Change = { title: 'close', romShown: true, following, run: ({ memory }) => memory.close() };
+  const joined = [0, 1];
+  const close: Change = { title: 'close', romShown: true, joined, run: ({ memory }) => memory.close() };
   for (let k = 0, steps = 1; k < steps; k++) {
     const scene = await stage(close, kinds);
     const before = scene.map();

@@ -19,7 +19,7 @@ test('rejects more mappings than the process can have in time, and leaves nothin
     const [id = 0] = draft.regions().map((one) => one.id);
     for (let page = 0; page < count; page++) {
       const range = AddressRange.of(at(2 * page), PAGE);
-      draft.map(id, { range, memory: openBacking({ file, offset: at(page) }, PAGE), writable: true });
+      draft.addMapping(id, { range, memory: openBacking({ file, offset: at(page) }, PAGE), writable: true });
     }
   });
   const iommu = new SimulatedIommu();

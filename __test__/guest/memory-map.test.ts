@@ -14,7 +14,7 @@ function region(id: number, count: number, priority = 0): RegionState {
 
 function whole(draft: MemoryMapDraft, id: number, count: number, first: number, memory?: MemorySlice): void {
   const range = pages(0, count);
-  draft.map(id, { range, memory: memory ?? openBacking('private', range.length), writable: true });
+  draft.addMapping(id, { range, memory: memory ?? openBacking('private', range.length), writable: true });
   draft.place(id, pages(first, count), true);
 }
 
@@ -30,7 +30,7 @@ test('a discarded draft leaves nothing behind', (t) => {
   const dropped = map.draft();
   dropped.add(region(1, 2, 1));
   whole(dropped, 1, 2, 1);
-  dropped.unmap(0, pages(0, 1));
+  dropped.removeMappings(0, pages(0, 1));
   dropped.remove(0);
   dropped.finish();
   t.deepEqual(text(map), before);
@@ -75,10 +75,10 @@ test('the memory of a mapping is released when its last piece is removed, and no
       whole(draft, 0, 4, 0, memory);
     }),
     step((draft) => draft.unplace(0)),
-    step((draft) => draft.unmap(0, pages(1, 2))),
+    step((draft) => draft.removeMappings(0, pages(1, 2))),
     step((draft) => draft.place(0, pages(4, 4), false)),
-    step((draft) => draft.unmap(0, pages(0, 1))),
-    step((draft) => draft.unmap(0, pages(3, 1))),
+    step((draft) => draft.removeMappings(0, pages(0, 1))),
+    step((draft) => draft.removeMappings(0, pages(3, 1))),
     step((draft) => draft.remove(0)),
   ];
   t.deepEqual(releasedAfter, [0, 0, 0, 0, 0, 1, 1]);

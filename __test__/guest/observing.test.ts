@@ -61,7 +61,7 @@ test('inspect is plain data that JSON can represent', async (t) => {
       {
         name: 'one',
         peerToPeer: 'off',
-        following: true,
+        joined: true,
         mappings: [
           { start: '0x2000', end: '0x3000', region: 'ram0', kind: 'ram', state: 'mapped' },
           { start: '0x3000', end: '0x4000', region: 'bar', kind: 'device', state: 'skipped' },
@@ -84,8 +84,8 @@ test.serial('publishes changes and mappings on the diagnostics channels after th
   const log: string[] = [];
   for (const what of ['map', 'unmap']) {
     listen(t, `peerdma:dma.${what}`, (message) => {
-      const { target, range, kind, name, writable } = message as DmaEvent;
-      log.push(`${what} ${target} ${range} ${kind} ${name} ${writable}`);
+      const { target, range, kind, region, writable } = message as DmaEvent;
+      log.push(`${what} ${target} ${range} ${kind} ${region} ${writable}`);
     });
   }
   listen(t, 'peerdma:memory.change', (message) => {
@@ -190,7 +190,7 @@ test.serial(
     await handle.remove();
     await memory.dmaMappers.targetClosed(target);
     await memory.close();
-    t.deepEqual(log.splice(0), ['leave: 0', 'closed: 0', 'end: 0']);
+    t.deepEqual(log.splice(0), ['leave: 0', 'close-target: 0', 'close: 0']);
   },
 );
 

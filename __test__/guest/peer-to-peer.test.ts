@@ -30,8 +30,8 @@ test('a change succeeds without a BAR that cannot be mapped, and status has the 
   t.deepEqual(target.heldText(), ['0x0..0x1000 rw ram0']);
   t.deepEqual(other.heldText(), ['0x0..0x1000 rw ram0', '0x8000..0xa000 rw bar']);
   const [ram, failed] = handle.status();
-  t.like(ram, { state: 'mapped', kind: 'ram', name: 'ram0' });
-  t.like(failed, { state: 'failed', kind: 'device', name: 'bar', code: 'ERR_IOVA_UNREACHABLE', errno: 'EINVAL' });
+  t.like(ram, { state: 'mapped', kind: 'ram', region: 'ram0' });
+  t.like(failed, { state: 'failed', kind: 'device', region: 'bar', code: 'ERR_IOVA_UNREACHABLE', errno: 'EINVAL' });
   t.is(String(failed?.range), '0x8000..0xa000');
   t.regex(failed?.reason ?? '', /vfio.*bar.*0x8000\.\.0xa000.*out of reach/);
   const [inspected] = memory.inspect().targets;
@@ -114,7 +114,7 @@ test('peerToPeer off skips device memory, and the target is not called', async (
   const target = new RecordingTarget({ needsVa: true });
   const handle = await memory.dmaMappers.addDmaMapper(target, { peerToPeer: 'off' });
   t.deepEqual(target.calls, ['map 0x0..0x1000 rw']);
-  t.like(handle.status()[1], { state: 'skipped', name: 'bar' });
+  t.like(handle.status()[1], { state: 'skipped', region: 'bar' });
   t.is(handle.status()[1]?.code, undefined);
   t.is(memory.inspect().targets[0]?.mappings[1]?.state, 'skipped');
 

@@ -37,7 +37,7 @@ test('a failed unmap quarantines the range until the target is closed', async (t
   t.deepEqual(after.flat, before.flat);
   t.is(after.quarantine.length, 1);
   t.like(after.quarantine[0], { target: 'stuck', start: '0x4000', end: '0x6000', region: 'r', state: 'quarantined' });
-  t.like(handle.status()[1], { state: 'quarantined', code: 'ERR_UNMAP_FAILED', errno: 'EINVAL', name: 'r' });
+  t.like(handle.status()[1], { state: 'quarantined', code: 'ERR_UNMAP_FAILED', errno: 'EINVAL', region: 'r' });
   t.deepEqual(first.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x6000 rw r'], 'the others have mapped it again');
   t.deepEqual(last.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x6000 rw r']);
   t.deepEqual(stuck.held()[1]?.hostMemory?.read(0n, 1), Uint8Array.of(0x44), 'the memory is kept');

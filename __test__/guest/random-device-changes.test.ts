@@ -130,7 +130,7 @@ class Bench {
   async close(): Promise<void> {
     for (const target of this.#targets.keys()) await this.#leave(target);
     await this.memory.close();
-    const left = this.#targets.flatMap((target) => namesIn(target));
+    const left = this.#targets.flatMap((target) => regionsIn(target));
     if (left.length > 0) throw new Error(`left are ${left.join()}`);
   }
 
@@ -162,8 +162,7 @@ class Bench {
       case 'act':
         return this.#space.withoutMappings([of.memory], async () => {
           for (const target of this.#targets) {
-            const has =
-              'held' in target ? target.held().map(({ name }) => name) : target.mappings().map(({ name }) => name);
+            const has = regionsIn(target);
             const kept = this.memory.inspect().quarantine.some((entry) => entry.target === target.name);
             if (has.includes(`w${one.device}`) && !kept) throw new Error(`${target.name} has it meanwhile`);
           }
@@ -202,8 +201,7 @@ class Bench {
     const { flat, targets } = this.memory.inspect();
     for (const target of this.#targets) {
       const known = targets.find(({ name }) => name === target.name)?.mappings ?? [];
-      const held = 'held' in target ? target.held() : target.mappings();
-      const has = new Set(held.map(({ range, name }) => `${range} ${name}`));
+      const has = new Set(heldBy(target).map(({ range, region }) => `${range} ${region}`));
       if ('held' in target && target.breaches.length > 0) throw new Error(target.breaches.join('; '));
       for (const { start, end, region, state, code } of known) {
         const text = `${start}..${end} ${region}`;
@@ -253,8 +251,18 @@ class Bench {
 }
 
 /** Names of the regions that the target maps in part or whole. */
-function namesIn(target: RecordingTarget | SimulatedIommu): string[] {
-  return (target instanceof RecordingTarget ? target.held() : target.mappings()).map(({ name }) => name);
+interface HeldMapping {
+  readonly range: AddressRange;
+  readonly region: string;
+}
+
+function heldBy(target: RecordingTarget | SimulatedIommu): readonly HeldMapping[] {
+  if (target instanceof SimulatedIommu) return target.mappings();
+  return target.held().map(({ range, name }) => ({ range, region: name }));
+}
+
+function regionsIn(target: RecordingTarget | SimulatedIommu): string[] {
+  return heldBy(target).map(({ region }) => region);
 }
 
 const FAILED = new Error('the required change failed');

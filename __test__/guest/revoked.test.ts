@@ -172,7 +172,7 @@ test('moves the window of a disabled device if its memory may be skipped, or els
 test('refresh maps again all device memory that can be revoked, and returns the states before and after', async (t) => {
   const { device, target, other, iommu, handles } = await stage(t);
   const told = async (handle: DmaMapperHandle): Promise<string[]> =>
-    (await handle.refresh()).map(({ range, name, before, state }) => `${range} ${name} ${before} ${state}`);
+    (await handle.refresh()).map(({ range, region, before, state }) => `${range} ${region} ${before} ${state}`);
   const both = (before: string): string[] =>
     ['0x8000..0x9000', '0xa000..0xb000'].map((range) => `${range} bar ${before} mapped`);
   t.deepEqual(await told(handles.target), both('mapped'));

@@ -103,10 +103,10 @@ function everything({ memory, targets, iommus }: Scene): unknown {
     snapshot: memory.inspect(),
     held: targets.map((target) => target.heldText()),
     dma: iommus.map((iommu) =>
-      iommu.mappings().map(({ range, name }) => {
+      iommu.mappings().map(({ range, region }) => {
         const bytes: number[] = [];
         for (let iova = range.start; iova < range.end; iova += PAGE) bytes.push(...iommu.read(iova, 1));
-        return { range: String(range), name, bytes };
+        return { range: String(range), region, bytes };
       }),
     ),
   };
@@ -190,7 +190,7 @@ test('when the rollback fails too, the error reports both, and status is true', 
   t.regex(error.message, /no room/);
   t.regex(error.message, /stuck/);
   t.deepEqual(memory.inspect().flat, []);
-  t.like(handle.status()[0], { state: 'quarantined', name: 'r' });
+  t.like(handle.status()[0], { state: 'quarantined', region: 'r' });
   t.deepEqual(first.held()[0]?.hostMemory?.read(0n, 1), Uint8Array.of(0x44), 'memory that it may still reach is kept');
   await rejectsCode(t, region.addMapping(mapping), 'ERR_RANGE_QUARANTINED');
 

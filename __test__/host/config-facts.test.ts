@@ -35,24 +35,24 @@ host 0000:00
 `,
   );
   t.deepEqual(host.findings, []);
-  t.like(at(host, '00:04.1'), { answers: true, portType: 'endpoint', busMaster: true, acs: 'none' });
+  t.like(at(host, '00:04.1'), { responds: true, portType: 'endpoint', busMaster: true, acs: 'none' });
   t.deepEqual(at(host, '00:04.1').ats, { enabled: true });
   t.is(at(host, '00:04.1').ids.device, 0x154c, 'its own file in /sys has them');
 });
 
 test('reads the header of a virtual function as a plain user', (t) => {
   const found = functionOf(t, '64 0:ffffffff 4:0400 6:10 34:40', 'physfn -> ../0000:00:03.0');
-  t.like(found, { answers: true, busMaster: true, portType: 'unknown', configBytes: 64 });
+  t.like(found, { responds: true, busMaster: true, portType: 'unknown', configBytes: 64 });
 });
 
 test('a virtual function that does not respond reads as all ones from end to end', (t) => {
   const host = hostWith(t, `256 0:${'ff'.repeat(256)}`, 'physfn -> ../0000:00:03.0');
-  t.like(at(host, '00:04.0'), { answers: false, busMaster: 'unknown', portType: 'unknown' });
+  t.like(at(host, '00:04.0'), { responds: false, busMaster: 'unknown', portType: 'unknown' });
 });
 
 test('it is unknown without config space whether a function responds', (t) => {
   const host = readHost(expandTree(t, '[bus/pci/devices/0000:00:04.0]\nvendor = 0x8086\nclass = 0x020000'));
-  t.is(at(host, '00:04.0').answers, 'unknown');
+  t.is(at(host, '00:04.0').responds, 'unknown');
 });
 
 test('detects a bridge by the header type, not by the class', (t) => {
@@ -123,7 +123,7 @@ for (const [title, bytes, problem] of BAD_LINKS) {
   test(`keeps the capabilities before a link that ${title}`, (t) => {
     // PCI Express at 0x40, then another capability at 0x80 with the bad link.
     const found = hostWith(t, `4096 ${EXPRESS} 41:80 80:0900 ${bytes(0x80)} 100:0d000100 104:5f005d00`);
-    t.like(at(found, '00:04.0'), { portType: 'endpoint', ats: 'none', answers: true });
+    t.like(at(found, '00:04.0'), { portType: 'endpoint', ats: 'none', responds: true });
     t.deepEqual(at(found, '00:04.0').acs, {
       has: ['SrcValid', 'TransBlk', 'ReqRedir', 'CmpltRedir', 'UpstreamFwd', 'DirectTrans'],
       on: ['SrcValid', 'ReqRedir', 'CmpltRedir', 'UpstreamFwd', 'DirectTrans'],
@@ -184,7 +184,7 @@ host 0000:00
   05.0 8086:1572 endpoint class=020000 driver=vfio-pci group=5 bar0=mem32:64K@0xfebd0000
 `,
   );
-  const dead: PciFunction = { ...at(host, '00:04.0'), answers: false, memoryDecode: 'unknown' };
+  const dead: PciFunction = { ...at(host, '00:04.0'), responds: false, memoryDecode: 'unknown' };
   const functions = new Map([...host.functions, [dead.address, dead]]);
   const { cells } = peerMatrix({ ...host, functions }, [...functions.keys()]);
   t.deepEqual(
@@ -192,7 +192,7 @@ host 0000:00
     ['0000:00:04.0', '0000:00:05.0'],
   );
   for (const { prerequisites } of cells) {
-    t.deepEqual(codes(prerequisites), ['not-answering']);
-    t.regex(prerequisites[0]?.text ?? '', /^0000:00:04\.0 does not answer/);
+    t.deepEqual(codes(prerequisites), ['not-responding']);
+    t.regex(prerequisites[0]?.text ?? '', /^0000:00:04\.0 does not respond/);
   }
 });

@@ -75,7 +75,7 @@ test('reports truncated, empty and silent config space, and chains with a loop',
   t.deepEqual(problems(t, odd), ['config has 1000 bytes: only the first 256 are used']);
   t.is(at(odd, '00:04.0').portType, 'conventional');
   const silent = device(t, `config : 64 0:${'ff'.repeat(64)}`);
-  t.deepEqual(problems(t, silent), ['config reads as all ones: the device does not answer']);
+  t.deepEqual(problems(t, silent), ['config reads as all ones: the device does not respond']);
   const loop = device(t, 'config : 256 0:86801110 6:10 34:40 40:0140');
   t.regex(
     problems(t, loop)[0] ?? '',

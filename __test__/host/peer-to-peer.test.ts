@@ -42,7 +42,7 @@ test('evaluates a GPU server', (t) => {
   t.regex(cell(matrix, '18:00.0', '19:00.0').reasons[0]?.text ?? '', /ACS of 0000:17:00\.0 redirects/);
   t.deepEqual(codes(cell(matrix, '18:00.0', '9a:00.0').reasons), ['different-host-bridges', 'host-bridge-known']);
   t.deepEqual(codes(cell(matrix, '9a:00.0', '9b:00.0').reasons), ['direct-ats']);
-  t.deepEqual(codes(cell(matrix, '9a:00.0', '9b:00.0').prerequisites), ['asleep']);
+  t.deepEqual(codes(cell(matrix, '9a:00.0', '9b:00.0').prerequisites), ['low-power-state']);
   t.deepEqual(codes(cell(matrix, '9b:00.0', '9a:00.0').reasons), ['iommu-first', 'host-bridge-known']);
   t.deepEqual(codes(cell(matrix, '9b:00.0', '9a:00.0').notes), ['same-group', 'ats-not-on', 'bypass']);
 });
@@ -53,7 +53,7 @@ test('evaluates a laptop whose host bridge is not known to forward', (t) => {
   const found = cell(matrix, '04:00.0', '01:00.0');
   t.deepEqual(codes(found.reasons), ['different-root-ports', 'host-bridge-not-known']);
   t.regex(found.reasons[1]?.text ?? '', /8086:9a14/);
-  t.deepEqual(codes(found.prerequisites), ['not-bound', 'not-bound', 'asleep']);
+  t.deepEqual(codes(found.prerequisites), ['not-bound', 'not-bound', 'low-power-state']);
   t.deepEqual(
     found.bars.map(({ index, problem }) => [index, problem === undefined]),
     [
@@ -394,7 +394,7 @@ test('prerequisites do not change the verdict', (t) => {
   t.deepEqual(prerequisites('driver=nvme'), ['not-bound']);
   t.deepEqual(prerequisites('numa=0'), ['not-bound']);
   t.deepEqual(prerequisites('driver=vfio-pci decode=off'), ['decode-off']);
-  t.deepEqual(prerequisites('driver=vfio-pci decode=off power=D3hot'), ['asleep']);
+  t.deepEqual(prerequisites('driver=vfio-pci decode=off power=D3hot'), ['low-power-state']);
 });
 
 test('a matrix has the chosen devices in their order, without unknown addresses', (t) => {

@@ -182,7 +182,7 @@ test('finds a device by its address', (t) => {
   const host = described(t, 'laptop');
   t.is(functionAt(host, '04:00.0').address, '0000:04:00.0');
   t.is(functionAt(host, '0000:04:00.0').address, '0000:04:00.0');
-  t.is(throwsCode(t, () => functionAt(host, '05:00.0'), 'ERR_DEVICE_NOT_FOUND').device, '0000:05:00.0');
+  t.is(throwsCode(t, () => functionAt(host, '05:00.0'), 'ERR_DEVICE_NOT_FOUND').bdf, '0000:05:00.0');
   throwsCode(t, () => functionAt(host, 'nvme0'), 'ERR_INVALID_ARGUMENT');
 });
 

@@ -28,7 +28,7 @@ test('the guide of the matrix lists every reason of a verdict', (t) => {
 
 test('the guide of the matrix lists every prerequisite', (t) => {
   const codes = codesBetween('// Prerequisites', '// Notes');
-  t.true(codes.includes('not-answering'));
+  t.true(codes.includes('not-responding'));
   t.deepEqual(codesListed('**Prerequisites**').toSorted(), codes.toSorted());
 });
 

@@ -22,7 +22,9 @@ test.serial(
     const [id = -1] = space.map.regions().map((region) => region.id);
     const file = join(scratchFolder(t), 'journal');
     using journal = recordJournal(memory, file);
-    const read = await valuesRead(() => space.change((draft) => draft.unmap(id, AddressRange.of(at(700), at(2)))));
+    const read = await valuesRead(() =>
+      space.change((draft) => draft.removeMappings(id, AddressRange.of(at(700), at(2)))),
+    );
     t.is(journal.failure, undefined);
     const [, line = ''] = readFileSync(file, 'utf8').split('\n');
     t.true(line.length < 2000, `${line.length} characters`);

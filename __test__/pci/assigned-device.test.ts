@@ -189,7 +189,7 @@ test('reports a BAR outside the IOVA ranges of an IOMMU with the mappable ranges
     t.regex(missing.reason ?? '', /within one of 0x0\.\.0xfee00000, 0xfef00000\.\./);
   }
   t.deepEqual(
-    events.map((event) => [event.device, event.bar.bar, event.bar.unreachable.length]),
+    events.map((event) => [event.bdf, event.bar.bar, event.bar.unreachable.length]),
     [
       [assigned.bdf, 0, 0],
       [assigned.bdf, 2, 2],

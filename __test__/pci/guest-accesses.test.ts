@@ -224,7 +224,7 @@ test('reads all ones from a device that does not respond, drops writes, and publ
   t.is(assigned.configRead(0, 2), 0x1234);
   t.true(faults.every(({ memory }) => memory === fixture.memory.id));
   t.deepEqual(
-    faults.map(({ device: bdf, access, bar, offset, length, error }) => [bdf, access, bar, offset, length, error.code]),
+    faults.map(({ bdf, access, bar, offset, length, error }) => [bdf, access, bar, offset, length, error.code]),
     [
       [device.bdf, 'BAR read', 0, 0n, 4, 'ERR_BAR_DISABLED'],
       [device.bdf, 'BAR read', 0, 8n, 8, 'ERR_BAR_DISABLED'],

@@ -42,7 +42,7 @@ function placed(index: number, gpa: bigint, length: bigint, region: DeviceRegion
 test('makes one device access for an aligned guest access, and splits others', (t) => {
   const log: string[] = [];
   const bars = [placed(0, 0x1000n, 0x100n, registers(0x100n, log))];
-  const mmio = new Mmio({ memory: 0, device: '0000:00:01.0' }, []);
+  const mmio = new Mmio({ memory: 0, bdf: '0000:00:01.0' }, []);
   for (const width of [1, 2, 4, 8]) {
     const bytes = Uint8Array.from({ length: width }, (_, index) => 0xa0 + index);
     mmio.write(bars, 0x1010n, bytes);
@@ -62,7 +62,7 @@ test('dispatches each address to its BAR; reads all ones and drops writes elsewh
     placed(0, 0x1000n, 0x100n, registers(0x100n, logs[0])),
     placed(2, 0x1100n, 0x1000n, registers(0x1000n, logs[1])),
   ];
-  const mmio = new Mmio({ memory: 0, device: '0000:00:01.0' }, []);
+  const mmio = new Mmio({ memory: 0, bdf: '0000:00:01.0' }, []);
   mmio.read(bars, 0x10fcn, 4);
   mmio.read(bars, 0x1100n, 4);
   t.deepEqual(logs, [['read 4 at 252'], ['read 4 at 0']]);
@@ -100,7 +100,7 @@ test('accesses emulated areas with relative offsets, and never the device', (t) 
     },
     write: (offset, bytes) => void asked.push(`write ${bytes.join(' ')} at ${offset}`),
   };
-  const mmio = new Mmio({ memory: 0, device: '0000:00:01.0' }, [area]);
+  const mmio = new Mmio({ memory: 0, bdf: '0000:00:01.0' }, [area]);
   const bars = [placed(0, 0x1000n, 0x100n, registers(0x100n, log)), placed(1, 0x2000n, 0x100n, registers(0x100n, log))];
   t.deepEqual(mmio.read(bars, 0x1048n, 4), new Uint8Array(4).fill(0x5a));
   mmio.write(bars, 0x105en, Uint8Array.of(7, 8));
@@ -119,7 +119,7 @@ test('accesses emulated areas with relative offsets, and never the device', (t) 
 test('reads all ones and drops writes past the region of a BAR with a larger register', (t) => {
   const log: string[] = [];
   const bars = [placed(0, 0x1000n, 0x100n, registers(0x60n, log))];
-  const mmio = new Mmio({ memory: 0, device: '0000:00:01.0' }, []);
+  const mmio = new Mmio({ memory: 0, bdf: '0000:00:01.0' }, []);
   t.deepEqual(mmio.read(bars, 0x1060n, 4), new Uint8Array(4).fill(0xff));
   mmio.write(bars, 0x10f8n, new Uint8Array(8));
   t.deepEqual(log, []);

@@ -41,7 +41,7 @@ class RevocationFixture {
     t.teardown(() => this.#initiator.close());
     const name = `of ${this.device.bdf}`;
     spy.failWith = (what) => {
-      const has = this.fixture.iommufd.mappings().some((mapping) => mapping.name.endsWith(name));
+      const has = this.fixture.iommufd.mappings().some((mapping) => mapping.region.endsWith(name));
       if (has) this.writesWhileMapped.push(what);
     };
   }
@@ -203,7 +203,7 @@ test('unmaps a device before it is closed', async (t) => {
   t.deepEqual(writesWhileMapped, []);
   t.deepEqual(fixture.revokedMappings(), []);
   t.deepEqual(
-    fixture.iommufd.mappings().map(({ name }) => name),
+    fixture.iommufd.mappings().map(({ region }) => region),
     ['ram0'],
   );
 });

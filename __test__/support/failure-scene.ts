@@ -144,7 +144,7 @@ export class FailureScene {
   statusLines(): string[] {
     return this.registeredTargets.flatMap(({ target, handle }) => {
       const status =
-        handle?.status().map(({ range, state, name }) => `${target.name}: ${range} ${name} ${state}`) ?? [];
+        handle?.status().map(({ range, state, region }) => `${target.name}: ${range} ${region} ${state}`) ?? [];
       return [...status, ...target.held().map((request) => `${target.name} holds ${text(request)}`)];
     });
   }

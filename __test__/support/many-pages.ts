@@ -21,7 +21,7 @@ export async function manyPages(t: ExecutionContext, memory: GuestMemory, count:
     draft.add(state);
     for (let page = 0; page < count; page++) {
       const memory = openBacking({ file, offset: at(page) }, PAGE);
-      draft.map(state.id, { range: AddressRange.of(at(page), PAGE), memory, writable: true });
+      draft.addMapping(state.id, { range: AddressRange.of(at(page), PAGE), memory, writable: true });
     }
     draft.place(state.id, AddressRange.of(MANY, at(count)), true);
   });

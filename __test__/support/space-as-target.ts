@@ -19,7 +19,7 @@ export function asDmaTarget(space: IommuSpace & Pick<DmaTarget, 'isRevoked'>): D
     if (failure !== undefined) throw failure.error;
   };
   const unmapDma = async (range: AddressRange): Promise<void> => {
-    const [failure] = await space.unmap([{ range, name: 'a range' } as SubMapping], true);
+    const [failure] = await space.unmap([{ range, name: 'a range' } as SubMapping], { afterFailure: 'continue' });
     if (failure !== undefined) throw failure.error;
   };
   return {

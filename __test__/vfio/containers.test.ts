@@ -86,7 +86,7 @@ testWith({ any: 1 }, 'a reset succeeds, or is rejected with the reason', async (
       await device.reset();
       t.not(device.config.read32(0n), 0xffff_ffff);
     } catch (error) {
-      t.like(error, { code: 'ERR_RESET_UNSUPPORTED', device: bdf });
+      t.like(error, { code: 'ERR_RESET_UNSUPPORTED', bdf });
     }
   }
 });

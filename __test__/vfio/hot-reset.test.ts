@@ -37,7 +37,7 @@ testWith(
     for (const bdf of [edu[0], ivshmem.find((one) => one.startsWith('0000:00:')), nvme[0]]) {
       const device = await open(bdf ?? '');
       const error = await rejectsCode(t, device.hotReset([]), 'ERR_RESET_UNSUPPORTED');
-      t.is(error.device, bdf);
+      t.is(error.bdf, bdf);
       t.is(error.errno, 'ENODEV');
     }
   },

@@ -188,7 +188,7 @@ testWith(
     ] as const;
     for (const [code, act] of refused) {
       const error = throwsCode(t, act, code, String(act));
-      if (code !== 'ERR_INVALID_ARGUMENT' && code !== 'ERR_CLOSED') t.is(error.device, bdf);
+      if (code !== 'ERR_INVALID_ARGUMENT' && code !== 'ERR_CLOSED') t.is(error.bdf, bdf);
     }
     interrupts.connect('intx', [one]);
     t.regex(

@@ -68,7 +68,7 @@ const HIDDEN = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs none /dev/vfio
 if (BACKEND === 'type1') {
   testWith({ any: 1 }, 'without /dev/vfio/vfio the error names the remedy', async (t, { any: [bdf = ''] }) => {
     const outcome = tryOpen(t, bdf, 4, ...HIDDEN);
-    t.like(outcome, { code: 'ERR_GROUP_OPEN', errno: 'ENOENT', device: bdf });
+    t.like(outcome, { code: 'ERR_GROUP_OPEN', errno: 'ENOENT', bdf });
     t.regex(outcome.message ?? '', /modprobe vfio-pci/);
 
     const group = groupOf(bdf);
@@ -80,7 +80,7 @@ if (BACKEND === 'type1') {
 } else {
   testWith({ any: 1 }, 'without the file of the device the error names the remedy', async (t, { any: [bdf = ''] }) => {
     const outcome = tryOpen(t, bdf, 4, ...HIDDEN);
-    t.like(outcome, { code: 'ERR_DEVICE_OPEN', errno: 'ENOENT', device: bdf, containers: 0, targets: 0, files: [] });
+    t.like(outcome, { code: 'ERR_DEVICE_OPEN', errno: 'ENOENT', bdf, containers: 0, targets: 0, files: [] });
     t.regex(outcome.message ?? '', /\/dev\/vfio\/devices\/vfio\d+ .*container/);
   });
 }
@@ -105,7 +105,7 @@ testWith({ any: 1 }, 'a group that another process has open is busy', async (t, 
   const other = newManager(memory);
   t.teardown(() => other.close());
   const error = await t.throwsAsync(other.open(bdf), { instanceOf: PeerDmaError, code: 'ERR_GROUP_BUSY' });
-  t.is(error?.device, bdf);
+  t.is(error?.bdf, bdf);
   t.is(error?.errno, BACKEND === 'type1' ? 'EBUSY' : 'EINVAL');
   t.is(memory.inspect().targets.length, 1);
 });
@@ -160,7 +160,7 @@ if (entangled === undefined) {
   test.serial(sharing, async (t) => {
     const { memory, manager, open } = await rig(t);
     const error = await t.throwsAsync(open(entangled), { instanceOf: PeerDmaError, code: 'ERR_GROUP_NOT_VIABLE' });
-    t.is(error?.device, entangled);
+    t.is(error?.bdf, entangled);
     const [, other = ''] = /: (\S+) \(driver virtio-pci\)\./.exec(error?.message ?? '') ?? [];
     t.is(groupOf(other), groupOf(entangled), error?.message);
     t.deepEqual([manager.inspect().containers, memory.inspect().targets], [[], []]);

@@ -70,7 +70,7 @@ testWithCard('a virtual function opens only with the token of its physical funct
   device.setVfToken(TOKEN);
   const user = card.user();
   const missing = await rejectsCode(t, user.open(virtual), 'ERR_VF_TOKEN');
-  t.like(missing, { errno: 'EACCES', device: virtual });
+  t.like(missing, { errno: 'EACCES', bdf: virtual });
   t.true(
     missing.message.includes(`it is a virtual function of ${physical}, whose driver is vfio-pci`),
     missing.message,

@@ -15,7 +15,7 @@ testWith(
     const { memory, manager, open } = await rig(t);
     const error = await t.throwsAsync(open(bdf), { instanceOf: PeerDmaError, code: 'ERR_NO_INTERRUPT_REMAPPING' });
     t.is(error?.errno, 'EPERM');
-    t.is(error?.device, bdf);
+    t.is(error?.bdf, bdf);
     t.regex(error?.message ?? '', /allow_unsafe_interrupts=1/);
     t.deepEqual([manager.inspect().containers, memory.inspect().targets], [[], []]);
   },

@@ -11,7 +11,14 @@ import { CallGate } from './call-gate.ts';
 import { type MappingFailure, failureOf } from './mapping-failure.ts';
 import { mapFailed, unmapFailed } from './mapping-error.ts';
 import { type SubMapping, mapRequest } from './sub-mapping.ts';
-import { type BatchFailure, type MapResult, type TargetPort, type UnmapResult, rolledBack } from './target-port.ts';
+import {
+  type BatchFailure,
+  type MapResult,
+  type TargetPort,
+  type UnmapOptions,
+  type UnmapResult,
+  rolledBack,
+} from './target-port.ts';
 import type { DmaTarget } from './target.ts';
 import { type TargetTraits, iovaRangesOf } from './target-traits.ts';
 
@@ -48,7 +55,10 @@ export class CustomTarget implements TargetPort {
     try {
       await this.#lease(subs, va);
     } catch (thrown) {
-      return { error: mapFailed(this.name, subs.find((sub) => isAbout(thrown, sub)) ?? first, thrown), stuck: [] };
+      return {
+        error: mapFailed(this.name, subs.find((sub) => isAbout(thrown, sub)) ?? first, thrown),
+        stillMapped: [],
+      };
     }
     const { mapDmaBatch } = this.#traits;
     const failure =
@@ -56,19 +66,19 @@ export class CustomTarget implements TargetPort {
         ? await this.#mapEach(subs)
         : await this.#mapParts(subs, mapDmaBatch);
     if (failure !== undefined) {
-      const stuck = new Set(failure.stuck.map(({ sub }) => sub));
-      await this.#release(subs.filter((sub) => !stuck.has(sub)));
+      const stillMapped = new Set(failure.stillMapped.map(({ sub }) => sub));
+      await this.#release(subs.filter((sub) => !stillMapped.has(sub)));
     }
     return failure;
   }
 
-  async unmap(subs: readonly SubMapping[], all: boolean): Promise<UnmapResult> {
-    const failures = await this.#unmapEach(subs, all);
+  async unmap(subs: readonly SubMapping[], options: UnmapOptions): Promise<UnmapResult> {
+    const failures = await this.#unmapEach(subs, options);
     if (this.#leases.size === 0) return failures;
-    const kept = new Set(failures.map(({ sub }) => sub));
-    const last = all ? undefined : failures[0]?.sub;
+    const stillMapped = new Set(failures.map(({ sub }) => sub));
+    const last = options.afterFailure === 'continue' ? undefined : failures[0]?.sub;
     await this.#release(
-      (last === undefined ? subs : subs.slice(0, subs.indexOf(last))).filter((sub) => !kept.has(sub)),
+      (last === undefined ? subs : subs.slice(0, subs.indexOf(last))).filter((sub) => !stillMapped.has(sub)),
     );
     return failures;
   }
@@ -85,8 +95,8 @@ export class CustomTarget implements TargetPort {
         const pending = this.calls.run(() => this.target.mapDma(request)) ?? slices.step();
         if (pending !== undefined) await pending;
       } catch (thrown) {
-        const failure = { error: mapFailed(this.name, sub, thrown), stuck: [] };
-        return rolledBack(failure, await this.#unmapEach(subs.slice(0, index).reverse(), true));
+        const failure = { error: mapFailed(this.name, sub, thrown), stillMapped: [] };
+        return rolledBack(failure, await this.#unmapEach(subs.slice(0, index).reverse(), { afterFailure: 'continue' }));
       }
     }
     return undefined;
@@ -98,7 +108,10 @@ export class CustomTarget implements TargetPort {
     for (const part of partsOf(subs)) {
       const failure = await this.#mapBatch(part, mapDmaBatch);
       if (failure !== undefined) {
-        return rolledBack(failure, await this.#unmapEach(subs.slice(0, mapped).reverse(), true));
+        return rolledBack(
+          failure,
+          await this.#unmapEach(subs.slice(0, mapped).reverse(), { afterFailure: 'continue' }),
+        );
       }
       mapped += part.length;
       await slices.turn();
@@ -119,14 +132,14 @@ export class CustomTarget implements TargetPort {
   #batchFailure(subs: readonly SubMapping[], thrown: Error): BatchFailure {
     const sub = subs.find((one) => isAbout(thrown, one)) ?? (subs[0] as SubMapping);
     if (!(thrown instanceof PeerDmaError && thrown.code === 'ERR_UNMAP_FAILED')) {
-      return { error: mapFailed(this.name, sub, thrown), stuck: [] };
+      return { error: mapFailed(this.name, sub, thrown), stillMapped: [] };
     }
     // The target failed to undo the batch and does not report which mappings remain: any of them may.
-    const stuck = subs.map((one) => failureOf(one, unmapFailed(this.name, one, thrown)));
-    return { error: unmapFailed(this.name, sub, thrown), stuck };
+    const stillMapped = subs.map((one) => failureOf(one, unmapFailed(this.name, one, thrown)));
+    return { error: unmapFailed(this.name, sub, thrown), stillMapped };
   }
 
-  async #unmapEach(subs: readonly SubMapping[], all: boolean): Promise<UnmapResult> {
+  async #unmapEach(subs: readonly SubMapping[], { afterFailure }: UnmapOptions): Promise<UnmapResult> {
     const failures: MappingFailure[] = [];
     const slices = new Slices();
     for (const sub of subs) {
@@ -135,7 +148,7 @@ export class CustomTarget implements TargetPort {
         if (pending !== undefined) await pending;
       } catch (thrown) {
         failures.push(failureOf(sub, unmapFailed(this.name, sub, thrown)));
-        if (!all) break;
+        if (afterFailure === 'stop') break;
       }
     }
     return failures;

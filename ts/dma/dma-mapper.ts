@@ -12,11 +12,11 @@ import { fileRequired, mapFailed, rollbackFailed } from './mapping-error.ts';
 import { type MappingFailure, failureOf } from './mapping-failure.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import { TargetMappings, type TargetMaps } from './target-mappings.ts';
-import type { BatchFailure, TargetPort } from './target-port.ts';
+import type { BatchFailure, TargetPort, UnmapOptions } from './target-port.ts';
 import { TargetStatus } from './target-status.ts';
 import type { PeerToPeer } from './target.ts';
 
-/** A sub-mapping that was unmapped, for {@link DmaMapper.restore}. @internal */
+/** A sub-mapping that was unmapped, for {@link DmaMapper.undoUnmap}. @internal */
 export interface UnmappedSub {
   readonly sub: SubMapping;
   /** Why the target had not mapped it, if it had not. */
@@ -34,7 +34,7 @@ export class DmaMapper {
   readonly #memory: number;
   readonly #mappings = new TargetMappings();
   /** `false` from when the target leaves: nothing new is mapped, although a range may stay quarantined. */
-  #following = true;
+  #joined = true;
 
   /**
    * @param va returns the host view of guest memory, which it makes on first use
@@ -58,13 +58,14 @@ export class DmaMapper {
     return this.#port.name;
   }
 
-  get following(): boolean {
-    return this.#following;
+  /** Whether the target has joined and not left. */
+  get joined(): boolean {
+    return this.#joined;
   }
 
   /** Stops mapping new memory for the target. */
-  stopFollowing(): void {
-    this.#following = false;
+  leave(): void {
+    this.#joined = false;
   }
 
   /** Whether the target is closed, and all of its mappings with it. */
@@ -172,7 +173,7 @@ export class DmaMapper {
         continue;
       }
       const [first] = run as [SubMapping];
-      if (!this.requires(first) && failure.stuck.length === 0) {
+      if (!this.requires(first) && failure.stillMapped.length === 0) {
         failed.push(failureOf(first, failure.error));
         continue;
       }
@@ -205,18 +206,18 @@ export class DmaMapper {
   /**
    * Unmaps all of these or, if it throws, only those that it could not map again.
    *
-   * @returns the unmapped sub-mappings, for {@link DmaMapper.restore}
+   * @returns the unmapped sub-mappings, for {@link DmaMapper.undoUnmap}
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`; that range is quarantined from then on. `ERR_ROLLBACK_FAILED`
    */
   async unmap(subs: readonly SubMapping[]): Promise<UnmappedSub[]> {
     const given = subs.filter((sub) => this.#mappings.has(sub));
-    const [stuck] = await this.#unmapMapped(given, false);
-    const end = stuck === undefined ? given.length : given.indexOf(stuck.sub);
+    const [failure] = await this.#unmapMapped(given, { afterFailure: 'stop' });
+    const end = failure === undefined ? given.length : given.indexOf(failure.sub);
     const unmapped = given.slice(0, end).map((sub) => ({ sub, error: this.#mappings.errorOf(sub) }));
     this.#mappings.remove(unmapped.map(({ sub }) => sub));
-    if (stuck === undefined) return unmapped;
-    const problems = await this.restore(unmapped, () => undefined);
-    throw problems.length === 0 ? stuck.error : rollbackFailed(stuck.error, problems);
+    if (failure === undefined) return unmapped;
+    const problems = await this.undoUnmap(unmapped, () => undefined);
+    throw problems.length === 0 ? failure.error : rollbackFailed(failure.error, problems);
   }
 
   /**
@@ -225,7 +226,7 @@ export class DmaMapper {
    * @param blocked returns why a quarantine prevents mapping the sub-mapping, if one does
    * @returns the errors of those that could not be mapped again
    */
-  async restore(
+  async undoUnmap(
     unmapped: readonly UnmappedSub[],
     blocked: (sub: SubMapping) => PeerDmaError | undefined,
   ): Promise<PeerDmaError[]> {
@@ -239,9 +240,9 @@ export class DmaMapper {
   }
 
   /** Undoes {@link DmaMapper.map}. Quarantines mappings that the target cannot unmap. @returns their errors */
-  async withdraw(subs: readonly SubMapping[]): Promise<PeerDmaError[]> {
+  async undoMap(subs: readonly SubMapping[]): Promise<PeerDmaError[]> {
     const given = subs.filter((sub) => this.#mappings.has(sub));
-    const failures = await this.#unmapMapped(given.toReversed(), true);
+    const failures = await this.#unmapMapped(given.toReversed(), { afterFailure: 'continue' });
     this.#mappings.remove(given.filter((sub) => this.#mappings.has(sub)));
     return failures.map(({ error }) => error);
   }
@@ -251,10 +252,10 @@ export class DmaMapper {
    *
    * @returns the errors of all quarantined mappings
    */
-  async withdrawAll(): Promise<PeerDmaError[]> {
+  async unmapAll(): Promise<PeerDmaError[]> {
     const before = this.#mappings.quarantined.values();
     const given = await this.#mappings.valuesInTurns(new Slices());
-    const failures = await this.#unmapMapped(given.reverse(), true);
+    const failures = await this.#unmapMapped(given.reverse(), { afterFailure: 'continue' });
     this.#mappings.clear();
     return [...before, ...failures].map(({ error }) => error);
   }
@@ -265,7 +266,7 @@ export class DmaMapper {
    * @returns the sub-mappings that were quarantined
    */
   async abandon(): Promise<SubMapping[]> {
-    this.stopFollowing();
+    this.leave();
     const slices = new Slices();
     const mapped = await slices.filter(await this.#mappings.valuesInTurns(slices), (sub) => this.#isMapped(sub));
     const quarantined = this.#mappings.clearQuarantine().map(({ sub }) => sub);
@@ -308,12 +309,12 @@ export class DmaMapper {
     if (failure === undefined) {
       const published = publishMap(this.#memory, this.name, run);
       if (published !== undefined) await published;
-    } else if (failure.stuck.length > 0) {
-      this.#mappings.quarantine(failure.stuck);
+    } else if (failure.stillMapped.length > 0) {
+      this.#mappings.quarantine(failure.stillMapped);
       await publishMap(
         this.#memory,
         this.name,
-        failure.stuck.map(({ sub }) => sub),
+        failure.stillMapped.map(({ sub }) => sub),
       );
     }
     return failure;
@@ -326,32 +327,32 @@ export class DmaMapper {
    */
   async #unmapRuns(runs: readonly SubMapping[][]): Promise<PeerDmaError[]> {
     if (runs.length === 0) return [];
-    const failures = await this.#unmap(runs.flat().reverse(), true);
+    const failures = await this.#unmap(runs.flat().reverse(), { afterFailure: 'continue' });
     return failures.map(({ error }) => error);
   }
 
   /** Unmaps those given sub-mappings that are mapped. Quarantines and returns those that the target cannot unmap. */
-  async #unmapMapped(given: readonly SubMapping[], all: boolean): Promise<readonly MappingFailure[]> {
+  async #unmapMapped(given: readonly SubMapping[], options: UnmapOptions): Promise<readonly MappingFailure[]> {
     const allMapped = this.#mappings.failedCount === 0 && this.peerToPeer !== 'off';
     const mapped = allMapped ? given : await new Slices().filter(given, (sub) => this.#isMapped(sub));
-    return this.#unmap(mapped, all);
+    return this.#unmap(mapped, options);
   }
 
-  async #unmap(subs: readonly SubMapping[], all: boolean): Promise<readonly MappingFailure[]> {
+  async #unmap(subs: readonly SubMapping[], options: UnmapOptions): Promise<readonly MappingFailure[]> {
     if (subs.length === 0) return [];
-    const failures = await this.#port.unmap(subs, all);
+    const failures = await this.#port.unmap(subs, options);
     if (failures.length === 0) {
       const published = publishUnmap(this.#memory, this.name, subs);
       if (published !== undefined) await published;
       return failures;
     }
-    const stuck = new Set(failures.map(({ sub }) => sub));
-    const end = all ? subs.length : subs.indexOf((failures[0] as MappingFailure).sub);
+    const stillMapped = new Set(failures.map(({ sub }) => sub));
+    const end = options.afterFailure === 'continue' ? subs.length : subs.indexOf((failures[0] as MappingFailure).sub);
     this.#mappings.quarantine(failures);
     await publishUnmap(
       this.#memory,
       this.name,
-      subs.slice(0, end).filter((sub) => !stuck.has(sub)),
+      subs.slice(0, end).filter((sub) => !stillMapped.has(sub)),
     );
     return failures;
   }

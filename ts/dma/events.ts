@@ -9,7 +9,7 @@ import type { MemoryKind } from './target.ts';
 
 /** The message of `peerdma:dma.map` and `peerdma:dma.unmap`: a target has mapped or unmapped a range. */
 export interface DmaEvent {
-  /** {@link GuestMemory.id} of the guest memory that the target follows. */
+  /** {@link GuestMemory.id} of the guest memory that the target has joined. */
   readonly memory: number;
   /** Name of the target. */
   readonly target: string;
@@ -17,8 +17,8 @@ export interface DmaEvent {
   readonly range: AddressRange;
   /** Of the region. */
   readonly kind: MemoryKind;
-  /** Of the region. */
-  readonly name: string;
+  /** Name of the region. */
+  readonly region: string;
   /** Whether the device may write. */
   readonly writable: boolean;
 }
@@ -39,11 +39,11 @@ export interface MemoryChangeEvent {
  * - `change`: regions, mappings or addresses change
  * - `join`: a target joins
  * - `leave`: a target leaves
- * - `closed`: a target is closed with all its mappings
- * - `device`: a device whose memory is mapped is reset or changes its state
- * - `end`: guest memory is closed
+ * - `close-target`: a target is closed with all its mappings
+ * - `remap`: device memory is mapped again, after its device was reset or has changed its state
+ * - `close`: guest memory is closed
  */
-export type MemoryAction = 'change' | 'join' | 'leave' | 'closed' | 'device' | 'end';
+export type MemoryAction = 'change' | 'join' | 'leave' | 'close-target' | 'remap' | 'close';
 
 /**
  * The message of `peerdma:memory.settled`: an operation of guest memory has succeeded or failed.
@@ -68,7 +68,7 @@ const changeChannel = channel('peerdma:memory.change');
 const settledChannel = channel('peerdma:memory.settled');
 
 function dmaEvent(memory: number, target: string, { range, kind, name, writable }: SubMapping): DmaEvent {
-  return { memory, target, range, kind, name, writable };
+  return { memory, target, range, kind, region: name, writable };
 }
 
 /** Publishes many events with turns of the event loop in between. @internal */

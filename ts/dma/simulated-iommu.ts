@@ -22,6 +22,23 @@ const DEFAULT_IOVA_RANGES = [
   AddressRange.between(0xfef00000n, 1n << 48n),
 ] as const;
 
+/** Options of a {@link SimulatedIommu}. */
+export interface SimulatedIommuOptions {
+  /** Name in errors and in `GuestMemory.inspect()`. Default: `simulated-iommu` */
+  readonly name?: string;
+  /** The rules that it follows. Default: `type1v2` */
+  readonly rules?: IommuRulesName;
+  /** The smallest page that it maps, in bytes: a power of two from 4096n on. Default: 4096n */
+  readonly pageSize?: bigint;
+  /** The IOVAs that it can map. Default: 48 bits less the MSI window 0xfee00000..0xfef00000 */
+  readonly iovaRanges?: readonly AddressRange[];
+  /**
+   * A count, 0 or more, or `Infinity`. Default: for type1v2 65535, as `dma_entry_limit` of Linux; for iommufd
+   * `Infinity`
+   */
+  readonly maxMappings?: number;
+}
+
 /** A DMA target that a test or an emulated device can access by IOVA. */
 export class SimulatedIommu implements DmaTarget {
   readonly name: string;
@@ -32,24 +49,8 @@ export class SimulatedIommu implements DmaTarget {
   readonly #maxMappings: number;
   readonly #mappings = new IntervalMap<SimulatedMapping>();
 
-  /**
-   * Makes an IOMMU without mappings.
-   *
-   * @param options.rules the rules that it follows. Default: `type1v2`
-   * @param options.pageSize the smallest page that it maps, in bytes: a power of two from 4096n on. Default: 4096n
-   * @param options.iovaRanges the IOVAs that it can map. Default: 48 bits less the MSI window 0xfee00000..0xfef00000
-   * @param options.maxMappings a count, 0 or more, or `Infinity`. Default: for type1v2 65535, as `dma_entry_limit` of
-   * Linux; for iommufd `Infinity`
-   */
-  constructor(
-    options: {
-      name?: string;
-      rules?: IommuRulesName;
-      pageSize?: bigint;
-      iovaRanges?: readonly AddressRange[];
-      maxMappings?: number;
-    } = {},
-  ) {
+  /** Makes an IOMMU without mappings. */
+  constructor(options: SimulatedIommuOptions = {}) {
     const given = readOptions(options, ['name', 'rules', 'pageSize', 'iovaRanges', 'maxMappings']);
     const { name = 'simulated-iommu', rules = 'type1v2', pageSize = 4096n } = given;
     if (typeof name !== 'string' || name === '') {
@@ -186,7 +187,7 @@ export class SimulatedIommu implements DmaTarget {
     return this.#mappings.values().map(({ range, request }) => ({
       range,
       kind: request.kind,
-      name: request.name,
+      region: request.name,
       state: 'mapped',
     }));
   }

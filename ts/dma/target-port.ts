@@ -15,18 +15,24 @@ import type { DmaTarget } from './target.ts';
 export interface BatchFailure {
   readonly error: PeerDmaError;
   /** Mappings of the batch that the target made and could not unmap: it may still reach that memory. */
-  readonly stuck: readonly MappingFailure[];
+  readonly stillMapped: readonly MappingFailure[];
 }
 
-/** A failure after its rollback. @param stuck mappings that the rollback could not unmap @internal */
-export function rolledBack(failure: BatchFailure, stuck: readonly MappingFailure[]): BatchFailure {
-  if (stuck.length === 0) return failure;
-  const problems = stuck.map(({ error }) => error);
-  return { error: rollbackFailed(failure.error, problems), stuck: [...failure.stuck, ...stuck] };
+/** A failure and its rollback. @param stillMapped mappings that the rollback could not unmap @internal */
+export function rolledBack(failure: BatchFailure, stillMapped: readonly MappingFailure[]): BatchFailure {
+  if (stillMapped.length === 0) return failure;
+  const problems = stillMapped.map(({ error }) => error);
+  return { error: rollbackFailed(failure.error, problems), stillMapped: [...failure.stillMapped, ...stillMapped] };
 }
 
 /** `undefined` if all are mapped. @internal */
 export type MapResult = BatchFailure | undefined;
+
+/** Options of {@link TargetPort.unmap}. @internal */
+export interface UnmapOptions {
+  /** Whether to unmap the rest after a failure. */
+  readonly afterFailure: 'stop' | 'continue';
+}
 
 /** The mappings that could not be unmapped. @internal */
 export type UnmapResult = readonly MappingFailure[];
@@ -63,10 +69,9 @@ export interface TargetPort {
   /**
    * Unmaps these, in this order, and releases their host memory; a large number in parts.
    *
-   * @param all whether to continue after a failure
    * @returns those that could not be unmapped; their host memory is still leased
    */
-  unmap(subs: readonly SubMapping[], all: boolean): UnmapResult | Promise<UnmapResult>;
+  unmap(subs: readonly SubMapping[], options: UnmapOptions): UnmapResult | Promise<UnmapResult>;
   /** Releases all host memory without calling the target, whose mappings ended with it. */
   abandon(): void | Promise<void>;
 }

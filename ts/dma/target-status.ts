@@ -46,13 +46,13 @@ export class TargetStatus {
   given(sub: SubMapping, error: PeerDmaError | undefined): MappingStatus {
     const { range, kind, name } = sub;
     const state = error !== undefined ? 'failed' : this.#skips(sub) ? 'skipped' : 'mapped';
-    return { range, kind, name, state, ...statusOf(error) };
+    return { range, kind, region: name, state, ...statusOf(error) };
   }
 
   /** Returns the state of a quarantined sub-mapping. */
   quarantined({ sub, error }: MappingFailure): MappingStatus {
     const { range, kind, name } = sub;
-    return { range, kind, name, state: 'quarantined', ...statusOf(error) };
+    return { range, kind, region: name, state: 'quarantined', ...statusOf(error) };
   }
 
   /**

@@ -3,6 +3,7 @@
  * and your own.
  */
 import type { AddressRange } from '../address-range.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
 
@@ -89,7 +90,7 @@ export interface MappingStatus {
   /** Kind of the region. */
   readonly kind: MemoryKind;
   /** Name of the region. */
-  readonly name: string;
+  readonly region: string;
   /**
    * The state of the mapping.
    *
@@ -101,8 +102,8 @@ export interface MappingStatus {
    *   closed
    */
   readonly state: 'mapped' | 'failed' | 'skipped' | 'quarantined';
-  /** The {@link ErrorCode} of the error, if it had one. */
-  readonly code?: string;
+  /** The code of the error, if there was one. */
+  readonly code?: ErrorCode;
   /** Name of the kernel's error, if a system call failed. */
   readonly errno?: string;
   /** The error message, if there was an error. */

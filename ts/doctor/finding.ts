@@ -33,7 +33,7 @@ export type DoctorFindingId =
   | 'huge-pages'
   | 'sysfs'
   // A device
-  | 'answers'
+  | 'responds'
   | 'group'
   | 'direct-regions'
   | 'driver'

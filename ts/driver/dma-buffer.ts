@@ -123,7 +123,7 @@ export class DmaBuffer {
           if (room === undefined) throw noRoom(name, whole, bits);
           iova = room.start;
           draft.add(state);
-          draft.map(state.id, { range: AddressRange.of(0n, whole), memory: slice, writable: true });
+          draft.addMapping(state.id, { range: AddressRange.of(0n, whole), memory: slice, writable: true });
           draft.place(state.id, room, true);
         }, begin);
         return new DmaBuffer(PACKAGE_KEY, memory, state.id, iova, bytes);

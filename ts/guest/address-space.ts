@@ -106,7 +106,7 @@ export class AddressSpace {
   /**
    * Maps the flat map to a target, and every change from then on. If it throws, the target has nothing.
    *
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a target that follows this map already. `ERR_RANGE_QUARANTINED`
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a target that has joined already. `ERR_RANGE_QUARANTINED`
    * for a target that has ranges in quarantine, and when a quarantine keeps RAM from being mapped in this process.
    * `ERR_CLOSED` if {@link AddressSpace.targetClosed} is called for it meanwhile. The error of the target
    */
@@ -159,7 +159,7 @@ export class AddressSpace {
   unregister(mapper: DmaMapper): Promise<void> {
     return this.#runAlways('leave', async () => {
       if (!this.#mappers.has(mapper)) return;
-      const problems = await mapper.withdrawAll();
+      const problems = await mapper.unmapAll();
       this.#dismiss(mapper);
       throwFirst(problems);
     });
@@ -173,7 +173,7 @@ export class AddressSpace {
     for (const mapper of this.#mappers) if (mapper.target === target) mapper.markClosed();
     const call = { target };
     this.#closing.add(call);
-    return this.#runAlways('closed', async () => {
+    return this.#runAlways('close-target', async () => {
       this.#closing.delete(call);
       for (const mapper of this.#mappers) {
         if (mapper.target === target) await this.#forget(mapper);
@@ -191,25 +191,25 @@ export class AddressSpace {
    * requires the memory
    */
   withoutMappings(files: readonly FileMemory[], act: () => void | Promise<void>, begin?: () => void): Promise<void> {
-    return this.#runAlways('device', () => withoutMappings(this.byFile.of(files), this.#mappers, act), begin);
+    return this.#runAlways('remap', () => withoutMappings(this.byFile.of(files), this.#mappers, act), begin);
   }
 
   /** Maps to each target the memory of a device that it lacks. Its status reports failures. */
   retryDeviceMemory(files: readonly FileMemory[]): Promise<void> {
-    return this.#runAlways('device', () => retryDeviceMemory(this.byFile.of(files), this.#mappers, this.#va));
+    return this.#runAlways('remap', () => retryDeviceMemory(this.byFile.of(files), this.#mappers, this.#va));
   }
 
   /** Maps all device memory of one target again whose mappings can be revoked. */
   refresh(mapper: DmaMapper): Promise<RefreshedMapping[]> {
-    return this.#runAlways('device', async () =>
-      this.#mappers.has(mapper) && mapper.following ? refreshDevices(mapper, this.#mappers, this.#va) : [],
+    return this.#runAlways('remap', async () =>
+      this.#mappers.has(mapper) && mapper.joined ? refreshDevices(mapper, this.#mappers, this.#va) : [],
     );
   }
 
   /** The IOVA ranges of each target that reports them. */
   iovaRanges(): (readonly AddressRange[])[] {
-    const following = [...this.#mappers].filter((mapper) => mapper.following);
-    return following.flatMap((mapper) => {
+    const joined = [...this.#mappers].filter((mapper) => mapper.joined);
+    return joined.flatMap((mapper) => {
       const ranges = mapper.iovaRanges();
       return ranges === undefined || ranges.length === 0 ? [] : [ranges];
     });
@@ -236,7 +236,7 @@ export class AddressSpace {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: that memory is kept
    */
   close(): Promise<void> {
-    return this.#queue.close(() => thenSettled(this.order, 'end', () => this.#end()));
+    return this.#queue.close(() => thenSettled(this.order, 'close', () => this.#end()));
   }
 
   async #change(edit: (draft: MemoryMapDraft) => void): Promise<void> {
@@ -250,7 +250,7 @@ export class AddressSpace {
     if (removed.length > 0) requireBackingPresent(added, this.#mappers);
     const retried = withFailed(change, regions, this.#mappers);
     const va = this.#vaFor(mappedByAddress([...added, ...retried], this.#mappers), this.#mappers);
-    await this.byFile.during(added, async () => {
+    await this.byFile.withAdded(added, async () => {
       await applyChange({ removed, added, retried }, this.#mappers, va);
       this.#commit(next, pieces, change);
     });
@@ -260,7 +260,7 @@ export class AddressSpace {
   async #end(): Promise<void> {
     const problems: PeerDmaError[] = [];
     for (const mapper of this.#mappers) {
-      for (const problem of await mapper.withdrawAll()) problems.push(problem);
+      for (const problem of await mapper.unmapAll()) problems.push(problem);
       this.#dismiss(mapper);
     }
     throwFirst(problems);
@@ -338,7 +338,7 @@ export class AddressSpace {
 
   /** Removes a target; it stays in the list while it has ranges in quarantine. */
   #dismiss(mapper: DmaMapper): void {
-    mapper.stopFollowing();
+    mapper.leave();
     if (mapper.isEmpty) this.#mappers.delete(mapper);
   }
 

@@ -33,22 +33,22 @@ export function applyChange(
   mappers: ReadonlySet<DmaMapper>,
   va: VaMapper | undefined,
 ): Promise<void> {
-  const following = [...mappers].filter((mapper) => mapper.following);
+  const joined = [...mappers].filter((mapper) => mapper.joined);
   return transaction(async (undo) => {
     if (retried.length > 0) await catchUp(retried, mappers, mappers, va);
     if (removed.length > 0) {
-      for (const mapper of following) {
+      for (const mapper of joined) {
         const unmapped = await mapper.unmap(removed);
-        undo.push(() => mapper.restore(unmapped, (sub) => quarantineFor(mapper, sub, mappers)));
+        undo.push(() => mapper.undoUnmap(unmapped, (sub) => quarantineFor(mapper, sub, mappers)));
       }
       if (va !== undefined) unmapFromHostView(removed, va, mappers, undo);
     }
     if (added.length > 0) {
       if (va !== undefined) await mapInHostView(added, va, mappers, undo);
-      await faultInFiles(added, following);
-      for (const mapper of following) {
+      await faultInFiles(added, joined);
+      for (const mapper of joined) {
         await mapper.map(added);
-        undo.push(() => mapper.withdraw(added));
+        undo.push(() => mapper.undoMap(added));
       }
     }
   });

@@ -13,10 +13,10 @@ import { isDevice, isPresent, truncated } from '../memory/backing.ts';
  * @internal
  */
 export function requireBackingPresent(added: readonly SubMapping[], mappers: Iterable<DmaMapper>): void {
-  const following = [...mappers].filter((mapper) => mapper.following);
+  const joined = [...mappers].filter((mapper) => mapper.joined);
   for (const sub of added) {
     const { memory, range, name } = sub;
-    const concerned = following.filter((mapper) => mapper.wantsVa(sub) || mapper.mapsFile(sub));
+    const concerned = joined.filter((mapper) => mapper.wantsVa(sub) || mapper.mapsFile(sub));
     const target = concerned.find((mapper) => !isDevice(memory) || mapper.requires(sub))?.name;
     if (target === undefined || isPresent(memory, range.length)) continue;
     if (!isDevice(memory)) throw truncated(memory, range, { target });

@@ -30,19 +30,19 @@ export async function withoutMappings(
   mappers: ReadonlySet<DmaMapper>,
   act: () => void | Promise<void>,
 ): Promise<void> {
-  const taken: { readonly mapper: DmaMapper; readonly restore: () => Promise<PeerDmaError[]> }[] = [];
+  const taken: { readonly mapper: DmaMapper; readonly mapAgain: () => Promise<PeerDmaError[]> }[] = [];
   await transaction(async (undo) => {
     for (const mapper of mappers) {
       const unmapped = await mapper.unmap(subs);
-      const restore = () => mapper.restore(unmapped, (sub) => quarantineFor(mapper, sub, mappers));
-      taken.push({ mapper, restore });
-      undo.push(restore);
+      const mapAgain = () => mapper.undoUnmap(unmapped, (sub) => quarantineFor(mapper, sub, mappers));
+      taken.push({ mapper, mapAgain });
+      undo.push(mapAgain);
     }
     await act();
   });
   const missing: PeerDmaError[] = [];
-  for (const { mapper, restore } of taken.toReversed()) {
-    const problems = await restore();
+  for (const { mapper, mapAgain } of taken.toReversed()) {
+    const problems = await mapAgain();
     if (subs.some((sub) => mapper.requires(sub))) missing.push(...problems);
   }
   throwIf(missing[0]); // at the end: the failure of one target does not keep the others from mapping it

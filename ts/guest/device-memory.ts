@@ -6,9 +6,17 @@ import { INSPECT, objectText } from '../object-text.ts';
 import { sizeOf } from '../size.ts';
 import { valueText } from '../value-text.ts';
 import type { AddressSpace } from './address-space.ts';
-import { MemoryRegion, changeMemory } from './memory-change.ts';
+import { type MapToGuestOptions, MemoryRegion, changeMemory } from './memory-change.ts';
 import { newRegion, requirePlace } from './new-region.ts';
 import { DEFAULT_PRIORITY, stateText } from './region-state.ts';
+
+/** Options of {@link GuestMemory.newDeviceMemory}. */
+export interface DeviceMemoryOptions {
+  /** For errors, {@link GuestMemory.inspect} and events. Not unique. */
+  readonly name: string;
+  /** Bytes; whole pages. */
+  readonly length: bigint;
+}
 
 /** Memory of a device that the guest places. It loses against RAM at the same address. */
 export class DeviceMemory extends MemoryRegion {
@@ -31,11 +39,10 @@ export class DeviceMemory extends MemoryRegion {
    * still at its old address.
    *
    * @param gpa a multiple of the page size
-   * @param options.writable `false` makes all of it read-only for devices. Default: true
    * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_RANGE_QUARANTINED`, `ERR_REGION_REMOVED`,
    * `ERR_CLOSED`
    */
-  async mapToGuest(gpa: bigint, options: { writable?: boolean } = {}): Promise<void> {
+  async mapToGuest(gpa: bigint, options: MapToGuestOptions = {}): Promise<void> {
     await changeMemory(this.#space, (change) => change.mapToGuest(this, gpa, options));
   }
 

@@ -128,7 +128,7 @@ export class DmaMapperHandle {
     return objectText(depth, 'DmaMapperHandle', () => [
       `"${this.name}"`,
       `peerToPeer: '${this.#mapper.peerToPeer}'`,
-      this.#mapper.following ? 'following' : 'removed',
+      this.#mapper.joined ? 'joined' : 'removed',
     ]);
   }
 }

@@ -22,7 +22,7 @@ export class FileIndex {
   }
 
   /** Applies a change that adds these sub-mappings. `act` ends with {@link FileIndex.apply}, or throws. */
-  async during(added: readonly SubMapping[], act: () => Promise<void>): Promise<void> {
+  async withAdded(added: readonly SubMapping[], act: () => Promise<void>): Promise<void> {
     const files = new Set(added.flatMap(({ memory }) => memory.file ?? []));
     this.#added = files;
     for (const file of files) this.#list(file);

@@ -8,7 +8,7 @@ import { INSPECT, objectText, withSnapshotText } from '../object-text.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { AddressSpace } from './address-space.ts';
 import { addressWidthFor } from './address-width.ts';
-import { DeviceMemory } from './device-memory.ts';
+import { DeviceMemory, type DeviceMemoryOptions } from './device-memory.ts';
 import { DmaMapperClient } from './dma-mapper-client.ts';
 import { GuestAccess } from './guest-access.ts';
 import type { Explanation } from './explain.ts';
@@ -22,6 +22,21 @@ import { explainNow } from './explain-now.ts';
 
 /** The address space of guest memory, for the rest of this package. @internal */
 export let addressSpaceOf: (memory: GuestMemory) => AddressSpace;
+
+/** Options of {@link GuestMemory.create}. */
+export interface GuestMemoryOptions {
+  /** Ranges of RAM, each an active region `ram0`, `ram1`, … Default: none */
+  readonly ram?: readonly RamOptions[];
+  /**
+   * Bits of a guest-physical address, 12 to 46. Give the guest's processors the same: firmware places 64-bit BARs by
+   * it. Default: 40, or more if RAM would reach into the upper half of the addresses
+   *
+   * Host address space of that size is reserved once a target needs it. That fails with `ERR_ADDRESS_SPACE_LIMIT` if
+   * the process has no free range of that size: it has room for some fifty guests of 40 bits, three of 44, one of 45,
+   * and often none of 46.
+   */
+  readonly addressWidth?: number;
+}
 
 /**
  * The guest's physical address space.
@@ -61,16 +76,10 @@ export class GuestMemory {
   /**
    * Creates guest memory with its RAM.
    *
-   * @param options.ram ranges of RAM, each an active region `ram0`, `ram1`, …
-   * @param options.addressWidth bits of a guest-physical address, 12 to 46. Give the guest's processors the same:
-   * firmware places 64-bit BARs by it. Host address space of that size is reserved once a target needs it. That fails
-   * with `ERR_ADDRESS_SPACE_LIMIT` if the process has no free range of that size. It has room for some fifty guests of
-   * 40 bits, three of 44, one of 45, and often none of 46. Default: 40, or more if RAM would reach into the upper half
-   * of the addresses
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_OVERLAP`,
    * `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_PAGE_SIZE`; `ERR_UNSUPPORTED_PLATFORM`, `ERR_NATIVE_CORE_MISSING`
    */
-  static async create(options: { ram?: readonly RamOptions[]; addressWidth?: number } = {}): Promise<GuestMemory> {
+  static async create(options: GuestMemoryOptions = {}): Promise<GuestMemory> {
     const { ram: asked = [], addressWidth } = readOptions(options, ['ram', 'addressWidth']);
     const ram = readRam(asked);
     const memory = new GuestMemory(PACKAGE_KEY, new AddressSpace(addressWidthFor(requireApart(ram), addressWidth)));
@@ -85,10 +94,9 @@ export class GuestMemory {
   /**
    * Creates a window for a device's memory, without address and contents.
    *
-   * @param options.length bytes; whole pages
    * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
-  newDeviceMemory(options: { name: string; length: bigint }): DeviceMemory {
+  newDeviceMemory(options: DeviceMemoryOptions): DeviceMemory {
     const { name, length } = readOptions(options, ['name', 'length']);
     return new DeviceMemory(this.#openSpace(), name, length);
   }

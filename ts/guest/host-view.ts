@@ -18,8 +18,8 @@ export type Mappers = readonly DmaMapper[] | ReadonlySet<DmaMapper>;
  * @internal
  */
 export function mappedByAddress(subs: readonly SubMapping[], mappers: Mappers): readonly SubMapping[] {
-  const following = [...mappers].filter((mapper) => mapper.following);
-  const isMapped = (sub: SubMapping): boolean => following.some((mapper) => mapper.wantsVa(sub));
+  const joined = [...mappers].filter((mapper) => mapper.joined);
+  const isMapped = (sub: SubMapping): boolean => joined.some((mapper) => mapper.wantsVa(sub));
   return subs.every(isMapped) ? subs : subs.filter(isMapped);
 }
 
@@ -31,7 +31,7 @@ export function mappedByAddress(subs: readonly SubMapping[], mappers: Mappers): 
  * @internal
  */
 export function isRequiredByAddress(sub: SubMapping, mappers: Mappers): boolean {
-  for (const mapper of mappers) if (mapper.following && mapper.wantsVa(sub) && mapper.requires(sub)) return true;
+  for (const mapper of mappers) if (mapper.joined && mapper.wantsVa(sub) && mapper.requires(sub)) return true;
   return false;
 }
 

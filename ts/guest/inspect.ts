@@ -5,6 +5,7 @@ import { type AddressRange, hex } from '../address-range.ts';
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { MappingStatus, MemoryKind, PeerToPeer } from '../dma/target.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { MemorySlice } from '../memory/backing.ts';
 import type { AddressSpace } from './address-space.ts';
 import type { Mapping, RegionState } from './region-state.ts';
@@ -79,8 +80,8 @@ export interface TargetSnapshot {
   readonly name: string;
   /** Its policy for device memory. */
   readonly peerToPeer: PeerToPeer;
-  /** False if it was removed and stays only for its quarantine: nothing new is mapped to it then. */
-  readonly following: boolean;
+  /** Whether it has joined and not left. A target that has left stays for its quarantine only. */
+  readonly joined: boolean;
   /** The status of each sub-mapping, in order of address. */
   readonly mappings: readonly MappingStatusSnapshot[];
 }
@@ -93,8 +94,8 @@ export interface MappingStatusSnapshot extends RangeSnapshot {
   readonly kind: MemoryKind;
   /** As {@link MappingStatus.state}. */
   readonly state: MappingStatus['state'];
-  /** The {@link ErrorCode} of the error, if it has one. */
-  readonly code?: string;
+  /** The code of the error, if there is one. */
+  readonly code?: ErrorCode;
   /** Name of the kernel's error, if the kernel refused. */
   readonly errno?: string;
   /** The text of the error, if there is one. */
@@ -115,10 +116,10 @@ export function snapshot(space: AddressSpace): MemorySnapshot {
 
 /** @internal */
 export function targetSnapshot(
-  { name, peerToPeer, following }: DmaMapper,
+  { name, peerToPeer, joined }: DmaMapper,
   status: readonly MappingStatus[],
 ): TargetSnapshot {
-  return { name, peerToPeer, following, mappings: status.map(statusSnapshot) };
+  return { name, peerToPeer, joined, mappings: status.map(statusSnapshot) };
 }
 
 /** The quarantine of all targets in one list. @internal */
@@ -158,14 +159,14 @@ export function subMappingSnapshot({ range, name, kind, writable, memory }: SubM
 /** @internal */
 export function statusSnapshot({
   range,
-  name,
+  region,
   kind,
   state,
   code,
   errno,
   reason,
 }: MappingStatus): MappingStatusSnapshot {
-  const facts = { start: hex(range.start), end: hex(range.end), region: name, kind, state };
+  const facts = { start: hex(range.start), end: hex(range.end), region, kind, state };
   if (reason === undefined && code === undefined) return facts;
   return {
     ...facts,

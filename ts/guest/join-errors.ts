@@ -11,9 +11,9 @@ export function closedMeanwhile(target: string): PeerDmaError {
 }
 
 /** The error of a target that joined before, and still has mappings or a quarantine. @internal */
-export function joinedAlready({ name, following }: DmaMapper): PeerDmaError {
-  if (following) {
-    return new PeerDmaError('ERR_INVALID_ARGUMENT', `${name} follows this memory map already`, { target: name });
+export function joinedAlready({ name, joined }: DmaMapper): PeerDmaError {
+  if (joined) {
+    return new PeerDmaError('ERR_INVALID_ARGUMENT', `${name} has joined this memory map already`, { target: name });
   }
   const reason = 'it has quarantined mappings and may still reach their memory';
   const text = `${name}: join failed: ${reason}. Close the target, then call targetClosed.`;

@@ -24,6 +24,12 @@ export interface MappingOptions {
   readonly writable?: boolean;
 }
 
+/** Options of {@link Region.mapToGuest} and {@link DeviceMemory.mapToGuest}. */
+export interface MapToGuestOptions {
+  /** Whether devices may write to its writable mappings; `false` makes all of them read-only. Default: true */
+  readonly writable?: boolean;
+}
+
 /** Identifies a region in its memory map. @internal */
 export interface RegionParts {
   readonly space: AddressSpace;
@@ -151,24 +157,24 @@ export class MemoryChange {
     requireWithin(range, region);
     const memory = openBacking(backing, range.length);
     this.#pending.memory.push(memory);
-    this.#add((draft) => draft.map(id, { range, memory, writable }));
+    this.#add((draft) => draft.addMapping(id, { range, memory, writable }));
   }
 
   /** As {@link MemoryRegion.removeMappings}. */
   removeMappings(region: MemoryRegion, range: AddressRange): void {
     const { id } = this.#partsOf(region);
     requireWithin(range, region);
-    this.#add((draft) => draft.unmap(id, range));
+    this.#add((draft) => draft.removeMappings(id, range));
   }
 
   /** As {@link Region.mapToGuest}. */
-  mapToGuest(region: Region, options?: { writable?: boolean }): void;
+  mapToGuest(region: Region, options?: MapToGuestOptions): void;
   /** As {@link DeviceMemory.mapToGuest}. @param gpa guest-physical address; a multiple of the page size */
-  mapToGuest(window: DeviceMemory, gpa: bigint, options?: { writable?: boolean }): void;
+  mapToGuest(window: DeviceMemory, gpa: bigint, options?: MapToGuestOptions): void;
   mapToGuest(region: MemoryRegion, ...rest: unknown[]): void {
     const { id, range } = this.#partsOf(region);
     const at = range ?? rangeAt(rest.shift() as bigint, region.length);
-    const [options = {}] = rest as [{ writable?: boolean }?];
+    const [options = {}] = rest as [MapToGuestOptions?];
     const { writable = true } = readOptions(options, ['writable']);
     requireBoolean(writable, 'writable');
     requirePlace(this.#space, at, `"${region.name}"`);

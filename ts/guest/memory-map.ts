@@ -172,16 +172,16 @@ export class MemoryMapDraft {
 
   remove(id: number): void {
     const { length, isBuffer } = this.region(id);
-    this.unmap(id, AddressRange.between(0n, length));
+    this.removeMappings(id, AddressRange.between(0n, length));
     this.unplace(id);
     this.#regions.delete(id);
     this.#idle.delete(id);
     if (isBuffer !== true) this.#ofGuest--;
   }
 
-  /** Maps memory in a region, and replaces mappings there. */
-  map(id: number, mapping: Mapping): void {
-    this.unmap(id, mapping.range);
+  /** Adds a mapping to a region, and replaces mappings there. */
+  addMapping(id: number, mapping: Mapping): void {
+    this.removeMappings(id, mapping.range);
     const region = this.region(id);
     const mappings = region.mappings.clone();
     mappings.insert(mapping);
@@ -189,8 +189,8 @@ export class MemoryMapDraft {
     this.#replaceMappings(region, mappings, mapping.range);
   }
 
-  /** Removes memory from a region. A mapping that is cut leaves its pieces. */
-  unmap(id: number, range: AddressRange): void {
+  /** Removes mappings from a region. A mapping that is cut leaves its pieces. */
+  removeMappings(id: number, range: AddressRange): void {
     const region = this.region(id);
     const hit = region.mappings.overlapping(range);
     if (hit.length === 0) return;

@@ -58,7 +58,7 @@ export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): P
     await space.change((draft) => {
       for (const { state, at, memory } of opened) {
         draft.add(state);
-        draft.map(state.id, { range: AddressRange.between(0n, at.length), memory, writable: true });
+        draft.addMapping(state.id, { range: AddressRange.between(0n, at.length), memory, writable: true });
         draft.place(state.id, at, true);
       }
     });

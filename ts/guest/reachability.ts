@@ -30,7 +30,7 @@ export function reachabilityOf(
   subs: readonly SubMapping[],
   mapper: DmaMapper,
 ): ((sub: SubMapping) => void) | undefined {
-  if (!mapper.following || !subs.some((sub) => mapper.requires(sub))) return undefined;
+  if (!mapper.joined || !subs.some((sub) => mapper.requires(sub))) return undefined;
   const iovaRanges = mapper.iovaRanges() ?? [];
   if (iovaRanges.length === 0 && !mapper.needsFile) return undefined;
   let valid: AddressRange | undefined; // most have the one before in common

@@ -10,6 +10,18 @@ import { newRegion, requireKind, requirePlace } from './new-region.ts';
 import { Region } from './region.ts';
 import { DEFAULT_PRIORITY } from './region-state.ts';
 
+/** Options of {@link RegionManager.addRegion}. */
+export interface RegionOptions {
+  /** For errors, {@link GuestMemory.inspect} and events. Not unique. */
+  readonly name: string;
+  /** Guest-physical addresses; whole pages, within the address width. */
+  readonly range: AddressRange;
+  /** Any finite number. Default: {@link DEFAULT_PRIORITY} of the kind */
+  readonly priority?: number;
+  /** RAM, or a window onto a device. Default: `ram` */
+  readonly kind?: MemoryKind;
+}
+
 /** Makes regions. */
 export class RegionManager {
   readonly #space: AddressSpace;
@@ -25,17 +37,9 @@ export class RegionManager {
    * If active regions overlap, the region of higher priority wins, and of equal priorities the older one. It wins in
    * all of its range, also at addresses without memory.
    *
-   * @param options.range guest-physical addresses; whole pages, within the address width
-   * @param options.priority any finite number. Default: {@link DEFAULT_PRIORITY} of the kind
-   * @param options.kind default: `ram`
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_CLOSED`
    */
-  async addRegion(options: {
-    name: string;
-    range: AddressRange;
-    priority?: number;
-    kind?: MemoryKind;
-  }): Promise<Region> {
+  async addRegion(options: RegionOptions): Promise<Region> {
     const given = readOptions(options, ['name', 'range', 'priority', 'kind']);
     const { name, range, kind = 'ram' } = given;
     requireKind(kind);

@@ -5,7 +5,7 @@ import type { AddressRange } from '../address-range.ts';
 import { INSPECT, objectText } from '../object-text.ts';
 import { sizeOf } from '../size.ts';
 import type { AddressSpace } from './address-space.ts';
-import { MemoryRegion, changeMemory } from './memory-change.ts';
+import { type MapToGuestOptions, MemoryRegion, changeMemory } from './memory-change.ts';
 import { stateText } from './region-state.ts';
 
 /** A range of guest memory with a fixed address. */
@@ -26,11 +26,10 @@ export class Region extends MemoryRegion {
   /**
    * Makes the region active, or changes the writability of an active region.
    *
-   * @param options.writable `false` makes every mapping in it read-only for devices. Default: true
    * @throws {PeerDmaError} `ERR_RANGE_QUARANTINED`, `ERR_REGION_REMOVED`, `ERR_CLOSED`; the error of a target.
    * Nothing has changed then, and the call can be repeated
    */
-  async mapToGuest(options: { writable?: boolean } = {}): Promise<void> {
+  async mapToGuest(options: MapToGuestOptions = {}): Promise<void> {
     await changeMemory(this.#space, (change) => change.mapToGuest(this, options));
   }
 

@@ -1,6 +1,7 @@
 /**
  * Whether a DMA target of a snapshot reaches an address.
  */
+import type { ErrorCode } from '../errors.ts';
 import type { MemoryAtAddress } from './explain.ts';
 import type { MappingStatusSnapshot, TargetSnapshot } from './inspect.ts';
 import { holds } from './layers.ts';
@@ -27,8 +28,8 @@ export interface TargetAtAddress {
   readonly end?: string;
   /** Whether its devices may write there. */
   readonly writable?: boolean;
-  /** The {@link ErrorCode} of the error, if there is one. */
-  readonly code?: string;
+  /** The code of the error, if there is one. */
+  readonly code?: ErrorCode;
   /** Name of the kernel's error, if the kernel refused. */
   readonly errno?: string;
   /** Why it does not reach the memory. */
@@ -68,8 +69,8 @@ export function stateOf({ state, code }: MappingStatusSnapshot): MappingStatusSn
 }
 
 /** Why memory is not mapped to a target. @internal */
-export function whyAbsent({ following }: TargetSnapshot): string {
-  return following
+export function whyAbsent({ joined }: TargetSnapshot): string {
+  return joined
     ? 'a change was in progress and had not reached the target'
     : 'the target was removed, but has quarantined mappings';
 }

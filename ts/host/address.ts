@@ -55,7 +55,7 @@ export function parsePciAddress(text: string): string | undefined {
 /** @internal */
 export function noSuchDevice(address: string): PeerDmaError {
   return new PeerDmaError('ERR_DEVICE_NOT_FOUND', `there is no PCI device ${address}: lspci -D lists those there are`, {
-    device: address,
+    bdf: address,
   });
 }
 

@@ -101,7 +101,7 @@ export interface BridgeBusNumbers {
 /** @internal */
 export interface ConfigFacts {
   readonly configBytes: number;
-  readonly answers: boolean | UnknownFact;
+  readonly responds: boolean | UnknownFact;
   readonly memoryDecode: boolean | UnknownFact;
   readonly busMaster: boolean | UnknownFact;
   readonly bridge: BridgeBusNumbers | UnknownFact | undefined;
@@ -114,7 +114,7 @@ export interface ConfigFacts {
 
 const NOTHING: ConfigFacts = {
   configBytes: 0,
-  answers: 'unknown',
+  responds: 'unknown',
   memoryDecode: 'unknown',
   busMaster: 'unknown',
   bridge: 'unknown',
@@ -137,13 +137,13 @@ export function readConfig(files: SysFiles, folder: string, address: string): Co
   const command = view.getUint16(COMMAND, true);
   // No function sets all bits of Command. The ids of a working virtual function are all ones (SR-IOV 1.1, 3.4.1.1).
   if (command === 0xffff) {
-    files.report(path, 'reads as all ones: the device does not answer');
-    return { ...NOTHING, configBytes: bytes.length, answers: false };
+    files.report(path, 'reads as all ones: the device does not respond');
+    return { ...NOTHING, configBytes: bytes.length, responds: false };
   }
   const header = {
     ...NOTHING,
     configBytes: bytes.length,
-    answers: true,
+    responds: true,
     memoryDecode: (command & COMMAND_MEMORY) !== 0,
     busMaster: (command & COMMAND_MASTER) !== 0,
     bridge: busNumbers(view),

@@ -70,7 +70,7 @@ export interface PciFunction {
   /** Name of the device file below /dev/vfio/devices, `vfio0`; `undefined` if it has none. */
   readonly vfioFile: string | undefined;
   /** Whether config space reads as anything but all ones; unknown if it could not be read. */
-  readonly answers: boolean | UnknownFact;
+  readonly responds: boolean | UnknownFact;
   /** Bytes of config space that were read: 64 for a plain user, 256 or 4096 for root, 0 for none. */
   readonly configBytes: number;
 }

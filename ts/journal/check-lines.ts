@@ -1,6 +1,7 @@
 /**
  * Checks snapshots and journal lines that are read from a file.
  */
+import type { ErrorCode } from '../errors.ts';
 import { MAX_WIDTH, MIN_WIDTH } from '../guest/address-width.ts';
 import type {
   MemorySnapshot,
@@ -32,7 +33,9 @@ const kind = oneOf('ram', 'device');
 const peerToPeer = oneOf('best-effort', 'required', 'off');
 const state = oneOf('mapped', 'failed', 'skipped', 'quarantined');
 const range: Check<RangeSnapshot> = ranged(fields<RangeSnapshot>({ start: address, end: address }, {}));
-const reasons = { code: text, errno: text, reason: text };
+/** Any text: the journal of another version may have codes that this one does not. */
+const code: Check<ErrorCode> = (value, where) => text(value, where) as ErrorCode;
+const reasons = { code, errno: text, reason: text };
 
 const regionMapping: Check<RegionSnapshot['mappings'][number]> = ranged(
   fields<RegionSnapshot['mappings'][number]>({ start: address, end: address, backing: text, writable: flag }, {}),
@@ -68,7 +71,7 @@ const kept: Check<MemorySnapshot['quarantine'][number]> = ranged(
 );
 
 const target: Check<TargetSnapshot> = fields<TargetSnapshot>(
-  { name: text, peerToPeer, following: flag, mappings: list(status) },
+  { name: text, peerToPeer, joined: flag, mappings: list(status) },
   {},
 );
 
@@ -95,7 +98,7 @@ function hunk<T>(check: Check<T>): Check<ListChange<T>> {
 const regionDelta: Check<RegionDelta> = fields<RegionDelta>({ region: count, mappings: list(hunk(regionMapping)) }, {});
 
 const targetDelta: Check<TargetDelta> = fields<TargetDelta>(
-  { name: text, peerToPeer, following: flag, mappings: list(hunk(status)) },
+  { name: text, peerToPeer, joined: flag, mappings: list(hunk(status)) },
   { from: count },
 );
 
@@ -109,9 +112,9 @@ const delta: Check<SnapshotDelta> = fields<SnapshotDelta>(
   },
 );
 
-const bar: Check<NonNullable<JournalLine['bar']>> = fields<BarSnapshot & { readonly device: string }>(
+const bar: Check<NonNullable<JournalLine['bar']>> = fields<BarSnapshot & { readonly bdf: string }>(
   {
-    device: text,
+    bdf: text,
     bar: wholeNumber(0, 6), // 6 is the ROM
     kind: oneOf('memory32', 'memory64', 'rom'),
     length: address,
@@ -141,8 +144,8 @@ export const checkStart: Check<JournalStart> = fields<JournalStart>(
 export const checkLine: Check<JournalLine> = fields<JournalLine>(
   { time, text },
   {
-    action: oneOf('change', 'join', 'leave', 'closed', 'device', 'end'),
-    error: fields<JournalError>({ message: text }, { code: text }),
+    action: oneOf('change', 'join', 'leave', 'close-target', 'remap', 'close'),
+    error: fields<JournalError>({ message: text }, { code }),
     dma: list(text),
     delta,
     bar,

@@ -24,7 +24,7 @@ export interface State {
 /** The state of a DMA target at one moment. @internal */
 export interface TargetState {
   readonly mapper: DmaMapper;
-  readonly following: boolean;
+  readonly joined: boolean;
   readonly maps: TargetMaps;
 }
 
@@ -47,7 +47,7 @@ export function stateOf(space: AddressSpace): State {
     map: space.map,
     targets: [...space.mappers].map((mapper) => ({
       mapper,
-      following: mapper.following,
+      joined: mapper.joined,
       maps: mapper.maps(),
     })),
   };
@@ -72,7 +72,7 @@ export function compare(before: State, now: State): Comparison {
 /** Converts a comparison to the delta of a journal line; `undefined` if nothing has changed. @internal */
 export function deltaOf({ regions, flat, targets, left }: Comparison, before: State): SnapshotDelta | undefined {
   const changed = targets.some(
-    ({ now, before: was, mappings: changes }) => was?.following !== now.following || changes.hunks.length > 0,
+    ({ now, before: was, mappings: changes }) => was?.joined !== now.joined || changes.hunks.length > 0,
   );
   const mappings = regions.filter(changesOnlyMappings).map(regionDelta);
   const whole = differenceOf(regions.filter((change) => !changesOnlyMappings(change))).hunks;
@@ -82,10 +82,10 @@ export function deltaOf({ regions, flat, targets, left }: Comparison, before: St
     ...(flat.hunks.length === 0 ? {} : { flat: written(flat.hunks, subMappingSnapshot) }),
     ...(changed || left.length > 0
       ? {
-          targets: targets.map(({ now: { mapper, following }, before: was, mappings: changes }): TargetDelta => {
+          targets: targets.map(({ now: { mapper, joined }, before: was, mappings: changes }): TargetDelta => {
             const { name, peerToPeer } = mapper;
             const hunks = written(changes.hunks, statusSnapshot);
-            const facts = { name, peerToPeer, following, mappings: hunks };
+            const facts = { name, peerToPeer, joined, mappings: hunks };
             return was === undefined ? facts : { from: before.targets.indexOf(was), ...facts };
           }),
         }

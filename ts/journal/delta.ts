@@ -80,11 +80,11 @@ export function applyRegions(
 /** Returns a target after a change. @internal */
 export function applyTarget(
   before: readonly TargetSnapshot[],
-  { from, name, peerToPeer, following, mappings }: TargetDelta,
+  { from, name, peerToPeer, joined, mappings }: TargetDelta,
 ): TargetSnapshot {
   const was = from === undefined ? [] : before[from]?.mappings;
   if (was === undefined) throw new RangeError(`delta.targets: the state before has no target at index ${from}`);
-  return { name, peerToPeer, following, mappings: applyHunks(was, mappings) };
+  return { name, peerToPeer, joined, mappings: applyHunks(was, mappings) };
 }
 
 /** Returns a list after changes, which are in the order of their indexes. @internal */

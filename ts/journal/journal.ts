@@ -120,14 +120,14 @@ export class Journal {
         ...(delta === undefined ? {} : { delta }),
       };
     });
-    if (action === 'end' && error === undefined) this.#end();
+    if (action === 'close' && error === undefined) this.#end();
   }
 
-  #noteBar({ memory, device, bar }: BarEvent): void {
+  #noteBar({ memory, bdf, bar }: BarEvent): void {
     if (memory !== this.#memory.id) return;
     const [trapped] = bar.trapped;
-    const text = barText(device, bar.bar, bar.range, trapped?.reason);
-    this.#write(() => ({ time: now(), text, bar: { device, ...barSnapshot(bar) } }));
+    const text = barText(bdf, bar.bar, bar.range, trapped?.reason);
+    this.#write(() => ({ time: now(), text, bar: { bdf, ...barSnapshot(bar) } }));
   }
 
   /** Ends recording from within a listener. Unsubscribes later: the list of listeners is being iterated. */

@@ -16,13 +16,13 @@ const MAX_NAMED = 4;
 export function changeText(action: MemoryAction, { regions, targets, left }: Comparison, error: unknown): string {
   const clauses: string[] = [];
   if (error !== undefined) clauses.push(failureText(action, error));
-  if (action === 'end' && error === undefined) clauses.push('guest memory is closed');
+  if (action === 'close' && error === undefined) clauses.push('guest memory is closed');
   else clauses.push(...shortened(regionClauses(differenceOf(regions)), 'more regions'));
   for (const one of left) clauses.push(`${one.mapper.name} has left, with ${mappingCount(one)}`);
   for (const { now, before, mappings: changes } of targets) {
     const { name } = now.mapper;
     if (before === undefined) clauses.push(`${name} has joined, with ${mappingCount(now)}`);
-    else if (before.following && !now.following) clauses.push(`${name} gets no new mappings`);
+    else if (before.joined && !now.joined) clauses.push(`${name} gets no new mappings`);
     clauses.push(...shortened(statusClauses(name, changes), `more mappings of ${name}`));
   }
   if (clauses.length === 0) clauses.push(ACTION_TEXTS[action]);
@@ -34,18 +34,18 @@ const ACTION_TEXTS: Readonly<Record<MemoryAction, string>> = {
   change: 'memory is mapped in other pieces',
   join: 'a target joins',
   leave: 'a target leaves',
-  closed: 'a closed target is removed',
-  device: 'device memory is unmapped from the targets and mapped again',
-  end: 'guest memory is closed',
+  'close-target': 'a closed target is removed',
+  remap: 'device memory is unmapped from the targets and mapped again',
+  close: 'guest memory is closed',
 };
 
 const FAILED_ACTIONS: Readonly<Record<MemoryAction, string>> = {
   change: 'a change',
   join: 'adding a target',
   leave: 'removing a target',
-  closed: 'mapping the memory that a closed target had quarantined',
-  device: 'unmapping and remapping device memory',
-  end: 'closing guest memory',
+  'close-target': 'mapping the memory that a closed target had quarantined',
+  remap: 'unmapping and remapping device memory',
+  close: 'closing guest memory',
 };
 
 function failureText(action: MemoryAction, error: unknown): string {
@@ -82,9 +82,9 @@ function regionChange(was: RegionState, { name, at, writable, mappings: memory }
 function statusClauses(target: string, { removed, added }: Difference<MappingStatus>): string[] {
   const before = new Map(removed.map((status) => [rangeKey(status), status]));
   return added.flatMap((status): string[] => {
-    const { name, range, state, code, errno } = status;
+    const { region, range, state, code, errno } = status;
     const was = before.get(rangeKey(status));
-    const what = `"${name}" at ${range}`;
+    const what = `"${region}" at ${range}`;
     const why = [code, errno].filter((word) => word !== undefined).join(', ');
     if (state === 'quarantined') return [`${target} failed to unmap ${what} and may still reach it`];
     if (state === 'failed' && code === 'ERR_MAPPING_REVOKED') return [`the mapping of ${what} by ${target} is revoked`];
@@ -114,13 +114,13 @@ function sentence(clauses: readonly string[]): string {
 
 /** Returns the text of a line about a BAR. @internal */
 export function barText(
-  device: string,
+  bdf: string,
   bar: number,
   range: AddressRange | undefined,
   trapped: string | undefined,
 ): string {
   const name = bar === 6 ? 'the ROM' : `BAR ${bar}`;
-  if (range === undefined) return `${name} of ${device} is not decoded.`;
+  if (range === undefined) return `${name} of ${bdf} is not decoded.`;
   const rest = trapped === undefined ? '' : `; part of it is trapped: ${trapped}`;
-  return `${name} of ${device} is decoded at ${range}${rest}.`;
+  return `${name} of ${bdf} is decoded at ${range}${rest}.`;
 }

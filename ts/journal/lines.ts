@@ -3,6 +3,7 @@
  * later one has a change.
  */
 import type { MemoryAction } from '../dma/events.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { MemorySnapshot } from '../guest/inspect.ts';
 import type { BarSnapshot } from '../pci/bar-status.ts';
 import type { SnapshotDelta } from './delta.ts';
@@ -36,14 +37,14 @@ export interface JournalLine {
   /** A BAR that the guest has placed, moved or disabled. The line before it has the change of guest memory. */
   readonly bar?: BarSnapshot & {
     /** PCI address of the device. */
-    readonly device: string;
+    readonly bdf: string;
   };
 }
 
 /** An error in a journal. */
 export interface JournalError {
-  /** The `ErrorCode`, if the error has one. */
-  readonly code?: string;
+  /** The code, if it is a `PeerDmaError`. */
+  readonly code?: ErrorCode;
   /** The message of the error. */
   readonly message: string;
 }

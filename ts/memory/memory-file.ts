@@ -15,6 +15,14 @@ import { FileMemory } from './file-memory.ts';
 /** The size of the huge pages of a {@link MemoryFile}. */
 export type HugePageSize = '2M' | '1G';
 
+/** Options of {@link MemoryFile.create}. */
+export interface MemoryFileOptions {
+  /** Name of the file, also in `/proc/PID/maps`. Default: `memory` */
+  readonly name?: string;
+  /** Pages that the administrator has reserved. Default: pages of the usual size */
+  readonly hugePages?: HugePageSize;
+}
+
 /** The length of a device's file. */
 const DEVICE_LENGTH = (1n << 64n) - 1n;
 
@@ -69,7 +77,7 @@ export class MemoryFile {
    * @throws {PeerDmaError} `ERR_EMPTY_RANGE`, `ERR_UNALIGNED`, `ERR_HUGE_PAGES_UNAVAILABLE` if the host has reserved no
    * huge pages of that size, `ERR_SYSTEM`
    */
-  static create(length: bigint, options: { name?: string; hugePages?: HugePageSize } = {}): MemoryFile {
+  static create(length: bigint, options: MemoryFileOptions = {}): MemoryFile {
     const { name = 'memory', hugePages } = readOptions(options, ['name', 'hugePages']);
     if (typeof name !== 'string') {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the name of a memory file is a string, not ${valueText(name)}`);

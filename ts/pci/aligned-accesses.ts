@@ -8,14 +8,14 @@ const MOST_BYTES = 4096;
 /**
  * Checks the length of an access from a VMM, before memory is allocated for it.
  *
- * @param device PCI address, for the message
+ * @param bdf PCI address, for the message
  * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_EMPTY_RANGE` for 0, `ERR_OUT_OF_RANGE` for more than a page
  * @internal
  */
-export function requireAccessLength(device: string, length: number): void {
+export function requireAccessLength(bdf: string, length: number): void {
   requireCount(length);
   const fail = (code: 'ERR_EMPTY_RANGE' | 'ERR_OUT_OF_RANGE', reason: string): PeerDmaError =>
-    new PeerDmaError(code, `${device}: access failed: ${reason}`, { device });
+    new PeerDmaError(code, `${bdf}: access failed: ${reason}`, { bdf });
   if (length === 0) throw fail('ERR_EMPTY_RANGE', 'it has no bytes. Pass 1 byte or more.');
   if (length <= MOST_BYTES) return;
   throw fail('ERR_OUT_OF_RANGE', `${length} bytes are more than ${MOST_BYTES}. Pass them in several accesses.`);

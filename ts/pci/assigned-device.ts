@@ -21,10 +21,20 @@ import { requireNumber } from '../number-types.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 
+/** Options of {@link AssignedDevice.create}. */
+export interface AssignedDeviceOptions {
+  /** A {@link VfioDevice} or a `SimulatedDevice` whose BARs are not mapped yet. */
+  readonly device: PhysicalFunction;
+  /** The guest memory for its BARs: the one that its container maps. */
+  readonly memory: GuestMemory;
+  /** BARs pinned to one guest address, by BAR number: an address, or `host` for the host address. Default: none */
+  readonly bars?: PinnedBars;
+}
+
 /** Result of {@link AssignedDevice.inspect}, ready for `JSON.stringify`. */
 export interface AssignedDeviceSnapshot {
   /** PCI address. */
-  readonly device: string;
+  readonly bdf: string;
   /** In ascending order of their numbers, the ROM last. */
   readonly bars: readonly BarSnapshot[];
 }
@@ -69,18 +79,11 @@ export class AssignedDevice {
   /**
    * Assigns a function to a guest. The assigned device owns the function from then on and closes it.
    *
-   * @param options.device a {@link VfioDevice} or a `SimulatedDevice` whose BARs are not mapped yet
-   * @param options.memory the guest memory for its BARs: the one that its container maps
-   * @param options.bars BARs pinned to one guest address, by BAR number: an address, or `host` for the host address
    * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` for an invalid config space; `ERR_INVALID_ARGUMENT`,
    * `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` and `ERR_OVERLAP` for invalid pinned BARs; `ERR_DEVICE_IN_USE` for a function
    * that is already assigned. If it fails, the caller still owns the function
    */
-  static async create(options: {
-    device: PhysicalFunction;
-    memory: GuestMemory;
-    bars?: PinnedBars;
-  }): Promise<AssignedDevice> {
+  static async create(options: AssignedDeviceOptions): Promise<AssignedDevice> {
     const { device, memory, bars = {} } = readOptions(options, ['device', 'memory', 'bars']);
     return new AssignedDevice(PACKAGE_KEY, memory, await GuestFunction.create(device, memory, bars));
   }
@@ -144,7 +147,7 @@ export class AssignedDevice {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
         `a value of ${size} bytes is a whole number from 0 to 2^${8 * size} - 1, not ${valueText(value)}`,
-        { device: this.bdf },
+        { bdf: this.bdf },
       );
     }
     const bytes = new Uint8Array(present);
@@ -225,7 +228,7 @@ export class AssignedDevice {
 
   /** {@link AssignedDevice.status} as plain data. */
   inspect(): AssignedDeviceSnapshot {
-    const snapshot = { device: this.bdf, bars: this.status().map(barSnapshot) };
+    const snapshot = { bdf: this.bdf, bars: this.status().map(barSnapshot) };
     return withSnapshotText('AssignedDeviceSnapshot', snapshot);
   }
 
@@ -271,7 +274,7 @@ export class AssignedDevice {
 
   #requireOpen(): void {
     if (this.#queue.closed) {
-      throw new PeerDmaError('ERR_CLOSED', `the assigned device ${this.bdf} is closed`, { device: this.bdf });
+      throw new PeerDmaError('ERR_CLOSED', `the assigned device ${this.bdf} is closed`, { bdf: this.bdf });
     }
   }
 }

@@ -42,7 +42,7 @@ export interface BarStatus {
    *
    * If the reason is the address, it includes the addresses that the target can map.
    */
-  readonly unreachable: readonly (Omit<MappingStatus, 'kind' | 'name' | 'state'> & {
+  readonly unreachable: readonly (Omit<MappingStatus, 'kind' | 'region' | 'state'> & {
     /** Name of the target. */
     readonly target: string;
     /** As in {@link MappingStatus.state}. */
@@ -59,7 +59,7 @@ export interface BarEvent {
   /** {@link GuestMemory.id} of the guest memory that the device is in. */
   readonly memory: number;
   /** PCI address. */
-  readonly device: string;
+  readonly bdf: string;
   /** Its new state. */
   readonly bar: BarStatus;
 }
@@ -73,12 +73,12 @@ const barChannel = channel('peerdma:pci.bar');
  *
  * @param before the BAR addresses before the change
  */
-export function publishBars(device: string, before: BarAddresses, memory: GuestMemory, windows: BarWindows): void {
+export function publishBars(bdf: string, before: BarAddresses, memory: GuestMemory, windows: BarWindows): void {
   if (!barChannel.hasSubscribers || before === windows.addresses) return;
   for (const window of windows.windows) {
     const { index } = window.bar;
     if (before.get(index) === windows.addresses.get(index)) continue;
-    barChannel.publish({ memory: memory.id, device, bar: statusOf(memory, windows, window) } satisfies BarEvent);
+    barChannel.publish({ memory: memory.id, bdf, bar: statusOf(memory, windows, window) } satisfies BarEvent);
   }
 }
 

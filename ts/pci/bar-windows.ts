@@ -28,15 +28,15 @@ export interface BarWindow {
 
 /** @internal */
 export class BarWindows {
-  readonly #device: string;
+  readonly #bdf: string;
   readonly #memory: GuestMemory;
   readonly #windows: ReadonlyMap<number, BarWindow>;
   /** One past the last guest-physical address. */
   readonly #end: bigint;
   #addresses: BarAddresses = new Map();
 
-  private constructor(device: string, memory: GuestMemory, windows: ReadonlyMap<number, BarWindow>) {
-    this.#device = device;
+  private constructor(bdf: string, memory: GuestMemory, windows: ReadonlyMap<number, BarWindow>) {
+    this.#bdf = bdf;
     this.#memory = memory;
     this.#windows = windows;
     this.#end = 1n << BigInt(addressSpaceOf(memory).width);
@@ -49,18 +49,18 @@ export class BarWindows {
    * @throws {PeerDmaError} as {@link MemoryRegion.addMapping}; all windows are removed then
    */
   static async create(
-    device: string,
+    bdf: string,
     memory: GuestMemory,
     bars: readonly (readonly [Bar, DeviceRegion])[],
     emulated: (bar: number) => readonly AddressRange[],
   ): Promise<BarWindows> {
     const windows = new Map<number, BarWindow>();
-    const made = new BarWindows(device, memory, windows);
+    const made = new BarWindows(bdf, memory, windows);
     return transaction(async (undo) => {
       undo.push(() => made.close());
       for (const [bar, region] of bars) {
         const areas = mappableAreas(region, emulated(bar.index), hostPageSize());
-        const name = `BAR ${bar.index} of ${device}`;
+        const name = `BAR ${bar.index} of ${bdf}`;
         // A BAR larger than the guest's address space is trapped wherever the guest places it.
         const fits = bar.length <= made.#end;
         const window = areas.length > 0 && fits ? memory.newDeviceMemory({ name, length: bar.length }) : undefined;
@@ -131,7 +131,7 @@ export class BarWindows {
     }
     const before = this.#addresses;
     this.#addresses = addresses;
-    publishBars(this.#device, before, this.#memory, this);
+    publishBars(this.#bdf, before, this.#memory, this);
     return async () => {
       await this.moveTo(before);
     };

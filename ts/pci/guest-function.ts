@@ -70,12 +70,12 @@ export class GuestFunction {
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
         `${bdf}: assignment failed: its IOMMU maps another guest memory. Pass that of its VfioContainerManager.`,
-        { device: bdf },
+        { bdf },
       );
     }
     if (assigned.has(device)) {
       throw new PeerDmaError('ERR_DEVICE_IN_USE', `${bdf} is already assigned. Close its AssignedDevice first.`, {
-        device: bdf,
+        bdf,
       });
     }
     const config = readable(`the device ${bdf}`, () => openConfig(device, bars));
@@ -92,7 +92,7 @@ export class GuestFunction {
       const windows = await BarWindows.create(bdf, memory, withRegions(config.bars, device), (bar) =>
         emulated.filter((area) => area.bar === bar).map(({ range }) => range),
       );
-      const mmio = new Mmio({ memory: memory.id, device: bdf }, emulated);
+      const mmio = new Mmio({ memory: memory.id, bdf }, emulated);
       return new GuestFunction({ device, config, windows, interrupts, mmio, release });
     } catch (thrown) {
       release();
@@ -112,9 +112,9 @@ export class GuestFunction {
     const bytes = allOnes(size);
     // Hardware reads as all ones during a reset. A read of the device would block the event loop in the kernel.
     if (length === 0 || this.#resetting) return bytes;
-    const present = this.#present('config read', offset, length);
-    if (present === undefined) return bytes;
-    bytes.set(this.#config.read(this.#state, offset, present, { msiPending: this.interrupts.msiPending() }));
+    const deviceBytes = this.#tryRead('config read', offset, length);
+    if (deviceBytes === undefined) return bytes;
+    bytes.set(this.#config.read(this.#state, offset, deviceBytes, { msiPending: this.interrupts.msiPending() }));
     return bytes;
   }
 
@@ -129,10 +129,11 @@ export class GuestFunction {
   async write(offset: number, bytes: Uint8Array): Promise<void> {
     const { length } = bytes;
     if (length === 0) return;
-    const present = this.#present('config write', offset, length);
-    const write = this.#config.write(this.#state, offset, bytes, present ?? allOnes(length));
-    const forwards = present !== undefined && write.forward.length > 0;
-    const emulated = present === undefined ? this.#config.adopt(write.next, (_, count) => allOnes(count)) : write.next;
+    const deviceBytes = this.#tryRead('config write', offset, length);
+    const write = this.#config.write(this.#state, offset, bytes, deviceBytes ?? allOnes(length));
+    const forwards = deviceBytes !== undefined && write.forward.length > 0;
+    const emulated =
+      deviceBytes === undefined ? this.#config.adopt(write.next, (_, count) => allOnes(count)) : write.next;
     this.#state = await transaction(async (undo) => {
       const next = forwards ? await this.#forward(write, undo) : emulated;
       undo.push(await this.windows.moveTo(this.#config.decoded(next)));
@@ -143,7 +144,7 @@ export class GuestFunction {
   }
 
   /** Reads the device; `undefined` if it does not respond. */
-  #present(access: 'config read' | 'config write', offset: number, length: number): Uint8Array | undefined {
+  #tryRead(access: 'config read' | 'config write', offset: number, length: number): Uint8Array | undefined {
     return tryAccess(
       () => ({ ...this.#mmio.source, access, bar: undefined, offset: BigInt(offset), length }),
       () => this.#read(offset, length),
@@ -157,7 +158,7 @@ export class GuestFunction {
     if (types.isUint8Array(bytes) && bytes.length === length) return bytes;
     const reason = `the device did not return a Uint8Array of ${length} bytes`;
     const text = `config space of ${bdf}: reading at ${at(offset)} failed: ${reason}. Return all bytes that are read.`;
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf });
   }
 
   /** See {@link AssignedDevice.ecamRead}. */
@@ -283,7 +284,7 @@ export class GuestFunction {
 function openConfig(device: PhysicalFunction, bars: PinnedBars): ConfigSpace {
   const { bdf, config, regions, interrupts } = device;
   return new ConfigSpace({
-    device: bdf,
+    bdf,
     bytes: config.read(0n, Number(config.length)),
     regionLengths: regions.map((region) => region?.length),
     pinned: pinnedAddresses(device, bars),
@@ -305,11 +306,11 @@ async function quiesceDevice({ config }: PhysicalFunction, space: ConfigSpace): 
 /** Writes config space. Uses a worker thread for the power state: the kernel waits for the device then. */
 function writeConfig(
   config: DeviceRegion,
-  { decodeRegisters: [, power] }: ConfigSpace,
+  { powerRegister }: ConfigSpace,
   offset: bigint,
   bytes: Uint8Array,
 ): void | Promise<void> {
-  const register = power === undefined ? undefined : AddressRange.of(BigInt(power), 2n);
+  const register = powerRegister === undefined ? undefined : AddressRange.of(BigInt(powerRegister), 2n);
   const mayWake = register?.overlaps(AddressRange.of(offset, BigInt(bytes.length))) === true;
   return mayWake && config.writeAsync !== undefined ? config.writeAsync(offset, bytes) : config.write(offset, bytes);
 }

@@ -29,10 +29,10 @@ const WIDEST = 8;
 /** @internal */
 export class Mmio {
   /** For events. */
-  readonly source: Pick<PciFaultEvent, 'memory' | 'device'>;
+  readonly source: Pick<PciFaultEvent, 'memory' | 'bdf'>;
   readonly #emulated: readonly EmulatedArea[];
 
-  constructor(source: Pick<PciFaultEvent, 'memory' | 'device'>, emulated: readonly EmulatedArea[]) {
+  constructor(source: Pick<PciFaultEvent, 'memory' | 'bdf'>, emulated: readonly EmulatedArea[]) {
     this.source = source;
     this.#emulated = emulated;
   }
@@ -84,8 +84,8 @@ export class Mmio {
   }
 
   #range(gpa: bigint, length: number): AddressRange {
-    requireBigint(gpa, 'gpa', this.source.device);
-    requireAccessLength(this.source.device, length);
+    requireBigint(gpa, 'gpa', this.source.bdf);
+    requireAccessLength(this.source.bdf, length);
     return AddressRange.of(gpa, BigInt(length)); // throws for an invalid address
   }
 

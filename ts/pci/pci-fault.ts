@@ -15,7 +15,7 @@ export interface PciFaultEvent {
   /** {@link GuestMemory.id} of the guest memory that the device is in. */
   readonly memory: number;
   /** PCI address. */
-  readonly device: string;
+  readonly bdf: string;
   /** The kind of access. */
   readonly access: 'config read' | 'config write' | 'BAR read' | 'BAR write';
   /** 0 to 5, 6 for the ROM; `undefined` for config space. */

@@ -1,4 +1,5 @@
 /** The interface of a PCI function: a physical one opened by VFIO, or a simulated one. */
+import type { AbortOptions } from '../abort.ts';
 import type { AddressRange } from '../address-range.ts';
 import { readArray, readOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -136,19 +137,22 @@ export interface PhysicalFunction {
   /**
    * Resets only this function. Config space is the same afterwards. Unmap its BARs first.
    *
+   * @param options.signal aborts the reset before the hardware is reset. {@link AssignedDevice} passes none: it
+   * completes a reset once the function is quiesced. Default: none
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if it cannot be reset on its own; `ERR_BAD_CONFIG_SPACE` if it does
    * not respond after the reset
    */
-  reset(): Promise<void>;
+  reset(options?: AbortOptions): Promise<void>;
   /**
    * Resets its bus or slot, including every function there.
    *
    * @param others the other functions that the reset may affect
+   * @param options.signal as for {@link PhysicalFunction.reset}
    * @returns all functions that were reset, including this one
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if there is no such reset, or if it affects a device that is not
    * among these (the message names it)
    */
-  hotReset(others: readonly PhysicalFunction[]): Promise<readonly PhysicalFunction[]>;
+  hotReset(others: readonly PhysicalFunction[], options?: AbortOptions): Promise<readonly PhysicalFunction[]>;
   /** Closes the device. Idempotent. */
   close(): Promise<void>;
 }

@@ -26,7 +26,7 @@ export function pinnedAddresses({ bdf, regions }: PhysicalFunction, bars: Pinned
   for (const [key, requested] of readEntries(bars, 'pinned BARs')) {
     const index = Number(key);
     const fail = (problem: string) =>
-      new PeerDmaError('ERR_INVALID_ARGUMENT', `BAR ${key} of ${bdf}: pinning failed: ${problem}`, { device: bdf });
+      new PeerDmaError('ERR_INVALID_ARGUMENT', `BAR ${key} of ${bdf}: pinning failed: ${problem}`, { bdf });
     if (!Number.isInteger(index) || index < 0 || index > 5) throw fail('BARs are numbered from 0 to 5');
     if (typeof requested === 'number') requireBigint(requested, `bars[${index}] of ${bdf}`, bdf);
     if (requested !== 'host' && typeof requested !== 'bigint')
@@ -46,14 +46,14 @@ export function pinnedAddresses({ bdf, regions }: PhysicalFunction, bars: Pinned
  * beyond the guest's address width
  * @internal
  */
-export function claimPinned(device: string, memory: GuestMemory, bars: readonly Bar[]): () => void {
+export function claimPinned(bdf: string, memory: GuestMemory, bars: readonly Bar[]): () => void {
   const space = addressSpaceOf(memory);
   const ranges: AddressRange[] = [];
   for (const { index, pinned, length } of bars) {
     if (pinned === undefined) continue;
     const range = AddressRange.of(pinned, length);
     const fail = (code: 'ERR_OVERLAP' | 'ERR_OUT_OF_RANGE', problem: string) =>
-      new PeerDmaError(code, `BAR ${index} of ${device}: pinning to ${range} failed: ${problem}`, { device, range });
+      new PeerDmaError(code, `BAR ${index} of ${bdf}: pinning to ${range} failed: ${problem}`, { bdf, range });
     if (range.end > 1n << BigInt(space.width)) {
       throw fail('ERR_OUT_OF_RANGE', `the guest's addresses have ${space.width} bits`);
     }

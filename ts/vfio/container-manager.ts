@@ -13,7 +13,7 @@ import { requirePolicy } from '../guest/dma-mapper-client.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
 import { transaction } from '../guest/transaction.ts';
-import { withdrawFile } from '../guest/withdraw-file.ts';
+import { removeFileMappings } from '../guest/remove-file-mappings.ts';
 import { isVfioDriver } from '../host/drivers.ts';
 import { notBound } from './opening-errors.ts';
 import type { VfioBackendName, ContainerSnapshot, PlacedDevice } from './backend.ts';
@@ -125,7 +125,7 @@ export class VfioContainerManager {
       if (!isVfioDriver(pci.driver)) throw notBound(pci);
       for (const { bdf: open } of this.#devices.keys()) {
         if (open !== pci.bdf) continue;
-        throw new PeerDmaError('ERR_DEVICE_IN_USE', `${open} is already open. Close it first`, { device: open });
+        throw new PeerDmaError('ERR_DEVICE_IN_USE', `${open} is already open. Close it first`, { bdf: open });
       }
       return transaction(async (undo) => {
         const placed = await this.#choice.open(pci);
@@ -239,7 +239,7 @@ export class VfioContainerManager {
   async #release(device: VfioDevice): Promise<void> {
     const placed = this.#devices.get(device);
     if (placed === undefined) return;
-    await this.#withdrawBars(device);
+    await this.#removeBars(device);
     await placed.prepareLeave();
     await device.closeDevice();
     await placed.leave();
@@ -247,13 +247,13 @@ export class VfioContainerManager {
     this.#tracking?.keep(this.#choice.backend?.trackers() ?? []);
   }
 
-  async #withdrawBars(device: VfioDevice): Promise<void> {
+  async #removeBars(device: VfioDevice): Promise<void> {
     const space = addressSpaceOf(this.#memory);
     if (space.closed) {
       // Guest memory is unmapping everything, and its close() reports failures.
       await this.#memory.close().catch(() => {});
       return;
     }
-    await withdrawFile(space, device.memory);
+    await removeFileMappings(space, device.memory);
   }
 }

@@ -14,6 +14,7 @@ import {
   type BatchFailure,
   type MapResult,
   type TargetPort,
+  type UnmapOptions,
   type UnmapResult,
   rolledBack,
 } from '../dma/target-port.ts';
@@ -27,6 +28,7 @@ import { partsOf } from '../slices.ts';
 
 /** The methods of the native core for an address space. @internal */
 export interface NativeSpace {
+  /** Returns the request that failed, then earlier ones that are still mapped; empty if all are mapped. */
   map(reservation: NativeReservation | undefined, files: NativeMemoryFile[], requests: BigUint64Array): NativeFailure[];
   mapAsync(
     reservation: NativeReservation | undefined,
@@ -99,15 +101,15 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
 
   map(subs: readonly SubMapping[], va: () => VaMapper): MapResult | Promise<MapResult> {
     return this.calls.run(() =>
-      needsWorkerThread(subs, lengthOf) ? this.during(() => this.#mapParts(subs, va)) : this.#mapPart(subs, va, false),
+      needsWorkerThread(subs, lengthOf) ? this.runBusy(() => this.#mapParts(subs, va)) : this.#mapPart(subs, va, false),
     );
   }
 
-  unmap(subs: readonly SubMapping[], all: boolean): UnmapResult | Promise<UnmapResult> {
+  unmap(subs: readonly SubMapping[], options: UnmapOptions): UnmapResult | Promise<UnmapResult> {
     const pending = this.calls.run(() =>
       needsWorkerThread(subs, lengthOf)
-        ? this.during(() => this.#unmapParts(subs, all))
-        : this.unmapBatch(subs, all, false),
+        ? this.runBusy(() => this.#unmapParts(subs, options))
+        : this.unmapBatch(subs, options, false),
     );
     return pending instanceof Promise ? pending.then((failures) => failures ?? []) : (pending ?? []);
   }
@@ -118,29 +120,30 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     { reservation, files, requests }: Batch,
     onThread: boolean,
   ): MapResult | Promise<MapResult> {
-    return settle(
+    return convertOutcome(
       () =>
         onThread ? this.#space.mapAsync(reservation, files, requests) : this.#space.map(reservation, files, requests),
       (failures) => this.#mapResult(subs, failures),
-      (thrown) => ({ error: this.#mapError(subAt(subs, thrown), thrown), stuck: [] }),
+      (thrown) => ({ error: this.#mapError(subAt(subs, thrown), thrown), stillMapped: [] }),
     );
   }
 
   /** Unmaps a batch, with the parameters and the result of {@link IommuSpace.unmap}. */
   protected unmapBatch(
     subs: readonly SubMapping[],
-    all: boolean,
+    { afterFailure }: UnmapOptions,
     onThread: boolean,
   ): UnmapResult | Promise<UnmapResult> {
+    const all = afterFailure === 'continue';
     const ranges = nativeWords(subs.length * 2);
     let at = 0;
     for (const { range } of subs) {
       ranges[at++] = range.start;
       ranges[at++] = range.length;
     }
-    return settle(
+    return convertOutcome(
       () => (onThread ? this.#space.unmapAsync(ranges, all) : this.#space.unmap(ranges, all)),
-      (failures) => this.#failed(subs, failures),
+      (failures) => this.#unmapFailures(subs, failures),
       (thrown) => subs.map((sub) => failureOf(sub, unmapFailed(this.name, sub, thrown))),
     );
   }
@@ -148,7 +151,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
   abandon(): void {}
 
   /** Runs a call that takes long, with {@link IommuSpace.busy} set. */
-  async during<T>(call: () => Promise<T>): Promise<T> {
+  async runBusy<T>(call: () => Promise<T>): Promise<T> {
     this.#pendingCalls++;
     try {
       return await call();
@@ -162,18 +165,18 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
    * lose them
    */
   async startDirtyTracking(_onUnmap: (pages: DirtyPages) => void): Promise<void> {
-    await this.during(() => nativeAsync(() => this.#space.setDirtyTracking(true), { target: this.name }));
+    await this.runBusy(() => nativeAsync(() => this.#space.setDirtyTracking(true), { target: this.name }));
   }
 
   async stopDirtyTracking(): Promise<void> {
-    await this.during(() => nativeAsync(() => this.#space.setDirtyTracking(false), { target: this.name }));
+    await this.runBusy(() => nativeAsync(() => this.#space.setDirtyTracking(false), { target: this.name }));
   }
 
   /** @param range the range of one mapping or of several */
   async readDirty(range: AddressRange): Promise<DirtyPages> {
     const page = this.dirtyPageSize;
     const read = (): Promise<BigUint64Array> => this.#space.dirtyPages(range.start, range.length, page);
-    const bitmap = await this.during(() => nativeAsync(read, { range, target: this.name }));
+    const bitmap = await this.runBusy(() => nativeAsync(read, { range, target: this.name }));
     return new DirtyPages(range, page, bitmap);
   }
 
@@ -219,7 +222,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     try {
       batch = this.#batch(subs, va);
     } catch (thrown) {
-      return { error: mapFailed(this.name, subAt(subs, thrown), thrown), stuck: [] };
+      return { error: mapFailed(this.name, subAt(subs, thrown), thrown), stillMapped: [] };
     }
     return this.mapBatch(subs, batch, onThread);
   }
@@ -243,27 +246,27 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     await before;
     const [first, second] = failures;
     if (first === undefined) return undefined;
-    const remaining = await this.#unmapParts(done.flat().reverse(), true);
-    return rolledBack(first, [...(second?.stuck ?? []), ...remaining]);
+    const stillMapped = await this.#unmapParts(done.flat().reverse(), { afterFailure: 'continue' });
+    return rolledBack(first, [...(second?.stillMapped ?? []), ...stillMapped]);
   }
 
-  async #unmapParts(subs: readonly SubMapping[], all: boolean): Promise<UnmapResult> {
+  async #unmapParts(subs: readonly SubMapping[], options: UnmapOptions): Promise<UnmapResult> {
     const failures: MappingFailure[] = [];
     for (const part of partsOf(subs)) {
-      for (const failure of await this.unmapBatch(part, all, true)) failures.push(failure);
-      if (this.calls.closed || (failures.length > 0 && !all)) break;
+      for (const failure of await this.unmapBatch(part, options, true)) failures.push(failure);
+      if (this.calls.closed || (failures.length > 0 && options.afterFailure === 'stop')) break;
     }
     return failures;
   }
 
   #mapResult(subs: readonly SubMapping[], failures: readonly NativeFailure[]): MapResult {
-    const [first, ...rest] = failures;
-    if (first === undefined) return undefined;
-    const error = this.#mapError(subs[first.index] as SubMapping, first.error);
-    return rolledBack({ error, stuck: [] }, this.#failed(subs, rest));
+    const [failed, ...stillMapped] = failures;
+    if (failed === undefined) return undefined;
+    const error = this.#mapError(subs[failed.index] as SubMapping, failed.error);
+    return rolledBack({ error, stillMapped: [] }, this.#unmapFailures(subs, stillMapped));
   }
 
-  #failed(subs: readonly SubMapping[], failures: readonly NativeFailure[]): MappingFailure[] {
+  #unmapFailures(subs: readonly SubMapping[], failures: readonly NativeFailure[]): MappingFailure[] {
     return failures.map(({ index, error }) => {
       const sub = subs[index] as SubMapping;
       return failureOf(sub, unmapFailed(this.name, sub, fromNative(error)));
@@ -290,7 +293,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
 }
 
 /** Converts the result or the error of a call that may be asynchronous. */
-function settle<A, B>(
+function convertOutcome<A, B>(
   call: () => A | Promise<A>,
   done: (value: A) => B,
   failed: (thrown: unknown) => B,

@@ -21,7 +21,7 @@ export interface RefusalFacts {
 
 /** @internal */
 export function noIommuGroup(bdf: string, iommuIsOn: boolean): PeerDmaError {
-  return new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(bdf, iommuIsOn), { device: bdf });
+  return new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(bdf, iommuIsOn), { bdf });
 }
 
 /** @internal */
@@ -30,7 +30,7 @@ export function notBound({ bdf, driver }: PciDevice): PeerDmaError {
     'ERR_DEVICE_NOT_BOUND',
     `${bdf} is ${driver === undefined ? 'bound to no driver' : `in use by the driver ${driver}`}: ` +
       `bind it to vfio-pci (sudo npx peerdma bind ${bdf})`,
-    { device: bdf },
+    { bdf },
   );
 }
 
@@ -48,7 +48,7 @@ export function groupNotViable(bdf: string, group: number, blockers: string): Pe
   return new PeerDmaError(
     'ERR_GROUP_NOT_VIABLE',
     `${bdf} shares IOMMU group ${group} with ${users}. ${remedy}: a group is assigned as a whole`,
-    { device: bdf },
+    { bdf },
   );
 }
 
@@ -144,7 +144,7 @@ export function noDeviceFile(bdf: string): PeerDmaError {
     'ERR_UNSUPPORTED',
     `${bdf} has no file below /dev/vfio/devices, which iommufd requires: that needs Linux 6.6 with ` +
       "CONFIG_VFIO_DEVICE_CDEV. Or choose the back end 'type1'",
-    { device: bdf },
+    { bdf },
   );
 }
 
@@ -298,8 +298,8 @@ export function withoutRemapping(platform: string, module: string): string {
   return `${reason}. ${remedy}: modprobe ${module} allow_unsafe_interrupts=1`;
 }
 
-function renamed(code: ErrorCode, error: PeerDmaError, text: string, device?: string): PeerDmaError {
+function renamed(code: ErrorCode, error: PeerDmaError, text: string, bdf?: string): PeerDmaError {
   const { errno, syscall } = error;
   const response = [errno, syscall && `from ${syscall}`].filter(Boolean).join(' ');
-  return new PeerDmaError(code, `${text} (${response || error.message})`, { errno, syscall, device, cause: error });
+  return new PeerDmaError(code, `${text} (${response || error.message})`, { errno, syscall, bdf, cause: error });
 }

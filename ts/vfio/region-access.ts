@@ -20,7 +20,7 @@ export function regionAccess(bdf: string, regions: () => readonly (VfioRegion | 
       if (region !== undefined && at >= 0n && at + BigInt(length) <= region.length) return { region, at };
     }
     const text = `${length} bytes at ${hex(offset)} of the file of ${bdf} are in none of its regions`;
-    throw new PeerDmaError('ERR_OUT_OF_RANGE', text, { device: bdf });
+    throw new PeerDmaError('ERR_OUT_OF_RANGE', text, { bdf });
   };
   return {
     read: (offset, into) => {

@@ -60,7 +60,7 @@ export class VfioDevice implements PhysicalFunction {
     this.bdf = bdf;
     this.#device = device;
     this.#owner = owner;
-    const handle = native(() => device.memoryFile(), { device: bdf });
+    const handle = native(() => device.memoryFile(), { bdf });
     this.memory = new FileMemory(handle, `vfio ${bdf}`);
     this.memory.device = {
       get accessible() {
@@ -80,7 +80,7 @@ export class VfioDevice implements PhysicalFunction {
         'ERR_NO_SUCH_REGION',
         `${bdf}: opening failed: it has no config space region. Check that it is a PCI device.`,
         {
-          device: bdf,
+          bdf,
         },
       );
     }
@@ -107,7 +107,7 @@ export class VfioDevice implements PhysicalFunction {
     const signal = readSignal(options);
     const reset = async (): Promise<void> => {
       throwIfAborted(signal);
-      await nativeAsync(() => this.#device.reset(), { device: this.bdf });
+      await nativeAsync(() => this.#device.reset(), { bdf: this.bdf });
     };
     await runAbortable(signal, (begin) => this.#withoutMappings([this], reset, begin));
   }
@@ -117,14 +117,17 @@ export class VfioDevice implements PhysicalFunction {
    * Unmaps the functions' BARs from all IOMMUs before, and maps them again afterwards.
    *
    * @param others open devices of this process. They must include all that the reset affects; others are unchanged
+   * @param options.signal as for {@link VfioDevice.reset}
    * @returns this device and those of the others that were reset
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` if the device has no such reset, or the reset affects a device that
    * is not among these (the message names it) or not bound to VFIO. `ERR_BAD_CONFIG_SPACE` if a device did not return
    * from the reset. `ERR_INVALID_ARGUMENT` for an object that is not an open VFIO device
+   * @throws the reason of the signal
    */
-  async hotReset(others: readonly PhysicalFunction[]): Promise<readonly VfioDevice[]> {
+  async hotReset(others: readonly PhysicalFunction[], options: AbortOptions = {}): Promise<readonly VfioDevice[]> {
+    const signal = readSignal(options);
     const devices = VfioDevice.#requireDevices(others);
-    const details = { device: this.bdf };
+    const details = { bdf: this.bdf };
     const affected = this.#resetWithIt();
     const missing = affected.filter((bdf) => bdf !== this.bdf && !devices.some((device) => device.bdf === bdf));
     if (missing.length > 0) {
@@ -138,13 +141,14 @@ export class VfioDevice implements PhysicalFunction {
     }
     const resetToo = devices.filter((device) => device !== this && affected.includes(device.bdf));
     const natives = resetToo.map((device) => device.#device);
-    await this.#withoutMappings([this, ...resetToo], () => {
+    const reset = async (): Promise<void> => {
+      throwIfAborted(signal);
       if (this.#resetWithIt().some((bdf) => !affected.includes(bdf))) {
         throw new PeerDmaError('ERR_SYSTEM', `a device was added to the bus of ${this.bdf}. Try again`, details);
       }
-      return nativeAsync(() => this.#device.hotReset(natives), details);
-    });
-
+      await nativeAsync(() => this.#device.hotReset(natives), details);
+    };
+    await runAbortable(signal, (begin) => this.#withoutMappings([this, ...resetToo], reset, begin));
     return [this, ...resetToo];
   }
 
@@ -158,7 +162,7 @@ export class VfioDevice implements PhysicalFunction {
    */
   setVfToken(vfToken: string): void {
     const token = requireVfToken(vfToken);
-    native(() => this.#device.setVfToken(token), { device: this.bdf });
+    native(() => this.#device.setVfToken(token), { bdf: this.bdf });
   }
 
   /**
@@ -179,7 +183,7 @@ export class VfioDevice implements PhysicalFunction {
 
   /** Closes the device only, not its group and container. @internal */
   async closeDevice(): Promise<void> {
-    await nativeAsync(() => this.#device.closeAsync(), { device: this.bdf });
+    await nativeAsync(() => this.#device.closeAsync(), { bdf: this.bdf });
     this.#closed = true;
     this.interrupts.closed();
     this.memory.close();
@@ -196,10 +200,10 @@ export class VfioDevice implements PhysicalFunction {
 
   /** Returns the PCI addresses of all functions that a reset of its bus or slot resets. */
   #resetWithIt(): string[] {
-    return native(() => this.#device.hotResetInfo(), { device: this.bdf });
+    return native(() => this.#device.hotResetInfo(), { bdf: this.bdf });
   }
 
-  async #withoutMappings(devices: readonly VfioDevice[], act: () => Promise<void>, begin?: () => void): Promise<void> {
+  async #withoutMappings(devices: readonly VfioDevice[], act: () => Promise<void>, begin: () => void): Promise<void> {
     const files = devices.map(({ memory }) => memory);
     await withoutMappingsOf(
       files,

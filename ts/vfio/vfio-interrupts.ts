@@ -173,11 +173,11 @@ export class VfioInterrupts implements DeviceInterrupts {
   }
 
   #error(code: 'ERR_INVALID_ARGUMENT' | 'ERR_INTERRUPT_SETUP' | 'ERR_INTERRUPT_UNSUPPORTED', message: string) {
-    return new PeerDmaError(code, message, { device: this.#bdf });
+    return new PeerDmaError(code, message, { bdf: this.#bdf });
   }
 
   #call<T>(call: () => T): T {
-    return native(call, { device: this.#bdf });
+    return native(call, { bdf: this.#bdf });
   }
 }
 

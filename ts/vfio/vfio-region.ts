@@ -66,7 +66,7 @@ export class VfioRegion implements DeviceRegion {
     hostAddress: bigint | undefined,
     onWrite: () => void = () => {},
   ): VfioRegion | undefined {
-    const info = native(() => device.regionInfo(index), { device: bdf });
+    const info = native(() => device.regionInfo(index), { bdf });
     if (info === null) return undefined;
     const mmapAreas: AddressRange[] = [];
     for (let at = 0; at + 1 < info.mmapAreas.length; at += 2) {
@@ -84,22 +84,22 @@ export class VfioRegion implements DeviceRegion {
    * @throws {PeerDmaError} `ERR_NO_SUCH_REGION` if no part of the region can be mapped, `ERR_OUT_OF_RANGE`
    */
   backing(offset = 0n): Backing {
-    const device = this.#bdf;
-    requireBigint(offset, 'offset', device);
+    const bdf = this.#bdf;
+    requireBigint(offset, 'offset', bdf);
     if (this.mmapAreas.length === 0) {
       throw new PeerDmaError(
         'ERR_NO_SUCH_REGION',
-        `region ${this.index} of ${device} cannot be mapped, only read and written`,
+        `region ${this.index} of ${bdf} cannot be mapped, only read and written`,
         {
-          device,
+          bdf,
         },
       );
     }
     if (offset < 0n || offset >= this.length) {
       throw new PeerDmaError(
         'ERR_OUT_OF_RANGE',
-        `region ${this.index} of ${device} has ${hex(this.length)} bytes, and ${valueText(offset)} is not within`,
-        { device },
+        `region ${this.index} of ${bdf} has ${hex(this.length)} bytes, and ${valueText(offset)} is not within`,
+        { bdf },
       );
     }
     return { file: this.#file, offset: this.fileOffset + offset };
@@ -140,7 +140,7 @@ export class VfioRegion implements DeviceRegion {
     requireBigint(offset, 'offset', this.#bdf);
     const from = requireBytes(bytes);
     try {
-      await nativeAsync(() => this.#device.writeRegionAsync(this.index, offset, from), { device: this.#bdf });
+      await nativeAsync(() => this.#device.writeRegionAsync(this.index, offset, from), { bdf: this.#bdf });
     } finally {
       this.#onWrite(); // part of it may have been written
     }
@@ -206,6 +206,6 @@ export class VfioRegion implements DeviceRegion {
   }
 
   #call<T>(call: () => T): T {
-    return native(call, { device: this.#bdf });
+    return native(call, { bdf: this.#bdf });
   }
 }

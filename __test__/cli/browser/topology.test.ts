@@ -21,7 +21,7 @@ browserTest('displays the reasons, the prerequisites and the path of a pair', as
   await sleeping.hover();
   t.regex((await why.textContent()) ?? '', /^0000:9a:00\.0 → 0000:9b:00\.0/);
   t.regex((await why.textContent()) ?? '', /sends translated requests \(ATS is on\)/);
-  t.regex((await why.textContent()) ?? '', /Prerequisites.*0000:9b:00\.0 sleeps \(D3hot\)/);
+  t.regex((await why.textContent()) ?? '', /Prerequisites.*0000:9b:00\.0 is in a low-power state \(D3hot\)/);
   t.is(await sleeping.getAttribute('aria-pressed'), 'true');
   t.is(await page.locator('[aria-pressed=true]').count(), 1);
   const path = await page

@@ -136,7 +136,7 @@ test('rejects a driver that silently does not bind the device', (t) => {
     error.message,
     /^0000:00:03\.0: binding to vfio-pci failed: it has no driver now\. Read the end of dmesg .*\. Restored/,
   );
-  t.is(error.device, '0000:00:03.0');
+  t.is(error.bdf, '0000:00:03.0');
   t.deepEqual(state(), BEFORE as never);
 
   const variant = planBind([...readHost(sys).functions.values()], 'mlx5_vfio_pci', () => true);

@@ -203,7 +203,7 @@ test('decodes the ROM only while its own enable bit is set as well', (t) => {
 test('rejects invalid registers, with name and offset', (t) => {
   const refused = (device: Parameters<typeof withRegions>[0], regions: Parameters<typeof withRegions>[1]): string => {
     const error = throwsCode(t, () => new PlainDevice(withRegions(device, regions)), 'ERR_BAD_CONFIG_SPACE');
-    t.is(error.device, '0000:01:00.0');
+    t.is(error.bdf, '0000:01:00.0');
     t.regex(error.message, /0000:01:00\.0/);
     return error.message;
   };

@@ -162,7 +162,7 @@ for (const [title, device, message] of refusals) {
     const error = throwsCode(t, () => new PlainDevice(changed(...device)), 'ERR_BAD_CONFIG_SPACE');
     t.regex(error.message, message);
     t.regex(error.message, /^config space of 0000:01:00\.0 is invalid at /);
-    t.is(error.device, '0000:01:00.0');
+    t.is(error.bdf, '0000:01:00.0');
   });
 }
 

@@ -74,7 +74,7 @@ test('random bytes', (t) => {
   );
   const images = fc.tuple(bytes, lengths).map(([image, regionLengths]) => {
     image[0x0e] = (image[0x0e] ?? 0) & 0x80; // or nearly all would be bridges
-    return { device: 'random', bytes: image, regionLengths };
+    return { bdf: 'random', bytes: image, regionLengths };
   });
   const count = run(images, seedOf(t), RUNS);
   t.log(count);

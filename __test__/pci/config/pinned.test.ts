@@ -91,8 +91,8 @@ test('pins a BAR at the end of its address space', (t) => {
 
 test('rejects an invalid address, naming the device and the BAR', (t) => {
   const refused = (code: Parameters<typeof throwsCode>[2], ...places: [number, bigint][]): void => {
-    const { message, device } = throwsCode(t, () => new PlainDevice('ivshmem', pinned(...places)), code);
-    t.is(device, '0000:01:00.0');
+    const { message, bdf } = throwsCode(t, () => new PlainDevice('ivshmem', pinned(...places)), code);
+    t.is(bdf, '0000:01:00.0');
     t.regex(message, new RegExp(`^BAR ${places.at(-1)?.[0]} of 0000:01:00.0: pinning (to \\S+ )?failed: `));
   };
   refused('ERR_INVALID_ARGUMENT', [1, 0xe0000000n]);

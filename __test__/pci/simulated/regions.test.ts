@@ -47,7 +47,7 @@ test('rejects invalid accesses', (t) => {
   throwsCode(t, () => bar.read(0n, -1), 'ERR_INVALID_ARGUMENT');
   throwsCode(t, () => bar.write(0n, new Uint8Array(new SharedArrayBuffer(4))), 'ERR_INVALID_ARGUMENT');
   const unaligned = throwsCode(t, () => bar.read32(2n), 'ERR_UNALIGNED');
-  t.is(unaligned.device, '0000:00:06.0');
+  t.is(unaligned.bdf, '0000:00:06.0');
   throwsCode(t, () => bar.write32(2n, 1), 'ERR_UNALIGNED');
   throwsCode(t, () => bar.read64(4n), 'ERR_UNALIGNED');
   throwsCode(t, () => bar.write64(4n, 1n), 'ERR_UNALIGNED');

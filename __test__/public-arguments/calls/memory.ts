@@ -21,7 +21,7 @@ export function memoryCalls(t: ExecutionContext): Record<string, Calls> {
       code: (value) => new PeerDmaError(value, 'x'),
       message: (value) => new PeerDmaError('ERR_SYSTEM', value),
       ...options(
-        { errno: 'EIO', syscall: 'ioctl', range: RANGE, target: 'x', device: 'x', cause: undefined },
+        { errno: 'EIO', syscall: 'ioctl', range: RANGE, target: 'x', bdf: 'x', cause: undefined },
         (value) => new PeerDmaError('ERR_SYSTEM', 'x', value),
       ),
     },

@@ -140,7 +140,10 @@ function deviceCalls(t: ExecutionContext, device: SimulatedDevice): Record<strin
       vector: (value) => device.raise('error', value),
     },
     'SimulatedDevice#reset': options({ signal: undefined }, (given) => device.reset(given)),
-    'SimulatedDevice#hotReset': { others: (value) => device.hotReset(value) },
+    'SimulatedDevice#hotReset': {
+      others: (value) => device.hotReset(value),
+      ...options({ signal: undefined }, (given) => device.hotReset([], given)),
+    },
   };
 }
 

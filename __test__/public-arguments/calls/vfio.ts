@@ -36,6 +36,7 @@ export async function vfioCalls(t: ExecutionContext): Promise<Record<string, Cal
     'VfioDevice#hotReset': {
       others: (value) => device.hotReset(value),
       'one of others': (value) => device.hotReset([value]),
+      ...options({ signal: undefined }, (given) => device.hotReset([], given)),
     },
     'VfioDevice#reset': options({ signal: undefined }, (given) => device.reset(given)),
     'VfioDevice#setVfToken': { vfToken: (value) => device.setVfToken(value) },

@@ -233,15 +233,15 @@ export class Bench {
     const { members, memory } = this.world;
     if (operation instanceof Register) {
       const { target, policy } = operation;
-      if (code === 'OK') members.set(target, { policy, following: true });
+      if (code === 'OK') members.set(target, { policy, joined: true });
       else if (!members.has(target) && memory.inspect().quarantine.some((kept) => kept.target === target)) {
-        members.set(target, { policy, following: false });
+        members.set(target, { policy, joined: false });
       }
     } else if (operation instanceof Unregister) {
       const member = members.get(operation.target);
       if (member === undefined) return;
       if (code === 'OK') this.#forget(operation.target);
-      else members.set(operation.target, { ...member, following: false });
+      else members.set(operation.target, { ...member, joined: false });
     } else if (operation instanceof TargetClosed) {
       this.#forget(operation.target);
     }

@@ -203,7 +203,7 @@ export class Comparison {
       if (entry.state === 'quarantined' && !held.has(entry.at) && name !== 'batch') {
         throw new Error(`${where} has nothing, and its status is quarantined`);
       }
-      if (!member.following) same(`${where}, who was to go`, entry.state, 'quarantined');
+      if (!member.joined) same(`${where}, who was to go`, entry.state, 'quarantined');
       for (let n = 0; n < entry.count; n++) seen[entry.at + n] = entry;
       if (entry.state === 'quarantined') continue;
       for (let page = entry.at; page < entry.at + entry.count; page++) {
@@ -223,7 +223,7 @@ export class Comparison {
         }
       }
     }
-    if (!member.following) return missing;
+    if (!member.joined) return missing;
     for (const [page, cell] of flat.entries()) {
       if (cell !== undefined && seen[page] === undefined) throw new Error(`the status of "${name}" lacks page ${page}`);
     }

@@ -84,7 +84,7 @@ function isMissable(
       for (const cell of flat.slice(at, at + count)) {
         if (cell === undefined) continue;
         const must = concerned
-          .filter((name) => members.get(name)?.following === true && usesHostMemory(cast[name], cell.store >= PRIVATE))
+          .filter((name) => members.get(name)?.joined === true && usesHostMemory(cast[name], cell.store >= PRIVATE))
           .map((name) => cell.kind === 'ram' || members.get(name)?.policy === 'required');
         // Placing is for all targets together, the rest may be for one of them.
         if (op === 'mapFile' || op === 'mapPrivate') answers.add(!must.includes(true));
@@ -163,7 +163,7 @@ function dueOfChange(change: Change, situation: Situation, hits: readonly Hit[])
   const near = quarantine.some((kept) => wide.some((pages) => overlap(kept, pages)));
   const files = members.get('files');
   const needsFile =
-    files?.following === true &&
+    files?.joined === true &&
     cast.files.needsFile &&
     changed.some(({ at }) => isUnmappablePrivatePage(after, at, files.policy === 'required'));
   // The pages of private memory can be in one place only.
@@ -181,7 +181,7 @@ function dueOfChange(change: Change, situation: Situation, hits: readonly Hit[])
 function dueOfRegister({ target, policy }: Register, situation: Situation, hits: readonly Hit[]): Due {
   const { model, members, cast, quarantine, subs } = situation;
   const member = members.get(target);
-  if (member !== undefined) return { codes: [member.following ? 'ERR_INVALID_ARGUMENT' : 'ERR_RANGE_QUARANTINED'] };
+  if (member !== undefined) return { codes: [member.joined ? 'ERR_INVALID_ARGUMENT' : 'ERR_RANGE_QUARANTINED'] };
   const flat = model.flat(SIZE);
   const blocks = (kept: Quarantined, sub: Pages): boolean => {
     const elsewhere =
@@ -199,7 +199,7 @@ function dueOfRegister({ target, policy }: Register, situation: Situation, hits:
   if (clear) return { codes: ['ERR_RANGE_QUARANTINED'] };
   const needsFile =
     cast[target].needsFile && flat.some((_, page) => isUnmappablePrivatePage(flat, page, policy === 'required'));
-  const all = new Map<CastName, Member>([...members, [target, { policy, following: true }]]);
+  const all = new Map<CastName, Member>([...members, [target, { policy, joined: true }]]);
   const missable = (hit: Hit): boolean | undefined => isMissable(hit, [flat], [target], { members: all, cast });
   return dueForEither(hits, missable, (serious) => dueWith(needsFile, foreign, all, serious, hits));
 }

@@ -28,7 +28,7 @@ export type PlaceInWorld =
 export interface Member {
   readonly policy: PeerToPeer;
   /** False if it was removed but kept mappings. */
-  readonly following: boolean;
+  readonly joined: boolean;
 }
 
 export interface WorldOptions {

@@ -67,7 +67,7 @@ testWith(
       AssignedDevice.create({ device: physical, memory: other }),
       'ERR_INVALID_ARGUMENT',
     );
-    t.is(error.device, bdf);
+    t.is(error.bdf, bdf);
     t.is((await guest.hand(physical)).bdf, bdf, 'the device is as before');
   },
 );

@@ -90,7 +90,7 @@ testWith(
     await peer.firmware.enable();
     for (const { assigned } of [{ assigned: peer }, other]) {
       const error = await rejectsCode(t, assigned.device.reset(), 'ERR_RESET_UNSUPPORTED');
-      t.is(error.device, assigned.bdf);
+      t.is(error.bdf, assigned.bdf);
       isOff(t, assigned);
     }
     t.deepEqual(other.assigned.device.mmioRead(other.registers, 4), ones(4));

@@ -29,7 +29,7 @@ testWith(
     const devices = [await open(engine), await open(peerBdf)] as const;
     const [edu, peer] = devices;
     await space.attach(edu.handle, engine, 1);
-    await space.follow('best-effort');
+    await space.join('best-effort');
     t.false(space.target.mapsFiles);
 
     const driver = new Edu(edu.device);

@@ -165,18 +165,18 @@ testWith(
       peer,
     } = all;
     const found = async (manager: VfioContainerManager) =>
-      (await manager.refresh()).map(({ name, before, state, code }) => ({ name, before, state, code }));
+      (await manager.refresh()).map(({ region, before, state, code }) => ({ region, before, state, code }));
     const hand = decodeSetterByFile(peer);
     hand(false);
     hand(true);
     t.deepEqual(await reach(all, 90), [false, false], 'revoked, which nothing here has noticed');
-    t.deepEqual(await found(near), [{ name: 'bar2', before: 'mapped', state: 'mapped', code: undefined }]);
+    t.deepEqual(await found(near), [{ region: 'bar2', before: 'mapped', state: 'mapped', code: undefined }]);
     t.deepEqual(await reach(all, 100), [true, false], 'one of them is refreshed');
     hand(false);
-    t.deepEqual(await found(far), [{ name: 'bar2', before: 'mapped', state: 'failed', code: 'ERR_MEMORY_FAULT' }]);
+    t.deepEqual(await found(far), [{ region: 'bar2', before: 'mapped', state: 'failed', code: 'ERR_MEMORY_FAULT' }]);
     hand(true);
-    t.deepEqual(await found(far), [{ name: 'bar2', before: 'failed', state: 'mapped', code: undefined }]);
-    t.deepEqual(await found(near), [{ name: 'bar2', before: 'mapped', state: 'mapped', code: undefined }]);
+    t.deepEqual(await found(far), [{ region: 'bar2', before: 'failed', state: 'mapped', code: undefined }]);
+    t.deepEqual(await found(near), [{ region: 'bar2', before: 'mapped', state: 'mapped', code: undefined }]);
     t.deepEqual(await reach(all, 110), [true, true]);
     for (const { mappings } of memory.inspect().targets) {
       t.is(mappings.filter(({ kind, state }) => kind === 'ram' && state === 'mapped').length, 1, 'RAM is not changed');

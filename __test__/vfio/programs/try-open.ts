@@ -14,8 +14,8 @@ try {
   report({ code: 'OK' });
 } catch (error) {
   if (!(error instanceof PeerDmaError)) throw error;
-  const { code, errno, message, device, range } = error;
-  report({ code, errno, message, device, range: range?.toString() });
+  const { code, errno, message, bdf, range } = error;
+  report({ code, errno, message, bdf, range: range?.toString() });
 }
 
 function report(outcome: Record<string, unknown>): void {

@@ -33,7 +33,7 @@ function initiator(memory: GuestMemory, device: VfioDevice): Initiator {
   if (device.config.read32(0n) !== EDU_ID) {
     const remedy = "Name QEMU's edu (1234:11e8), for which the demo has a driver.";
     throw new PeerDmaError('ERR_UNSUPPORTED', `${device.bdf}: DMA failed: it is not an edu device. ${remedy}`, {
-      device: device.bdf,
+      bdf: device.bdf,
     });
   }
   const edu = new Edu(device);
@@ -61,7 +61,7 @@ function peer(device: VfioDevice): Peer {
   if (bar === undefined) {
     const remedy = 'Name a device with such a BAR, for example ivshmem.';
     const message = `${device.bdf}: mapping a BAR failed: no BAR can be mapped as a whole. ${remedy}`;
-    throw new PeerDmaError('ERR_NO_SUCH_REGION', message, { device: device.bdf });
+    throw new PeerDmaError('ERR_NO_SUCH_REGION', message, { bdf: device.bdf });
   }
   return {
     name: device.bdf,

@@ -11,7 +11,7 @@ import type { PciDevice } from '../../vfio/sysfs.ts';
 import type { Facts } from '../facts.ts';
 import type { DoctorFinding } from '../finding.ts';
 import type { Lookups } from '../lookups.ts';
-import { answersFindings } from './answers.ts';
+import { respondsFindings } from './responds.ts';
 import { directRegionFindings, isKeptFromVfio } from './direct-regions.ts';
 import { tokenFindings } from './vf-token.ts';
 
@@ -35,7 +35,7 @@ export function assignmentFindings(
   const bound = isVfioDriver(device.driver);
   const wanted = asked || bound;
   return [
-    ...answersFindings(facts, device, wanted),
+    ...respondsFindings(facts, device, wanted),
     groupFinding(facts, lookups, device, wanted),
     ...directRegionFindings(facts, device, wanted),
     driverFinding(facts, lookups, device, asked),

@@ -36,7 +36,7 @@ export function barFindings(facts: Facts, device: PciFunction, open?: OpenBars):
     const frameBuffer = frameBuffers.get(target.index);
     if (frameBuffer !== undefined) return heldFinding(facts, device, target, frameBuffer);
     const notOffered = open?.mappable(target.index) === false ? NOT_OFFERED : undefined;
-    const problem = target.problem ?? (device.answers === false ? SILENT : notOffered);
+    const problem = target.problem ?? (device.responds === false ? SILENT : notOffered);
     return barFinding(facts, device, { ...target, problem }, dmaBufs);
   });
 }
@@ -67,7 +67,7 @@ function isReleasedByBinding({ system: { kernel } }: Facts, { driver, classCode 
   return kernel === 'unknown' || isAtLeast(kernel, CONSOLES_REMOVED_SINCE);
 }
 
-const SILENT = 'cannot be mapped while the device does not answer';
+const SILENT = 'cannot be mapped while the device does not respond';
 const NOT_OFFERED = 'the driver allows reads and writes, but no mapping';
 
 function barFinding(

@@ -6,11 +6,11 @@ import type { Facts } from '../facts.ts';
 import type { DoctorFinding } from '../finding.ts';
 
 /** @internal */
-export function resetFinding({ host }: Facts, { address, answers, resetMethods }: PciFunction): DoctorFinding {
+export function resetFinding({ host }: Facts, { address, responds, resetMethods }: PciFunction): DoctorFinding {
   const id = 'reset';
   const file = `${host.root}/bus/pci/devices/${address}/reset_method`;
-  if (answers === false) {
-    const says = 'cannot be reset while it does not answer';
+  if (responds === false) {
+    const says = 'cannot be reset while it does not respond';
     return { id, state: 'warning', says, evidence: `${file} lists the methods of the device when it answered` };
   }
   if (resetMethods === 'unknown') {

@@ -17,8 +17,8 @@ import type { BindingPlan } from './plan.ts';
 export class DeviceNeededError extends PeerDmaError {
   readonly reasons: readonly string[];
 
-  constructor(reasons: readonly string[], device: string) {
-    super('ERR_DEVICE_NEEDED', `this machine would lose what it uses: ${reasons.join('; ')}`, { device });
+  constructor(reasons: readonly string[], bdf: string) {
+    super('ERR_DEVICE_NEEDED', `this machine would lose what it uses: ${reasons.join('; ')}`, { bdf });
     this.reasons = reasons;
   }
 }
@@ -58,11 +58,11 @@ export function checkPlan(machine: Machine, plan: BindingPlan, force: boolean): 
 function checkAssignable(host: HostMachine, { address, bridge, group }: PciFunction): void {
   if (bridge !== undefined) {
     throw new PeerDmaError('ERR_UNSUPPORTED', bridgeRefused(address), {
-      device: address,
+      bdf: address,
     });
   }
   if (group === undefined) {
-    throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address, host.groups.size > 0), { device: address });
+    throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address, host.groups.size > 0), { bdf: address });
   }
 }
 
@@ -77,7 +77,7 @@ function checkNotOpen(machine: Machine, device: PciFunction): void {
     throw new PeerDmaError(
       'ERR_DEVICE_IN_USE',
       `${subject} or its group is open in ${users.join(', ')}: unbinding would block until it is closed there. Close it first`,
-      { device: address },
+      { bdf: address },
     );
   }
 }

@@ -58,14 +58,14 @@ function verifyDriver({ device: { address }, to }: DriverChange, writer: SysfsWr
     throw new PeerDmaError(
       'ERR_BIND_FAILED',
       `${address}: binding to ${to} failed: ${instead}${variant}. Read the end of dmesg for the reason`,
-      { device: address },
+      { bdf: address },
     );
   }
   if (to === undefined && isVfioDriver(driver)) {
     throw new PeerDmaError(
       'ERR_BIND_FAILED',
       `${address}: unbinding failed: ${driver} took it again, since it is set to take all devices of its kind. Remove "vfio-pci ids=" from /etc/modprobe.d or the kernel's command line`,
-      { device: address },
+      { bdf: address },
     );
   }
   return driver;
@@ -74,20 +74,20 @@ function verifyDriver({ device: { address }, to }: DriverChange, writer: SysfsWr
 /** Undoes the started changes in reverse order. Returns the error with the result of the rollback added. */
 function rollBack(error: PeerDmaError, begun: readonly DriverChange[], writer: SysfsWriter): PeerDmaError {
   const back: string[] = [];
-  const stuck: string[] = [];
+  const notRestored: string[] = [];
   for (const { device } of begun.toReversed()) {
     const { address, driver } = device;
     const problem = restoreDriver(device, writer);
     if (problem === undefined) back.push(`${address} (${driver ?? 'no driver'})`);
-    else stuck.push(`${address} (${driver ?? 'no driver'}): ${problem}`);
+    else notRestored.push(`${address} (${driver ?? 'no driver'}): ${problem}`);
   }
   const undone = back.length === 0 ? '' : `. Restored: ${back.join(', ')}`;
-  const { errno, syscall, device } = error;
-  if (stuck.length === 0) {
-    return new PeerDmaError(error.code, error.message + undone, { errno, syscall, device, cause: error.cause });
+  const { errno, syscall, bdf } = error;
+  if (notRestored.length === 0) {
+    return new PeerDmaError(error.code, error.message + undone, { errno, syscall, bdf, cause: error.cause });
   }
-  const text = `${error.message}${undone}. Not restored: ${stuck.join('; ')}`;
-  return new PeerDmaError('ERR_ROLLBACK_FAILED', text, { errno, syscall, device, cause: error });
+  const text = `${error.message}${undone}. Not restored: ${notRestored.join('; ')}`;
+  return new PeerDmaError('ERR_ROLLBACK_FAILED', text, { errno, syscall, bdf, cause: error });
 }
 
 /**

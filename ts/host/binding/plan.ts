@@ -53,7 +53,7 @@ export function chosenDevices(host: HostMachine, texts: readonly string[], whole
     const { address, group, noIommuGroup } = device;
     if (noIommuGroup !== undefined) return [device];
     if (group === undefined) {
-      throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address, host.groups.size > 0), { device: address });
+      throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address, host.groups.size > 0), { bdf: address });
     }
     const isNamed = (member: PciFunction): boolean => member.bridge === undefined && wanted.has(member);
     const endpoints = membersOf(host, group).filter((member) => isNamed(member) || !staysInGroup(member));

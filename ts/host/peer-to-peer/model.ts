@@ -36,8 +36,8 @@ export type PeerReasonCode =
   | 'vf-token'
   | 'group-not-viable'
   | 'decode-off'
-  | 'asleep'
-  | 'not-answering'
+  | 'low-power-state'
+  | 'not-responding'
   // Notes
   | 'same-group'
   | 'ats-not-on'

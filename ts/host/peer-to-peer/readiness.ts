@@ -90,9 +90,9 @@ function viability(group: number, { bound, blockers }: GroupUse, pair: readonly 
   ];
 }
 
-function silenceOf({ address, answers, configBytes }: PciFunction): PeerReason[] {
-  if (answers === true || (answers === 'unknown' && configBytes === 0)) return [];
-  return [{ code: 'not-answering', text: `${address} does not answer: its config space is invalid` }];
+function silenceOf({ address, responds, configBytes }: PciFunction): PeerReason[] {
+  if (responds === true || (responds === 'unknown' && configBytes === 0)) return [];
+  return [{ code: 'not-responding', text: `${address} does not respond: its config space is invalid` }];
 }
 
 /** Opening a device with VFIO wakes it and enables memory decode (Linux, `vfio_pci_core_enable`). */
@@ -100,8 +100,8 @@ function decodingOf({ address, memoryDecode, powerState, physicalFunction }: Pci
   if (/^D[123]/.test(powerState)) {
     return [
       {
-        code: 'asleep',
-        text: `${address} sleeps (${powerState}) and does not decode its BARs. Opening it with VFIO wakes it`,
+        code: 'low-power-state',
+        text: `${address} is in a low-power state (${powerState}) and decodes no BAR. Opening it with VFIO wakes it`,
       },
     ];
   }

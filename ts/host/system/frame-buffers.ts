@@ -60,11 +60,11 @@ export class FrameBuffers {
   }
 
   /** Without addresses, identifies BARs by their order: resources are sorted by address. */
-  #byOrder(device: string, bars: readonly BarResource[]): Map<number, string> {
+  #byOrder(bdf: string, bars: readonly BarResource[]): Map<number, string> {
     const found = new Map<number, string>();
     const sorted = bars.toSorted((a, b) => Number((a.address ?? 0n) - (b.address ?? 0n)));
-    if (this.#counts.get(device) !== sorted.length) return found;
-    for (const { order, name } of this.#placed.get(device) ?? []) {
+    if (this.#counts.get(bdf) !== sorted.length) return found;
+    for (const { order, name } of this.#placed.get(bdf) ?? []) {
       const index = sorted[order]?.index;
       if (index !== undefined && !found.has(index)) found.set(index, name);
     }
@@ -73,7 +73,7 @@ export class FrameBuffers {
 
   #place(resources: readonly Resource[]): void {
     const deepest = resources.reduce((most, { depth }) => Math.max(most, depth), LEAST_DEEPEST);
-    let owner: { readonly depth: number; readonly device: string; readonly order: number } | undefined;
+    let owner: { readonly depth: number; readonly bdf: string; readonly order: number } | undefined;
     for (const resource of resources) {
       const { depth, name } = resource;
       // At the deepest level a resource within the BAR is indented like the BAR.
@@ -81,14 +81,14 @@ export class FrameBuffers {
       if (isPciAddress(name)) {
         const order = this.#counts.get(name) ?? 0;
         this.#counts.set(name, order + 1);
-        owner = { depth, device: name, order };
+        owner = { depth, bdf: name, order };
       } else if (!isWithin) {
         owner = undefined;
       }
       if (owner === undefined || !isFrameBuffer(resource)) continue;
-      const placed = this.#placed.get(owner.device) ?? [];
+      const placed = this.#placed.get(owner.bdf) ?? [];
       placed.push({ order: owner.order, name });
-      this.#placed.set(owner.device, placed);
+      this.#placed.set(owner.bdf, placed);
     }
   }
 }

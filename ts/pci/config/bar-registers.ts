@@ -59,12 +59,12 @@ export class BarRegisters {
     const found = [...memoryBars(image, regions)];
     const rom = regions[ROM_INDEX];
     if (rom !== undefined) found.push(romBar(image, rom));
-    this.bars = found.map((bar) => ({ ...bar, pinned: pinnedAddress(image.device, bar, pinned.get(bar.index)) }));
+    this.bars = found.map((bar) => ({ ...bar, pinned: pinnedAddress(image.bdf, bar, pinned.get(bar.index)) }));
     for (const [index, address] of pinned) {
       // The device has no BAR of that number.
-      if (!found.some((bar) => bar.index === index)) pinnedAddress(image.device, { index }, address);
+      if (!found.some((bar) => bar.index === index)) pinnedAddress(image.bdf, { index }, address);
     }
-    requirePinnedDisjoint(image.device, this.bars);
+    requirePinnedDisjoint(image.bdf, this.bars);
   }
 
   /** Defines the rules of all seven registers. */

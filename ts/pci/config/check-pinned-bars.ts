@@ -14,13 +14,13 @@ type Pinnable = Pick<Bar, 'index'> & Partial<Pick<Bar, 'kind' | 'length'>>;
  * @internal
  */
 export function pinnedAddress(
-  device: string,
+  bdf: string,
   { index, kind, length }: Pinnable,
   address: bigint | undefined,
 ): bigint | undefined {
   if (address === undefined) return undefined;
   const fail = (code: 'ERR_INVALID_ARGUMENT' | 'ERR_OUT_OF_RANGE' | 'ERR_UNALIGNED', problem: string): PeerDmaError =>
-    new PeerDmaError(code, `BAR ${String(index)} of ${device}: pinning failed: ${problem}`, { device });
+    new PeerDmaError(code, `BAR ${String(index)} of ${bdf}: pinning failed: ${problem}`, { bdf });
   if (kind === undefined || length === undefined) {
     throw fail('ERR_INVALID_ARGUMENT', 'the device has no memory BAR of that number');
   }
@@ -42,7 +42,7 @@ export function pinnedAddress(
 }
 
 /** @throws {PeerDmaError} `ERR_OVERLAP` @internal */
-export function requirePinnedDisjoint(device: string, bars: readonly Bar[]): void {
+export function requirePinnedDisjoint(bdf: string, bars: readonly Bar[]): void {
   const places: { index: number; range: AddressRange }[] = [];
   for (const { index, length, pinned } of bars) {
     if (pinned === undefined) continue;
@@ -51,8 +51,8 @@ export function requirePinnedDisjoint(device: string, bars: readonly Bar[]): voi
       if (!other.range.overlaps(range)) continue;
       throw new PeerDmaError(
         'ERR_OVERLAP',
-        `BAR ${index} of ${device}: pinning to ${range} failed: BAR ${other.index} is pinned to ${other.range}`,
-        { device, range },
+        `BAR ${index} of ${bdf}: pinning to ${range} failed: BAR ${other.index} is pinned to ${other.range}`,
+        { bdf, range },
       );
     }
     places.push({ index, range });

@@ -6,19 +6,19 @@ import { CFG_SPACE_EXP_SIZE, STD_HEADER_SIZEOF } from './registers.ts';
 /** A little-endian snapshot of config space, with errors for invalid contents. @internal */
 export class ConfigImage {
   /** PCI address, for messages. */
-  readonly device: string;
+  readonly bdf: string;
   readonly bytes: Uint8Array;
   readonly #view: DataView;
 
   /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a length that {@link isConfigLength} rejects */
-  constructor(device: string, bytes: Uint8Array) {
+  constructor(bdf: string, bytes: Uint8Array) {
     const { length } = requireBytes(bytes);
     if (!isConfigLength(length)) {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `config space of ${device} has ${CONFIG_LENGTHS}, not ${length}`, {
-        device,
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `config space of ${bdf} has ${CONFIG_LENGTHS}, not ${length}`, {
+        bdf,
       });
     }
-    this.device = device;
+    this.bdf = bdf;
     this.bytes = bytes;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, length);
   }
@@ -41,9 +41,9 @@ export class ConfigImage {
 
   /** Returns the error for contents that no working device has. */
   bad(offset: number, problem: string, remedy = 'The device is broken or does not respond. Reset it'): PeerDmaError {
-    const text = `config space of ${this.device} is invalid at ${at(offset)}: ${problem}. ${remedy}`;
+    const text = `config space of ${this.bdf} is invalid at ${at(offset)}: ${problem}. ${remedy}`;
     return new PeerDmaError('ERR_BAD_CONFIG_SPACE', `${text}; run lspci -xxxx to see its contents`, {
-      device: this.device,
+      bdf: this.bdf,
     });
   }
 }

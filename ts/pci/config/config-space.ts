@@ -59,7 +59,7 @@ export interface ConfigWrite {
 /** Options of {@link ConfigSpace}. @internal */
 export interface ConfigSpaceOptions {
   /** PCI address, for messages. */
-  readonly device: string;
+  readonly bdf: string;
   /** Config space as it was when the device was opened: 64 to 4096 bytes, a multiple of 4. */
   readonly bytes: Uint8Array;
   /** Region lengths in bytes by VFIO's index: BARs 0 to 5, then the ROM; `undefined` for absent ones. */
@@ -97,7 +97,9 @@ export class ConfigSpace {
    * {@link ConfigSpace.adopt} reads them.
    */
   readonly decodeRegisters: readonly number[];
-  readonly #device: string;
+  /** Offset of PMCSR, which has the power state, if it exists. */
+  readonly powerRegister: number | undefined;
+  readonly #bdf: string;
   readonly #registers: BarRegisters;
   readonly #chain: ChainView;
   readonly #emulation: Emulation;
@@ -108,10 +110,10 @@ export class ConfigSpace {
    * capabilities, and invalid BARs or MSI-X tables; for pinned BARs `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`,
    * `ERR_UNALIGNED` and `ERR_OVERLAP`
    */
-  constructor({ device, bytes, regionLengths, pinned = new Map(), intx, msiVectors }: ConfigSpaceOptions) {
-    const image = new ConfigImage(device, bytes);
+  constructor({ bdf, bytes, regionLengths, pinned = new Map(), intx, msiVectors }: ConfigSpaceOptions) {
+    const image = new ConfigImage(bdf, bytes);
     requireFunction(image);
-    this.#device = device;
+    this.#bdf = bdf;
     this.size = image.size;
     this.#registers = new BarRegisters(image, { regionLengths, pinned });
     this.bars = this.#registers.bars;
@@ -121,6 +123,7 @@ export class ConfigSpace {
     this.msix = this.#chain.msix?.shape;
     this.#resets = resetBits(image, this.#chain.capabilities);
     const { power } = this.#chain;
+    this.powerRegister = power?.register;
     this.decodeRegisters = power === undefined ? [COMMAND] : [COMMAND, power.register];
 
     this.#emulation = new Emulation(this.size);
@@ -141,11 +144,11 @@ export class ConfigSpace {
    */
   requireAccess(offset: number, size: number): number {
     const fail = (code: 'ERR_INVALID_ARGUMENT' | 'ERR_OUT_OF_RANGE', problem: string): PeerDmaError =>
-      new PeerDmaError(code, `config space of ${this.#device} cannot be accessed: ${problem}`, {
-        device: this.#device,
+      new PeerDmaError(code, `config space of ${this.#bdf} cannot be accessed: ${problem}`, {
+        bdf: this.#bdf,
       });
-    requireNumber(offset, 'offset', this.#device);
-    requireNumber(size, 'size', this.#device);
+    requireNumber(offset, 'offset', this.#bdf);
+    requireNumber(size, 'size', this.#bdf);
     if (size !== 1 && size !== 2 && size !== 4) {
       throw fail(
         'ERR_INVALID_ARGUMENT',
@@ -194,7 +197,7 @@ export class ConfigSpace {
         'ERR_INVALID_ARGUMENT',
         `${device.length} bytes of the device for a write of ${bytes.length}`,
         {
-          device: this.#device,
+          bdf: this.#bdf,
         },
       );
     }
@@ -255,8 +258,8 @@ export class ConfigSpace {
 
   #requireWithin(offset: number, length: number): void {
     if (offset + length <= this.size) return;
-    const text = `${length} bytes at ${at(offset)} pass the end of config space of ${this.#device} at ${at(this.size)}`;
-    throw new PeerDmaError('ERR_OUT_OF_RANGE', text, { device: this.#device });
+    const text = `${length} bytes at ${at(offset)} pass the end of config space of ${this.#bdf} at ${at(this.size)}`;
+    throw new PeerDmaError('ERR_OUT_OF_RANGE', text, { bdf: this.#bdf });
   }
 
   #state(before: ConfigState, bytes: Uint8Array): ConfigState {
@@ -265,14 +268,15 @@ export class ConfigSpace {
 }
 
 function requireFunction(image: ConfigImage): void {
-  const { device } = image;
+  const { bdf } = image;
   if (image.u16(VENDOR_ID) === 0xffff && image.u16(COMMAND) !== 0xffff) {
     // SR-IOV 1.1, 3.4.1.1 and 3.4.1.2. VFIO reports the IDs of /sys instead (Linux `vfio_config_init`).
-    const text = `${device} is a virtual function: its own config space has no vendor and device ID`;
+    const text = `${bdf} is a virtual function: its own config space has no vendor and device ID`;
     const remedy = 'Pass those of /sys as the ids of a SimulatedDevice';
-    throw new PeerDmaError('ERR_BAD_CONFIG_SPACE', `${text}. ${remedy}`, { device });
+    throw new PeerDmaError('ERR_BAD_CONFIG_SPACE', `${text}. ${remedy}`, { bdf });
   }
-  if (image.u16(VENDOR_ID) === 0xffff) throw image.bad(VENDOR_ID, 'it reads as all ones: the device is gone or asleep');
+  if (image.u16(VENDOR_ID) === 0xffff)
+    throw image.bad(VENDOR_ID, 'it reads as all ones: the device is gone or in D3cold');
   const type = image.u8(HEADER_TYPE) & HEADER_TYPE_MASK;
   if (type !== 0) throw image.bad(HEADER_TYPE, `the header is of type ${type}: assign a function that is not a bridge`);
 }

@@ -92,7 +92,7 @@ export class AssignedInterrupts {
     const vector = Number.isInteger(index) ? vectors[index] : undefined;
     if (vector !== undefined) return vector;
     const text = `${this.#bdf} has ${vectors.length} vector(s) of ${kind}, numbered from 0`;
-    throw new PeerDmaError('ERR_INTERRUPT_UNSUPPORTED', `${text}, and not ${valueText(index)}`, { device: this.#bdf });
+    throw new PeerDmaError('ERR_INTERRUPT_UNSUPPORTED', `${text}, and not ${valueText(index)}`, { bdf: this.#bdf });
   }
 
   /**
@@ -108,7 +108,7 @@ export class AssignedInterrupts {
   onChange(callback: ((vectors: readonly InterruptVector[]) => void) | undefined): void {
     if (callback !== undefined && typeof callback !== 'function') {
       const text = `the callback for changes must be a function, not ${valueText(callback)}`;
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: this.#bdf });
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf: this.#bdf });
     }
     this.#onChange = callback;
   }
@@ -329,12 +329,12 @@ export class AssignedInterrupts {
     const { errno, syscall, message } = error;
     const remedy = 'Raise the limit of open files (RLIMIT_NOFILE), or assign a device with fewer vectors';
     const text = `interrupts of ${this.#bdf}: connecting failed: ${message}. ${remedy}.`;
-    return new PeerDmaError('ERR_INTERRUPT_SETUP', text, { device: this.#bdf, errno, syscall, cause: error });
+    return new PeerDmaError('ERR_INTERRUPT_SETUP', text, { bdf: this.#bdf, errno, syscall, cause: error });
   }
 
   #requireOpen(): void {
     if (!this.#closed) return;
-    throw new PeerDmaError('ERR_CLOSED', `the interrupts of ${this.#bdf} are closed`, { device: this.#bdf });
+    throw new PeerDmaError('ERR_CLOSED', `the interrupts of ${this.#bdf} are closed`, { bdf: this.#bdf });
   }
 }
 

@@ -44,7 +44,7 @@ export class GuestSetup {
     if (vectors !== undefined) return vectors;
     const kinds = [...this.#vectors.keys()].join(', ');
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a kind of interrupt is one of ${kinds}, not ${valueText(kind)}`, {
-      device: this.#bdf,
+      bdf: this.#bdf,
     });
   }
 

@@ -100,10 +100,10 @@ function writable(offset: number): number {
 }
 
 /** @internal */
-export function requireWithin(offset: number, length: number, limit: number, what: string, device: string): void {
+export function requireWithin(offset: number, length: number, limit: number, what: string, bdf: string): void {
   const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(length);
   if (whole && offset >= 0 && length >= 0 && offset + length <= limit) return;
   throw new PeerDmaError('ERR_OUT_OF_RANGE', `${length} bytes at ${offset} are not within ${what}: it has ${limit}`, {
-    device,
+    bdf,
   });
 }

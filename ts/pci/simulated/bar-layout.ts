@@ -175,5 +175,5 @@ function requireRegisters(bdf: string, index: number, registers: SimulatedRegist
 
 function fail(bdf: string, index: number, code: ErrorCode, problem: string): PeerDmaError {
   const what = index === ROM_INDEX ? 'the ROM' : `BAR ${index}`;
-  return new PeerDmaError(code, `${what} of the simulated ${bdf} is invalid: ${problem}`, { device: bdf });
+  return new PeerDmaError(code, `${what} of the simulated ${bdf} is invalid: ${problem}`, { bdf });
 }

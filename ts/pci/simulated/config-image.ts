@@ -79,7 +79,7 @@ export function recordedConfig(options: SimulatedDeviceOptions): DataView | unde
   if (config === undefined) return undefined;
   if (!types.isUint8Array(config) || !isConfigLength(config.length)) {
     const text = `a config space of ${bdf} is a Uint8Array of ${CONFIG_LENGTHS}`;
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf });
   }
   const recorded = new DataView(Uint8Array.from(config).buffer);
   const { ids, ...rest } = options;
@@ -89,7 +89,7 @@ export function recordedConfig(options: SimulatedDeviceOptions): DataView | unde
   for (const built of ['ids', 'powerManagement', 'msi', 'msix', 'pcie', 'advancedFeatures'] as const) {
     if (given[built] !== undefined) {
       const text = `${bdf} has a recorded config space, which defines ${built}. Remove the option ${built}.`;
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf });
     }
   }
   return recorded;
@@ -104,7 +104,7 @@ function requireUpTo(bdf: string, value: number, most: number, name: string): nu
   requireNumber(value, name, bdf);
   if (Number.isInteger(value) && value >= 0 && value <= most) return value;
   const text = `"${name}" of ${bdf} is 0 to ${most}, not ${valueText(value)}`;
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf });
 }
 
 /**
@@ -173,7 +173,7 @@ function builtConfig(options: SimulatedDeviceOptions, bars: readonly BarLayout[]
     const messages = [1, 2, 4, 8, 16, 32].indexOf(vectors);
     if (messages < 0) {
       const text = `${bdf} has 1, 2, 4, 8, 16 or 32 vectors of MSI, not ${valueText(vectors)}`;
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf });
     }
     const features = (address64 ? MSI_FLAGS_64BIT : 0) | (masking ? MSI_FLAGS_MASKBIT : 0);
     const at = add(CAP_ID_MSI, msiLength(features));
@@ -206,7 +206,7 @@ function checkMsixLocation(
   bars: readonly BarLayout[],
 ): { bar: number; table: bigint; pending: bigint } {
   const fail = (code: 'ERR_INVALID_ARGUMENT' | 'ERR_UNALIGNED' | 'ERR_OUT_OF_RANGE', problem: string) =>
-    new PeerDmaError(code, `the MSI-X table of ${bdf} is invalid: ${problem}`, { device: bdf });
+    new PeerDmaError(code, `the MSI-X table of ${bdf} is invalid: ${problem}`, { bdf });
   requireNumber(vectors, 'vectors', bdf);
   requireNumber(bar, 'bar', bdf);
   if (!Number.isInteger(vectors) || vectors < 1 || vectors > MSIX_FLAGS_QSIZE + 1) {

@@ -166,7 +166,7 @@ export class EduRegisters implements SimulatedRegisters {
     if (own < 0n || own + count > BUFFER_LENGTH) {
       const buffer = `the buffer of ${this.#bdf}, ${hex(BUFFER)}..${hex(BUFFER + BUFFER_LENGTH)}`;
       const text = `${hex(count)} bytes at ${hex(own + BUFFER)} are not within ${buffer}`;
-      throw new PeerDmaError('ERR_DMA_FAULT', text, { device: this.#bdf });
+      throw new PeerDmaError('ERR_DMA_FAULT', text, { bdf: this.#bdf });
     }
     const [at, length] = [Number(own), Number(count)];
     if (fromDevice) this.#bus.write(destination, this.#buffer.slice(at, at + length));

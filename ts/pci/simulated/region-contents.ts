@@ -30,7 +30,7 @@ export function romContents(bdf: string, file: MemoryFile): RegionContents {
     write: () => {
       throw new PeerDmaError('ERR_SYSTEM', `the ROM of ${bdf}: writing failed: a ROM is read-only (EINVAL)`, {
         errno: 'EINVAL',
-        device: bdf,
+        bdf,
       });
     },
   };

@@ -77,7 +77,7 @@ export class SimulatedDevice implements PhysicalFunction {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
     }
     if (bus !== undefined && !isBus(bus)) {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the bus of ${bdf} is a SimulatedBus`, { device: bdf });
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the bus of ${bdf} is a SimulatedBus`, { bdf });
     }
     if (iommu !== undefined) requireDma(bdf, iommu);
     this.bdf = bdf;
@@ -228,9 +228,15 @@ export class SimulatedDevice implements PhysicalFunction {
    * Resets all devices of its bus, each as {@link SimulatedDevice.reset} does.
    *
    * @param others the other devices of the bus. Devices that are not on it are unaffected
+   * @param options.signal as for {@link VfioDevice.reset}
    * @throws {PeerDmaError} `ERR_RESET_UNSUPPORTED` without a bus, or if the bus has a device that is not among these
+   * @throws the reason of the signal
    */
-  async hotReset(others: readonly PhysicalFunction[]): Promise<readonly PhysicalFunction[]> {
+  async hotReset(
+    others: readonly PhysicalFunction[],
+    options: AbortOptions = {},
+  ): Promise<readonly PhysicalFunction[]> {
+    const signal = readSignal(options);
     this.#requireOpen();
     const named = readArray(others, 'the other functions');
     if (this.#bus === undefined) {
@@ -246,10 +252,12 @@ export class SimulatedDevice implements PhysicalFunction {
     };
     requireAll();
     const mapped = bus.devices.flatMap((device) => (device instanceof SimulatedDevice ? device.#mappableFiles : []));
-    await withoutMappingsOf(mapped, () => {
+    const reset = (): void => {
+      throwIfAborted(signal);
       requireAll(); // a device may have joined the bus while targets were unmapping
       bus.reset();
-    });
+    };
+    await runAbortable(signal, (begin) => withoutMappingsOf(mapped, reset, [], begin));
     return bus.devices;
   }
 
@@ -332,7 +340,7 @@ export class SimulatedDevice implements PhysicalFunction {
     if (!(error instanceof PeerDmaError) || error.code === 'ERR_INVALID_ARGUMENT') return error;
     if (error.code === 'ERR_DMA_FAULT') return (this.#lastFault = error);
     const text = `DMA of ${this.bdf} faulted: ${error.message}`;
-    return (this.#lastFault = new PeerDmaError('ERR_DMA_FAULT', text, { device: this.bdf, cause: error }));
+    return (this.#lastFault = new PeerDmaError('ERR_DMA_FAULT', text, { bdf: this.bdf, cause: error }));
   }
 
   /** Resets the device. Call it while no target maps its memory: the targets map it again afterwards. */
@@ -399,7 +407,7 @@ export class SimulatedDevice implements PhysicalFunction {
   }
 
   #error(code: ErrorCode, message: string): PeerDmaError {
-    return new PeerDmaError(code, message, { device: this.bdf });
+    return new PeerDmaError(code, message, { bdf: this.bdf });
   }
 }
 
@@ -407,5 +415,5 @@ function requireDma(bdf: string, iommu: SimulatedDma): void {
   const { read, write } = readOptions(iommu, ['read', 'write'], `the methods of the IOMMU of ${bdf}`);
   if (typeof read === 'function' && typeof write === 'function') return;
   const text = `the DMA of ${bdf} goes through what has read and write, such as a SimulatedIommu`;
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { device: bdf });
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf });
 }

@@ -231,7 +231,7 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     code: 'ERR_CLOSED' | 'ERR_INVALID_ARGUMENT' | 'ERR_INTERRUPT_SETUP' | 'ERR_INTERRUPT_UNSUPPORTED',
     message: string,
   ): PeerDmaError {
-    return new PeerDmaError(code, message, { device: this.#bdf });
+    return new PeerDmaError(code, message, { bdf: this.#bdf });
   }
 }
 
@@ -239,6 +239,6 @@ function requireVector(bdf: string, vector: number): void {
   requireNumber(vector, 'vector', bdf);
   if (Number.isSafeInteger(vector) && vector >= 0) return;
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a vector is a number from 0 on, not ${valueText(vector)}`, {
-    device: bdf,
+    bdf,
   });
 }

@@ -167,6 +167,6 @@ export class SimulatedRegion implements DeviceRegion {
   }
 
   #error(code: ErrorCode, message: string): PeerDmaError {
-    return new PeerDmaError(code, message, { device: this.#shape.bdf });
+    return new PeerDmaError(code, message, { bdf: this.#shape.bdf });
   }
 }

@@ -17,7 +17,7 @@ export class IoAddressSpace {
   readonly target: IommufdTarget;
   readonly #ioas: NativeIoas;
   readonly #memory: GuestMemory;
-  /** The registration with guest memory, after {@link IoAddressSpace.follow}. */
+  /** The registration with guest memory, after {@link IoAddressSpace.join}. */
   mapper: DmaMapperHandle | undefined;
   #leaving = false;
 
@@ -34,8 +34,8 @@ export class IoAddressSpace {
    * @throws {PeerDmaError} `ERR_DEVICE_ATTACH` if the kernel does not accept it together with the attached ones
    */
   async attach(handle: NativeVfioDevice, bdf: string, group: number): Promise<void> {
-    const details = { device: bdf, target: this.name };
-    await this.target.during(() => nativeAsync(() => handle.attach(this.#ioas), details));
+    const details = { bdf: bdf, target: this.name };
+    await this.target.runBusy(() => nativeAsync(() => handle.attach(this.#ioas), details));
     this.devices.set(bdf, group);
   }
 
@@ -44,7 +44,7 @@ export class IoAddressSpace {
    *
    * @throws {PeerDmaError} the error of mapping guest memory; nothing is mapped then
    */
-  async follow(peerToPeer: PeerToPeer): Promise<void> {
+  async join(peerToPeer: PeerToPeer): Promise<void> {
     this.target.limits(); // caches them for calls while memory is being pinned
     this.mapper = await joinPort(addressSpaceOf(this.#memory), this.target, peerToPeer);
   }
@@ -63,7 +63,7 @@ export class IoAddressSpace {
    * unpin all memory at once.
    */
   async prepareRelease(): Promise<void> {
-    if (this.devices.size === 1) await this.#withdraw();
+    if (this.devices.size === 1) await this.#leaveMemory();
   }
 
   /**
@@ -73,13 +73,13 @@ export class IoAddressSpace {
   async release(bdf: string): Promise<void> {
     this.devices.delete(bdf);
     if (this.devices.size > 0) return;
-    await this.#withdraw();
+    await this.#leaveMemory();
     await nativeAsync(() => this.#ioas.closeAsync(), { target: this.name });
     await addressSpaceOf(this.#memory).targetClosed(this.target);
   }
 
   /** Unmaps everything. Mappings that cannot be unmapped end with the address space. */
-  async #withdraw(): Promise<void> {
+  async #leaveMemory(): Promise<void> {
     this.#leaving = true;
     try {
       await this.mapper?.remove();

@@ -165,7 +165,7 @@ export class IommufdBackend implements Backend {
     const space = new IoAddressSpace(`vfio-iommufd:${spaces++}`, iommufd, this.#memory);
     try {
       await space.attach(handle, pci.bdf, groupOf(pci));
-      await space.follow(this.#peerToPeer);
+      await space.join(this.#peerToPeer);
       this.#spaces.add(space);
       return space;
     } catch (error) {

@@ -8,7 +8,7 @@ import { unmapFailed } from '../../dma/mapping-error.ts';
 import { type MappingFailure, failureOf } from '../../dma/mapping-failure.ts';
 import type { IommuLimits } from '../../dma/refusal.ts';
 import type { SubMapping } from '../../dma/sub-mapping.ts';
-import type { MapResult, UnmapResult } from '../../dma/target-port.ts';
+import type { MapResult, UnmapOptions, UnmapResult } from '../../dma/target-port.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { IntervalMap } from '../../interval-map.ts';
 import type { DeviceState } from '../../memory/file-memory.ts';
@@ -56,7 +56,7 @@ export class IommufdTarget extends IommuSpace {
     });
     const mapped = super.mapBatch(subs, batch, onThread);
     if (bars.length === 0) return mapped;
-    return andThen(mapped, (failure) => {
+    return applyToResult(mapped, (failure) => {
       if (failure === undefined) for (const bar of bars) this.#bars.insert(bar);
       return failure;
     });
@@ -64,17 +64,20 @@ export class IommufdTarget extends IommuSpace {
 
   protected override unmapBatch(
     subs: readonly SubMapping[],
-    all: boolean,
+    options: UnmapOptions,
     onThread: boolean,
   ): UnmapResult | Promise<UnmapResult> {
     const unmapped =
-      this.#onUnmap === undefined ? super.unmapBatch(subs, all, onThread) : this.#unmapLogged(subs, all, onThread);
+      this.#onUnmap === undefined
+        ? super.unmapBatch(subs, options, onThread)
+        : this.#unmapLogged(subs, options, onThread);
     if (this.#bars.size === 0) return unmapped;
-    return andThen(unmapped, (failures) => {
-      const kept = new Set(failures.map(({ sub }) => sub));
-      const end = all || failures.length === 0 ? subs.length : subs.findIndex((sub) => kept.has(sub));
+    const all = options.afterFailure === 'continue';
+    return applyToResult(unmapped, (failures) => {
+      const stillMapped = new Set(failures.map(({ sub }) => sub));
+      const end = all || failures.length === 0 ? subs.length : subs.findIndex((sub) => stillMapped.has(sub));
       for (const sub of subs.slice(0, end)) {
-        const bar = kept.has(sub) ? undefined : this.#bars.startingAt(sub.range.start);
+        const bar = stillMapped.has(sub) ? undefined : this.#bars.startingAt(sub.range.start);
         if (bar !== undefined) this.#bars.remove(bar);
       }
       return failures;
@@ -112,7 +115,8 @@ export class IommufdTarget extends IommuSpace {
   }
 
   /** Reads the dirty pages of each sub-mapping before it is unmapped. Unmapping clears the kernel's log of them. */
-  async #unmapLogged(subs: readonly SubMapping[], all: boolean, onThread: boolean): Promise<UnmapResult> {
+  async #unmapLogged(subs: readonly SubMapping[], options: UnmapOptions, onThread: boolean): Promise<UnmapResult> {
+    const all = options.afterFailure === 'continue';
     const unread: MappingFailure[] = [];
     const read: SubMapping[] = [];
     for (const sub of subs) {
@@ -124,12 +128,12 @@ export class IommufdTarget extends IommuSpace {
         if (!all) break;
       }
     }
-    const failures = await super.unmapBatch(read, all, onThread);
+    const failures = await super.unmapBatch(read, options, onThread);
     return all || failures.length === 0 ? [...failures, ...unread] : failures;
   }
 }
 
-function andThen<T>(value: T | Promise<T>, next: (value: T) => T): T | Promise<T> {
+function applyToResult<T>(value: T | Promise<T>, next: (value: T) => T): T | Promise<T> {
   return value instanceof Promise ? value.then(next) : next(value);
 }
 

@@ -96,7 +96,7 @@ export class Container {
 
   /** @throws {PeerDmaError} if the kernel does not accept the group together with the attached ones */
   async attach(group: Group): Promise<void> {
-    await this.target.during(() => nativeAsync(() => group.handle.attachAsync(this.handle)));
+    await this.target.runBusy(() => nativeAsync(() => group.handle.attachAsync(this.handle)));
     this.groups.add(group);
   }
 
@@ -113,9 +113,9 @@ export class Container {
     if (group.devices.size > 0) return;
     if (this.groups.size === 1) {
       this.#leaving = true;
-      await this.#withdraw();
+      await this.#leaveMemory();
     }
-    await this.target.during(() => group.close());
+    await this.target.runBusy(() => group.close());
     if (this.#leaving) await this.#close();
     this.groups.delete(group);
   }
@@ -127,7 +127,7 @@ export class Container {
   }
 
   /** Unmaps everything. Mappings that cannot be unmapped end with the container. */
-  async #withdraw(): Promise<void> {
+  async #leaveMemory(): Promise<void> {
     try {
       await this.mapper?.remove();
     } catch (error) {

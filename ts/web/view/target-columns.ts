@@ -28,7 +28,7 @@ function targetColumn(
   shown: ReadonlyMap<string, SubMappingSnapshot>,
   places: Places,
 ): Column {
-  const { name, mappings, following, peerToPeer } = target;
+  const { name, mappings, joined, peerToPeer } = target;
   const there = new Set(mappings.map(({ start }) => start));
   const absent = flat.filter(({ start }) => !there.has(start));
   const seen = new Map<string, number>();
@@ -40,7 +40,7 @@ function targetColumn(
   const quarantined = mappings.filter(({ state }) => state === 'quarantined').length;
   const missing = boxes.filter(({ look }) => !['target mapped', 'target quarantined'].includes(look)).length;
   const notes = [
-    following ? '' : 'leaving',
+    joined ? '' : 'leaving',
     missing === 0 ? '' : `${missing} of ${flat.length} not mapped`,
     quarantined === 0 ? '' : `${quarantined} quarantined`,
     peerToPeer === 'off' ? 'peer-to-peer off' : '',

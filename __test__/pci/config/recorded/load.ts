@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 
 export interface Recorded {
-  readonly device: string;
+  readonly bdf: string;
   readonly bytes: Uint8Array;
   readonly regionLengths: readonly (bigint | undefined)[];
 }
@@ -33,5 +33,5 @@ export function recorded(name: (typeof RECORDED)[number] | (typeof WRITTEN)[numb
       );
     } else throw new Error(`${name}.txt: not understood: ${line}`);
   }
-  return { device: '0000:01:00.0', bytes, regionLengths };
+  return { bdf: '0000:01:00.0', bytes, regionLengths };
 }

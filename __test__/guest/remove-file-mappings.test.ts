@@ -2,7 +2,7 @@
 import test from 'ava';
 import { AddressRange, type GuestMemory, type MemoryFile } from '../../ts/index.ts';
 import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
-import { withdrawFile } from '../../ts/guest/withdraw-file.ts';
+import { removeFileMappings } from '../../ts/guest/remove-file-mappings.ts';
 import { MemoryOfDevice } from '../support/device-file.ts';
 import { manyPages } from '../support/many-pages.ts';
 import { at, guest, pages, taggedFile } from '../support/pages.ts';
@@ -23,7 +23,7 @@ function mappings(memory: GuestMemory): string[] {
   );
 }
 
-test('withdrawFile unmaps the memory of a device wherever regions have it, and nothing else', async (t) => {
+test('removeFileMappings unmaps the memory of a device wherever regions have it, and nothing else', async (t) => {
   const memory = await guest(t);
   const other = await guest(t);
   const target = new RecordingTarget();
@@ -43,7 +43,7 @@ test('withdrawFile unmaps the memory of a device wherever regions have it, and n
   await gone.addMapping({ range: pages(0, 4), backing: { file: device.file, offset: 0n } });
   await gone.remove();
   await mixed.mapToGuest(); // hides the window
-  await withdrawFile(addressSpaceOf(memory), device.memory);
+  await removeFileMappings(addressSpaceOf(memory), device.memory);
   t.deepEqual(mappings(memory), [
     'placed: ',
     'not placed: ',
@@ -52,12 +52,12 @@ test('withdrawFile unmaps the memory of a device wherever regions have it, and n
   ]);
   t.deepEqual(mappings(other), ['elsewhere: 0x0..0x4000']);
   t.false(target.held().some(({ backing }) => backing !== 'private' && backing.file.name === 'device'));
-  await withdrawFile(addressSpaceOf(memory), device.memory); // nothing remains to be removed
+  await removeFileMappings(addressSpaceOf(memory), device.memory); // nothing remains to be removed
   t.deepEqual(addressSpaceOf(memory).byFile.regionsOf(device.memory), []);
   t.is(memory.read8(at(15)), 1);
 });
 
-test('withdrawFile that fails leaves everything as before, and can be called again', async (t) => {
+test('removeFileMappings that fails leaves everything as before, and can be called again', async (t) => {
   const memory = await guest(t);
   const target = new RecordingTarget();
   await memory.dmaMappers.addDmaMapper(target);
@@ -66,23 +66,23 @@ test('withdrawFile that fails leaves everything as before, and can be called aga
   await window(memory, 'b', device.file);
   const before = mappings(memory);
   target.judge = ({ op }) => (op === 'unmap' ? new Error('busy') : undefined);
-  await t.throwsAsync(withdrawFile(addressSpaceOf(memory), device.memory));
+  await t.throwsAsync(removeFileMappings(addressSpaceOf(memory), device.memory));
   t.deepEqual(mappings(memory), before);
   await memory.dmaMappers.targetClosed(target);
-  await withdrawFile(addressSpaceOf(memory), device.memory);
+  await removeFileMappings(addressSpaceOf(memory), device.memory);
   t.deepEqual(mappings(memory), ['a: ', 'b: ']);
 });
 
-test.serial('withdrawFile reads only the regions of the device, however many mappings exist', async (t) => {
+test.serial('removeFileMappings reads only the regions of the device, however many mappings exist', async (t) => {
   const memory = await guest(t);
   const space = addressSpaceOf(memory);
   const device = new MemoryOfDevice(t, 'device', 8);
-  const withdraw = async (): Promise<void> => {
+  const remove = async (): Promise<void> => {
     await window(memory, 'BAR', device.file, at(16));
-    await withdrawFile(space, device.memory);
+    await removeFileMappings(space, device.memory);
   };
-  await withdraw();
-  const few = await valuesRead(withdraw);
+  await remove();
+  const few = await valuesRead(remove);
   await manyPages(t, memory, 2000);
-  t.is(await valuesRead(withdraw), few);
+  t.is(await valuesRead(remove), few);
 });

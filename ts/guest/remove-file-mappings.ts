@@ -10,11 +10,11 @@ import type { AddressSpace } from './address-space.ts';
  * @throws {PeerDmaError} as {@link AddressSpace.change}
  * @internal
  */
-export function withdrawFile(space: AddressSpace, file: FileMemory): Promise<void> {
+export function removeFileMappings(space: AddressSpace, file: FileMemory): Promise<void> {
   return space.change((draft) => {
     for (const id of space.byFile.regionsOf(file)) {
       for (const { memory, range } of draft.region(id).mappings.values()) {
-        if (memory.file === file) draft.unmap(id, range);
+        if (memory.file === file) draft.removeMappings(id, range);
       }
     }
   });
