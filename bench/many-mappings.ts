@@ -52,7 +52,7 @@ export async function manyRegions(count: number): Promise<GuestMemory> {
     for (let index = 1n; index <= count; index++) {
       const state = newRegion(space, { name: `region ${index}`, length: PAGE, kind: 'ram', priority: 0 });
       draft.add(state);
-      draft.place(state.id, AddressRange.of(index * PAGE, PAGE), true);
+      draft.activate(state.id, AddressRange.of(index * PAGE, PAGE), true);
     }
   });
   return memory;

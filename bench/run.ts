@@ -27,7 +27,7 @@ function runInTestbed(script: string, program: string, ...options: string[]): Fi
   const command = `exec node ${path} "$PEERDMA_TESTBED_EDU0" ${compile(program)}`;
   const { stdout, status } = spawnSync(
     process.execPath,
-    ['testbed/cli.mjs', '--thread-each', ...options, '--', 'sh', '-c', command],
+    ['testbed/cli.mjs', '--thread-each', '--timeout', '1800', ...options, '--', 'sh', '-c', command],
     {
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'inherit'],

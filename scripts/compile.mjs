@@ -1,12 +1,14 @@
 // Compiles the programs that run as JavaScript: in a guest, finding and compiling some 500 modules takes longer than
 // most tests.
-import { readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { NODE_TS, top } from './command.mjs';
 import { must } from './setup.mjs';
 
 const OUT = join(top, 'target/js');
+/** Milliseconds. */
+const DAY = 24 * 60 * 60 * 1000;
 /** Scripts, and folders of scripts, that tests import by a computed path or start as a process. */
 const PROGRAMS = ['ts', 'ts/cli/main.ts', 'examples', '__test__/vfio/programs'];
 /** The examples of the guides. A test changes their code, so they are not bundled. */
@@ -30,11 +32,12 @@ export async function compileBench() {
 
 /**
  * Bundles scripts, each at the path of its source. Code that several of them share is in chunks, so that a class is the
- * same object in all of them. Older chunks stay: a guest that runs may read them.
+ * same object in all of them.
  *
  * @param {readonly string[]} entryPoints
  */
 async function bundle(entryPoints) {
+  removeOldChunks();
   await esbuild({
     entryPoints,
     chunkNames: 'chunks/[name]-[hash]',
@@ -47,6 +50,15 @@ async function bundle(entryPoints) {
     banner: { js: REQUIRE },
     plugins: [ownUrls],
   });
+}
+
+/** Removes the chunks of another day. A guest that runs may read those of today. */
+function removeOldChunks() {
+  const folder = join(OUT, 'chunks');
+  for (const name of existsSync(folder) ? readdirSync(folder) : []) {
+    const path = join(folder, name);
+    if (Date.now() - statSync(path).mtimeMs > DAY) rmSync(path, { force: true });
+  }
 }
 
 /** @param {import('esbuild').BuildOptions} options */

@@ -26,6 +26,7 @@ const NOT_INTERPRETED = [
   'memory::leasing',
   'memory::budget',
   'memory::fault_in',
+  'memory::file_pages',
   'memory::populate',
   'memory::view',
   'memory::pool_test',

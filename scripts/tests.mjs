@@ -62,7 +62,7 @@ export async function vfioTests(args) {
     say('set PEERDMA_VFIO_DEVICES=BDF,BDF to the devices of the tests: bound to vfio-pci, and not in use');
     return 2;
   }
-  await compileTests(['all']);
+  await compileTests([process.env.PEERDMA_TESTBED_PLATFORM ?? 'all']);
   await ava(count, 'VFIO tests', ['--config', 'vfio.config.mjs', ...args], (text) => process.stdout.write(text));
   return count.close();
 }

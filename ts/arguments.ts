@@ -192,7 +192,7 @@ export function readEntries<T>(object: Readonly<Record<string | number, T>>, wha
  * The maximum length of a list: more than a memory map has mappings or a host has devices. A copy of that many holes
  * takes 128 MiB.
  */
-const MOST_ELEMENTS = 2 ** 24;
+const MAX_ELEMENTS = 2 ** 24;
 
 /**
  * A copy of a caller's list. Holes are `undefined`. Reads the length once, before it copies: an array of 2^32 - 1 holes
@@ -207,12 +207,12 @@ export function readArray<T>(array: readonly T[], what: string): T[] {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', `expected an array for ${what}, not ${valueText(array)}`);
     }
     const { length } = array; // a proxy may return any value
-    if (Number.isInteger(length) && length >= 0 && length <= MOST_ELEMENTS) {
+    if (Number.isInteger(length) && length >= 0 && length <= MAX_ELEMENTS) {
       return Array.from({ length }, (_, index) => array[index] as T);
     }
     throw new PeerDmaError(
       'ERR_INVALID_ARGUMENT',
-      `${what}: expected an array of at most ${MOST_ELEMENTS} elements, not ${valueText(length)}`,
+      `${what}: expected an array of at most ${MAX_ELEMENTS} elements, not ${valueText(length)}`,
     );
   });
 }

@@ -24,7 +24,7 @@ export type { Region } from './guest/region.ts';
 export type { RegionManager, RegionOptions } from './guest/region-manager.ts';
 export { DEFAULT_PRIORITY } from './guest/region-state.ts';
 export type { DeviceMemory, DeviceMemoryOptions } from './guest/device-memory.ts';
-export type { DmaMapperClient, DmaMapperHandle } from './guest/dma-mapper-client.ts';
+export type { DmaMapperClient, DmaMapperHandle, DmaMapperOptions } from './guest/dma-mapper-client.ts';
 export type { RefreshedMapping } from './guest/device-changes.ts';
 export type {
   MappingStatusSnapshot,

@@ -3,7 +3,7 @@
  */
 
 /** The longest text of a value in a message. */
-const MOST_CHARACTERS = 100;
+const MAX_CHARACTERS = 100;
 /** Bigints from here on have no digits in a message. No valid one has more than 64 bits. */
 const LARGE = 1n << 256n;
 
@@ -18,7 +18,7 @@ export function valueText(value: unknown): string {
   if (typeof value === 'number') return `the number ${value}`;
   try {
     const text = isList(value) ? Object.prototype.toString.call(value) : String(value);
-    return text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS)}…` : text;
+    return text.length > MAX_CHARACTERS ? `${text.slice(0, MAX_CHARACTERS)}…` : text;
   } catch {
     return 'an object without a text';
   }

@@ -1,6 +1,6 @@
 /**
  * The effects of a device's DMA. It accesses mapped memory, BARs of other devices, and BARs whose device is disabled,
- * sleeps or is reset.
+ * in a low-power state, or is reset.
  */
 import type { ExecutionContext } from 'ava';
 import { AddressRange, type DeviceRegion, type DmaMapRequest, type PhysicalFunction } from '../../ts/index.ts';

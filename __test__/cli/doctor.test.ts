@@ -21,7 +21,7 @@ test('prints the findings of a machine and a device in 100 columns, with evidenc
   t.regex(stdout, /^ {2}ok {7}the IOMMU is on, with 4 groups$/m);
   t.regex(
     stdout,
-    /^0000:01:00\.0 3D controller, 10de:2330 NVIDIA Corporation GH100 \[H100 SXM5 80GB\]\n {2}ok {7}IOMMU group 20, alone$/m,
+    /^0000:01:00\.0 3D controller, 10de:2330 GH100 \[H100 SXM5 80GB\], NVIDIA Corporation\n {2}ok {7}IOMMU group 20, alone$/m,
   );
   t.regex(stdout, /^ {2}warning {2}BAR 4, 256 B at 0x80000000: .*\n(?:.*\n)? {11}evidence: \S+\/resource, line 5$/m);
   t.regex(stdout, /\n\nnothing is blocked; 1 warning; 7 facts are unknown\n$/);

@@ -16,7 +16,7 @@ const ids = (vendor: number | 'unknown', device: number | 'unknown'): Parameters
   ids: { vendor, device, subsystemVendor: 'unknown', subsystemDevice: 'unknown', revision: 'unknown' },
 });
 const GPU = ids(0x10de, 0x2330);
-const GPU_TEXT = '10de:2330 NVIDIA Corporation GH100 [H100 SXM5 80GB]';
+const GPU_TEXT = '10de:2330 GH100 [H100 SXM5 80GB], NVIDIA Corporation';
 
 test('parses vendors and devices, without comments, sub-devices and classes', (t) => {
   t.deepEqual(

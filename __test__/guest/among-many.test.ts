@@ -18,7 +18,7 @@ test.serial('a DMA buffer finds its address without reading each of the regions 
       for (const end = pages + count; pages < end; pages++) {
         const region = newRegion(space, { name: 'region', length: PAGE, kind: 'ram', priority: 0 });
         draft.add(region);
-        draft.place(region.id, AddressRange.of(at(pages), PAGE), true);
+        draft.activate(region.id, AddressRange.of(at(pages), PAGE), true);
       }
     });
   const allocate = async (): Promise<void> => (await DmaBuffer.allocate(memory, PAGE)).close();

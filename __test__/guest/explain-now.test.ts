@@ -71,7 +71,7 @@ test.serial('reads only the mappings at the address', async (t) => {
       for (let page = 0; page < count; page++) {
         const region = newRegion(space, { name: 'region', length: PAGE, kind: 'ram', priority: 0 });
         draft.add(region);
-        if (page % 2 === 0) draft.place(region.id, AddressRange.of(2n * MANY + at(page), PAGE), true);
+        if (page % 2 === 0) draft.activate(region.id, AddressRange.of(2n * MANY + at(page), PAGE), true);
       }
     });
     await manyPages(t, memory, count); // the first ones hide the later ones

@@ -15,7 +15,7 @@ function region(id: number, count: number, priority = 0): RegionState {
 function whole(draft: MemoryMapDraft, id: number, count: number, first: number, memory?: MemorySlice): void {
   const range = pages(0, count);
   draft.addMapping(id, { range, memory: memory ?? openBacking('private', range.length), writable: true });
-  draft.place(id, pages(first, count), true);
+  draft.activate(id, pages(first, count), true);
 }
 
 const text = (map: MemoryMap): string[] => map.flat.values().map(({ range, name }) => `${range} ${name}`);
@@ -50,9 +50,9 @@ test('several edits of one draft are one change', (t) => {
   const { next: map } = first.finish();
 
   const draft = map.draft();
-  draft.unplace(0);
-  draft.place(0, pages(8, 2), true);
-  draft.place(0, pages(0, 2), true);
+  draft.deactivate(0);
+  draft.activate(0, pages(8, 2), true);
+  draft.activate(0, pages(0, 2), true);
   const { change } = draft.finish();
   t.deepEqual([change.removed, change.added], [[], []]);
 });
@@ -74,9 +74,9 @@ test('the memory of a mapping is released when its last piece is removed, and no
       draft.add(region(0, 4));
       whole(draft, 0, 4, 0, memory);
     }),
-    step((draft) => draft.unplace(0)),
+    step((draft) => draft.deactivate(0)),
     step((draft) => draft.removeMappings(0, pages(1, 2))),
-    step((draft) => draft.place(0, pages(4, 4), false)),
+    step((draft) => draft.activate(0, pages(4, 4), false)),
     step((draft) => draft.removeMappings(0, pages(0, 1))),
     step((draft) => draft.removeMappings(0, pages(3, 1))),
     step((draft) => draft.remove(0)),

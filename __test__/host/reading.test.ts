@@ -118,7 +118,7 @@ test('with 256 bytes of a PCI Express function, its type is known and its extend
   t.is(port.acs, 'unknown');
 });
 
-test('reads a laptop: a GPU that sleeps, an IOMMU of 39 bits, I/O ports and a ROM', (t) => {
+test('reads a laptop: a GPU in a low-power state, an IOMMU of 39 bits, I/O ports and a ROM', (t) => {
   const host = described(t, 'laptop');
   t.deepEqual(host.findings, []);
   const gpu = at(host, '01:00.0');

@@ -15,7 +15,7 @@ test.after.always(() => project.remove());
 const dist = join(project.folder, 'node_modules/peerdma/dist');
 
 /** The most files that an import may load. Each costs about two milliseconds. */
-const MOST_FILES = 10;
+const MAX_FILES = 10;
 
 /** The files that an import of a file loads, itself included. */
 function loadedFiles(file: string, found: Set<string> = new Set()): Set<string> {
@@ -44,7 +44,7 @@ for (const [subPath, source] of ENTRY_POINTS) {
 
   test(`${specifier} loads few files`, (t) => {
     const files = [...loadedFiles(main)];
-    t.true(files.length <= MOST_FILES, files.join('\n'));
+    t.true(files.length <= MAX_FILES, files.join('\n'));
   });
 }
 

@@ -138,7 +138,7 @@ test('unmaps the BARs on leaving D0, and maps them again on returning', async (t
   t.is(assigned.configRead(pm + 4, 2) & 3, 3);
   t.deepEqual(assigned.status().find(({ bar }) => bar === 2)?.range, undefined);
   await writeBar64(assigned, 2, HIGH + MiB);
-  t.deepEqual(fixture.drainLog(), [], 'it sleeps');
+  t.deepEqual(fixture.drainLog(), [], 'it is in a low-power state');
 
   await assigned.configWrite(pm + 4, 2, 0);
   t.deepEqual(fixture.drainLog(), [`config 0x${(pm + 4).toString(16)} = 0x0`, 'map 0x4000100000..0x4000200000 rw']);

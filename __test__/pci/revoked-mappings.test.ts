@@ -107,13 +107,13 @@ test('leaves no revoked mapping when memory decode is switched off and on', asyn
   t.deepEqual(writesWhileMapped, ['config 0x4 = 0x6'], 'what does not go off keeps its mappings');
 });
 
-test('leaves no revoked mapping when the device sleeps and wakes, with decode on and off', async (t) => {
+test('leaves no revoked mapping when the device enters and leaves D3hot, with decode on and off', async (t) => {
   const setup = await RevocationFixture.create(t);
   const { assigned, writesWhileMapped } = setup;
   const power = capability(assigned, 0x01) + 4;
   for (let round = 0; round < 2; round++) {
     await assigned.configWrite(power, 2, 3);
-    setup.assertReachable({}, 'asleep');
+    setup.assertReachable({}, 'in D3hot');
     t.deepEqual(writesWhileMapped, []);
     await assigned.configWrite(power, 2, 0);
     setup.assertReachable({ here: 0, there: 2 }, 'awake');
@@ -122,11 +122,11 @@ test('leaves no revoked mapping when the device sleeps and wakes, with decode on
   await assigned.configWrite(power, 2, 3);
   await command(assigned, 0);
   await assigned.configWrite(power, 2, 0);
-  setup.assertReachable({}, 'awake, and off');
+  setup.assertReachable({}, 'in D0, decode off');
   await assigned.configWrite(power, 2, 3);
   await command(assigned, MEMORY);
   await writeBar64(assigned, 0, ELSEWHERE);
-  setup.assertReachable({}, 'asleep, and on');
+  setup.assertReachable({}, 'in D3hot, decode on');
   await assigned.configWrite(power, 2, 0);
   setup.assertReachable({ elsewhere: 0, there: 2 });
 });

@@ -20,7 +20,7 @@ const LARGE: Readonly<Record<string, Anything>> = {
   'a string of 16 MiB': 'x'.repeat(2 ** 24),
 };
 
-const MOST_CHARACTERS = 2000;
+const MAX_CHARACTERS = 2000;
 
 // `readHost` makes a host, whose lists are read where they are used.
 const { 'hosts and the doctor': _hosts, ...subjects } = SUBJECTS;
@@ -35,7 +35,7 @@ for (const [subject, calls] of Object.entries(subjects)) {
             await call(value);
           } catch (error) {
             const { length } = (error as Error).message;
-            if (error instanceof PeerDmaError && length <= MOST_CHARACTERS) continue;
+            if (error instanceof PeerDmaError && length <= MAX_CHARACTERS) continue;
             wrong.push(`${name}, ${parameter}, ${what}: ${length} characters, ${String(error).slice(0, 100)}`);
           }
         }

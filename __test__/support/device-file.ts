@@ -3,7 +3,7 @@
  */
 import type { ExecutionContext } from 'ava';
 import type { AddressRange, DmaMapRequest, MemoryFile } from '../../ts/index.ts';
-import type { DeviceState, FileMemory } from '../../ts/memory/file-memory.ts';
+import type { DeviceState, SharedFile } from '../../ts/memory/shared-file.ts';
 import { fileMemoryOf } from '../../ts/memory/memory-file.ts';
 import { taggedFile } from './pages.ts';
 import { RecordingTarget } from './recording-target.ts';
@@ -11,7 +11,7 @@ import { RecordingTarget } from './recording-target.ts';
 /** A device that only has memory. */
 export class MemoryOfDevice implements DeviceState {
   readonly file: MemoryFile;
-  readonly memory: FileMemory;
+  readonly memory: SharedFile;
   accessible = true;
   revocations = 0;
   /** Whether {@link RevocableTarget.isRevoked} throws. */

@@ -23,6 +23,6 @@ export async function manyPages(t: ExecutionContext, memory: GuestMemory, count:
       const memory = openBacking({ file, offset: at(page) }, PAGE);
       draft.addMapping(state.id, { range: AddressRange.of(at(page), PAGE), memory, writable: true });
     }
-    draft.place(state.id, AddressRange.of(MANY, at(count)), true);
+    draft.activate(state.id, AddressRange.of(MANY, at(count)), true);
   });
 }

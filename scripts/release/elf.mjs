@@ -25,9 +25,13 @@ export function readSharedObject(path) {
     encoding: 'utf8',
     env: { ...process.env, LC_ALL: 'C' },
   });
-  if (error !== undefined) throw new Error(`readelf: ${error.message}. Install binutils.`, { cause: error });
+  if (error !== undefined) {
+    const remedy = error.code === 'ENOENT' ? '. Install binutils.' : '';
+    throw new Error(`readelf: ${error.message}${remedy}`, { cause: error });
+  }
   const all = (pattern) => [...stdout.matchAll(pattern)].map(([, found]) => found);
   const header = (field) => all(new RegExp(`^ +${field}: +(.+)$`, 'gm'))[0] ?? '';
+  if (stdout.trim() === '' && stderr !== '') throw new Error(`not an ELF file of 64 bits: ${stderr.trim()}`);
   if (header('Class') !== 'ELF64' || header('Data') !== LITTLE_ENDIAN) throw new Error('not an ELF file of 64 bits');
   // readelf ends with 0 after errors, too.
   if (stderr !== '') throw new Error(`not a complete ELF file: ${stderr.split('\n', 1)[0]}`);
@@ -37,6 +41,6 @@ export function readSharedObject(path) {
     machine: MACHINES[header('Machine')] ?? header('Machine'),
     libraries: all(/ \(NEEDED\) +Shared library: \[(.*)\]$/gm),
     versions: all(/^ +0x[0-9a-f]+: +Name: (\S+) +Flags: .* Version: \d+$/gm),
-    unversioned: all(/^ +\d+: .* GLOBAL +\w+ +UND ([^\s@]+)$/gm),
+    unversioned: all(/^ +\d+: .* GLOBAL +\w+ +(?:\[[^\]]*\] +)?UND ([^\s@]+)$/gm),
   };
 }

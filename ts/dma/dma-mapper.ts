@@ -82,7 +82,7 @@ export class DmaMapper {
   }
 
   /** Whether the target maps this memory by its host virtual address. */
-  wantsVa(sub: SubMapping): boolean {
+  usesHostAddress(sub: SubMapping): boolean {
     const { needsVa } = this.#port;
     return !this.#skips(sub) && (needsVa === true || (needsVa === 'private' && sub.memory.private !== undefined));
   }
@@ -94,7 +94,7 @@ export class DmaMapper {
 
   /** Whether the target maps this memory as a file. */
   mapsFile(sub: SubMapping): boolean {
-    if (sub.memory.file === undefined || this.#skips(sub) || this.wantsVa(sub)) return false;
+    if (sub.memory.file === undefined || this.#skips(sub) || this.usesHostAddress(sub)) return false;
     return this.#port.needsFile || this.#port.needsVa === 'private';
   }
 

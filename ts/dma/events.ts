@@ -40,7 +40,7 @@ export interface MemoryChangeEvent {
  * - `join`: a target joins
  * - `leave`: a target leaves
  * - `close-target`: a target is closed with all its mappings
- * - `remap`: device memory is mapped again, after its device was reset or has changed its state
+ * - `remap`: device memory is mapped again, after a reset or a change of its device's state, or by `refresh()`
  * - `close`: guest memory is closed
  */
 export type MemoryAction = 'change' | 'join' | 'leave' | 'close-target' | 'remap' | 'close';

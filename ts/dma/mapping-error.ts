@@ -96,6 +96,7 @@ export function rollbackFailed(error: unknown, problems: readonly Error[]): Peer
       syscall: first?.syscall,
       range: first?.range,
       target: first?.target,
+      bdf: first?.bdf,
       cause: new RollbackErrors([error, ...problems]),
     },
   );

@@ -3,14 +3,14 @@
  */
 import { PeerDmaError } from '../errors.ts';
 import { type HostMemory, leaseOf } from '../memory/host-memory.ts';
-import type { FileMemory } from '../memory/file-memory.ts';
+import type { SharedFile } from '../memory/shared-file.ts';
 import { fileMemoryOf } from '../memory/memory-file.ts';
 import type { DmaMapRequest, DmaTarget } from './target.ts';
 
 /** Host memory, or a file from an offset on. @internal */
 export type MappingSource =
   | { readonly hostMemory: HostMemory }
-  | { readonly hostMemory?: undefined; readonly file: FileMemory; readonly offset: bigint };
+  | { readonly hostMemory?: undefined; readonly file: SharedFile; readonly offset: bigint };
 
 /**
  * Selects the memory of a request.
@@ -31,7 +31,7 @@ export function requireHostMemory(target: string, { range, name, hostMemory }: D
   if (hostMemory === undefined) {
     throw new PeerDmaError(
       'ERR_HOST_MEMORY_REQUIRED',
-      `${target}: cannot map "${name}" at ${range}: it has no host memory. Register the target with needsVa set`,
+      `${target}: cannot map "${name}" at ${range}: it has no host memory. Set needsVa: true on the target`,
       { range, target },
     );
   }

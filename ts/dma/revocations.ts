@@ -4,7 +4,7 @@
  */
 import type { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
-import type { DeviceState } from '../memory/file-memory.ts';
+import type { DeviceState } from '../memory/shared-file.ts';
 import type { MappingFailure } from './mapping-failure.ts';
 import type { SubMapping } from './sub-mapping.ts';
 

@@ -33,8 +33,8 @@ export interface SimulatedIommuOptions {
   /** The IOVAs that it can map. Default: 48 bits less the MSI window 0xfee00000..0xfef00000 */
   readonly iovaRanges?: readonly AddressRange[];
   /**
-   * A count, 0 or more, or `Infinity`. Default: for type1v2 65535, as `dma_entry_limit` of Linux; for iommufd
-   * `Infinity`
+   * The maximum number of mappings, or `Infinity`. Default: for type1v2 65535, as `dma_entry_limit` of Linux; for
+   * iommufd `Infinity`
    */
   readonly maxMappings?: number;
 }

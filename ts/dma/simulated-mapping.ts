@@ -3,7 +3,7 @@
  */
 import type { AddressRange } from '../address-range.ts';
 import { native } from '../native-call.ts';
-import type { DeviceState, FileMemory } from '../memory/file-memory.ts';
+import type { DeviceState, SharedFile } from '../memory/shared-file.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
 import { fileMemoryOf } from '../memory/memory-file.ts';
 import type { IommuRules } from './iommu-rules.ts';
@@ -56,11 +56,11 @@ export class SimulatedMapping {
 
 /** Part of a file, which it keeps open. */
 class FileWindow {
-  readonly #file: FileMemory;
+  readonly #file: SharedFile;
   readonly #start: bigint;
   readonly release: () => void;
 
-  constructor(file: FileMemory, start: bigint) {
+  constructor(file: SharedFile, start: bigint) {
     this.#file = file;
     this.#start = start;
     this.release = file.retain();

@@ -124,7 +124,7 @@ export class DmaBuffer {
           iova = room.start;
           draft.add(state);
           draft.addMapping(state.id, { range: AddressRange.of(0n, whole), memory: slice, writable: true });
-          draft.place(state.id, room, true);
+          draft.activate(state.id, room, true);
         }, begin);
         return new DmaBuffer(PACKAGE_KEY, memory, state.id, iova, bytes);
       } catch (error) {

@@ -11,7 +11,7 @@ import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
 import { type MemoryAction, publishChange, thenSettled } from '../dma/events.ts';
 import type { MemoryOwner } from '../memory/backing.ts';
-import type { FileMemory } from '../memory/file-memory.ts';
+import type { SharedFile } from '../memory/shared-file.ts';
 import { FilePool } from '../memory/file-pool.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
@@ -21,8 +21,8 @@ import { type RefreshedMapping, retryDeviceMemory, refreshDevices, withoutMappin
 import { applyChange } from './apply-change.ts';
 import { catchUp } from './catch-up.ts';
 import { FileIndex } from './file-index.ts';
-import type { FlatChange } from './flat-change.ts';
-import { faultIn, faultInFiles, isRequiredByAddress, mapMissing, mappedByAddress } from './host-view.ts';
+import type { FlatChange } from './flat-diff.ts';
+import { faultIn, faultInFiles, isRequiredByHostAddress, mapMissing, mappedByHostAddress } from './host-view.ts';
 import { closedMeanwhile, joinedAlready } from './join-errors.ts';
 import { MemoryMap, type MemoryMapDraft } from './memory-map.ts';
 import { MutationQueue } from './mutation-queue.ts';
@@ -37,7 +37,7 @@ export class AddressSpace {
   /** Guest-physical addresses have this many bits. */
   readonly width: number;
   /** Unique; a later address space has a higher one. */
-  readonly order: number;
+  readonly id: number;
   readonly #queue = new MutationQueue('this guest memory');
   readonly #mappers = new Set<DmaMapper>();
   /** Queued calls of {@link AddressSpace.targetClosed}. */
@@ -55,10 +55,10 @@ export class AddressSpace {
   /** The files that {@link AddressSpace.close} closes. */
   readonly #files: MemoryFile[] = [];
 
-  /** @param order default: the next number */
-  constructor(width: number, order: number = made++) {
+  /** @param id default: the next number */
+  constructor(width: number, id: number = made++) {
     this.width = width;
-    this.order = order;
+    this.id = id;
   }
 
   /** The map after the last successful change. */
@@ -114,14 +114,14 @@ export class AddressSpace {
     const { target, name, needsVa } = port;
     return this.#run('join', async () => {
       for (const mapper of this.#mappers) if (mapper.target === target) throw joinedAlready(mapper);
-      const mapper = new DmaMapper(port, peerToPeer, () => this.#openVa(), this.order);
+      const mapper = new DmaMapper(port, peerToPeer, () => this.#openVa(), this.id);
       if (this.#isClosing(target)) throw closedMeanwhile(name);
       const slices = new Slices();
       const { flat } = this.#map;
       const subs = await flat.valuesInTurns(slices);
       const requireReach = reachabilityOf(subs, mapper);
       if (requireReach !== undefined) await slices.forEach(subs, requireReach);
-      const due = needsVa === false ? [] : await slices.filter(subs, (sub) => mapper.wantsVa(sub));
+      const due = needsVa === false ? [] : await slices.filter(subs, (sub) => mapper.usesHostAddress(sub));
       const va = needsVa === true ? this.#openVa() : this.#vaFor(due, [mapper]);
       // If it throws, some of it may stay mapped, which does no harm.
       const missing = va === undefined ? [] : await slices.filter(due, ({ isInHostView }) => !isInHostView);
@@ -190,12 +190,12 @@ export class AddressSpace {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, before `act` is called; the error of `act`; the error of a target that
    * requires the memory
    */
-  withoutMappings(files: readonly FileMemory[], act: () => void | Promise<void>, begin?: () => void): Promise<void> {
+  withoutMappings(files: readonly SharedFile[], act: () => void | Promise<void>, begin?: () => void): Promise<void> {
     return this.#runAlways('remap', () => withoutMappings(this.byFile.of(files), this.#mappers, act), begin);
   }
 
   /** Maps to each target the memory of a device that it lacks. Its status reports failures. */
-  retryDeviceMemory(files: readonly FileMemory[]): Promise<void> {
+  retryDeviceMemory(files: readonly SharedFile[]): Promise<void> {
     return this.#runAlways('remap', () => retryDeviceMemory(this.byFile.of(files), this.#mappers, this.#va));
   }
 
@@ -236,7 +236,7 @@ export class AddressSpace {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: that memory is kept
    */
   close(): Promise<void> {
-    return this.#queue.close(() => thenSettled(this.order, 'close', () => this.#end()));
+    return this.#queue.close(() => thenSettled(this.id, 'close', () => this.#end()));
   }
 
   async #change(edit: (draft: MemoryMapDraft) => void): Promise<void> {
@@ -249,12 +249,12 @@ export class AddressSpace {
     requireReachable(added, this.#mappers);
     if (removed.length > 0) requireBackingPresent(added, this.#mappers);
     const retried = withFailed(change, regions, this.#mappers);
-    const va = this.#vaFor(mappedByAddress([...added, ...retried], this.#mappers), this.#mappers);
+    const va = this.#vaFor(mappedByHostAddress([...added, ...retried], this.#mappers), this.#mappers);
     await this.byFile.withAdded(added, async () => {
       await applyChange({ removed, added, retried }, this.#mappers, va);
       this.#commit(next, pieces, change);
     });
-    if (removed.length + added.length > 0) publishChange(this.order, removed, added);
+    if (removed.length + added.length > 0) publishChange(this.id, removed, added);
   }
 
   async #end(): Promise<void> {
@@ -293,14 +293,14 @@ export class AddressSpace {
   #run<T>(action: MemoryAction, act: () => Promise<T>, begin: () => void = () => {}): Promise<T> {
     return this.#queue.run(() => {
       begin();
-      return thenSettled(this.order, action, act);
+      return thenSettled(this.id, action, act);
     });
   }
 
   #runAlways<T>(action: MemoryAction, act: () => Promise<T>, begin: () => void = () => {}): Promise<T> {
     return this.#queue.runAlways(() => {
       begin();
-      return thenSettled(this.order, action, act);
+      return thenSettled(this.id, action, act);
     });
   }
 
@@ -320,7 +320,7 @@ export class AddressSpace {
     try {
       return this.#openVa();
     } catch (error) {
-      if (due.some((sub) => isRequiredByAddress(sub, mappers))) throw error;
+      if (due.some((sub) => isRequiredByHostAddress(sub, mappers))) throw error;
       return undefined;
     }
   }
@@ -364,7 +364,8 @@ export class AddressSpace {
     }
     // Private memory in quarantine could not be mapped at other addresses.
     if (va !== undefined && quarantined.length > 0) {
-      for (const sub of mappedByAddress(this.#map.flat.values(), this.#mappers)) if (!sub.isInHostView) due.add(sub);
+      for (const sub of mappedByHostAddress(this.#map.flat.values(), this.#mappers))
+        if (!sub.isInHostView) due.add(sub);
     }
     for (const sub of due) {
       if (quarantineAgainst(this.#mappers, sub) !== undefined) continue;

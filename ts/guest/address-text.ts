@@ -21,7 +21,7 @@ export function addressText(
   if (memory === undefined) {
     const why = top.hasMemory
       ? 'whose memory is not in the map'
-      : 'which has no memory there: it is for the VMM to answer';
+      : 'which has no memory there: accesses exit to the VMM';
     return `${where} is offset ${offset} of ${layerText(top)}, ${why}.${hides}`;
   }
   const access = memory.writable ? 'writable' : 'read-only';

@@ -8,7 +8,13 @@ import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
 import { catchUp } from './catch-up.ts';
-import { faultIn, faultInFiles, isRequiredByAddress, mapOrMiss, mappedByAddress } from './host-view.ts';
+import {
+  faultIn,
+  faultInFiles,
+  isRequiredByHostAddress,
+  mapOrRecordFailure,
+  mappedByHostAddress,
+} from './host-view.ts';
 import { isQuarantined, quarantineAgainst, quarantineFor } from './quarantine.ts';
 import { type Undo, transaction } from './transaction.ts';
 
@@ -77,12 +83,12 @@ async function mapInHostView(
   mappers: ReadonlySet<DmaMapper>,
   undo: Undo[],
 ): Promise<void> {
-  const due = mappedByAddress(added, mappers);
+  const due = mappedByHostAddress(added, mappers);
   for (const sub of due) {
-    if (isRequiredByAddress(sub, mappers)) {
+    if (isRequiredByHostAddress(sub, mappers)) {
       va.map(sub);
     } else {
-      await mapOrMiss(sub, va);
+      await mapOrRecordFailure(sub, va);
     }
     undo.push(() => {
       if (!isQuarantined(mappers, sub)) va.discard(sub);

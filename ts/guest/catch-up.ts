@@ -5,7 +5,7 @@ import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { throwIf } from '../errors.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
-import { type Mappers, faultIn, mapMissing, mappedByAddress } from './host-view.ts';
+import { type Mappers, faultIn, mapMissing, mappedByHostAddress } from './host-view.ts';
 import { quarantineFor } from './quarantine.ts';
 
 /** Runs one part, and decides whether its error is thrown. */
@@ -26,7 +26,7 @@ export async function catchUp(
   va: VaMapper | undefined,
   attempt: Attempt = (part) => part(),
 ): Promise<void> {
-  if (va !== undefined) await attempt(() => mapMissing(mappedByAddress(subs, concerned), concerned, mappers, va));
+  if (va !== undefined) await attempt(() => mapMissing(mappedByHostAddress(subs, concerned), concerned, mappers, va));
   for (const mapper of concerned) await attempt(() => retry(mapper, subs, mappers, va));
 }
 

@@ -16,7 +16,7 @@ export function requireBackingPresent(added: readonly SubMapping[], mappers: Ite
   const joined = [...mappers].filter((mapper) => mapper.joined);
   for (const sub of added) {
     const { memory, range, name } = sub;
-    const concerned = joined.filter((mapper) => mapper.wantsVa(sub) || mapper.mapsFile(sub));
+    const concerned = joined.filter((mapper) => mapper.usesHostAddress(sub) || mapper.mapsFile(sub));
     const target = concerned.find((mapper) => !isDevice(memory) || mapper.requires(sub))?.name;
     if (target === undefined || isPresent(memory, range.length)) continue;
     if (!isDevice(memory)) throw truncated(memory, range, { target });

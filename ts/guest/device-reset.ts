@@ -1,7 +1,7 @@
 /**
  * Resets and other changes of devices whose memory is mapped, in every guest memory that maps it.
  */
-import type { FileMapper, FileMemory } from '../memory/file-memory.ts';
+import type { FileMapper, SharedFile } from '../memory/shared-file.ts';
 import type { AddressSpace } from './address-space.ts';
 
 /**
@@ -17,14 +17,14 @@ import type { AddressSpace } from './address-space.ts';
  * @internal
  */
 export async function withoutMappingsOf(
-  files: readonly FileMemory[],
+  files: readonly SharedFile[],
   act: () => void | Promise<void>,
   own: readonly AddressSpace[] = [],
   begin: () => void = () => {},
 ): Promise<void> {
   const spaces = new Set<FileMapper>([...own, ...spacesMapping(files)]);
   // Always in the same order: two resets at once must not wait for one another.
-  const sorted = [...spaces].sort((a, b) => a.order - b.order);
+  const sorted = [...spaces].sort((a, b) => a.id - b.id);
   const [first, ...others] = sorted;
   const within = others.reduceRight((inner, space) => () => space.withoutMappings(files, inner), act);
   if (first === undefined) {
@@ -44,13 +44,13 @@ export async function withoutMappingsOf(
  *
  * @internal
  */
-export function retryDeviceMemoryOf(files: readonly FileMemory[]): void {
+export function retryDeviceMemoryOf(files: readonly SharedFile[]): void {
   // It fails only in a space that was closed meanwhile, where nothing is missed.
   for (const space of spacesMapping(files)) space.retryDeviceMemory(files).catch(() => {});
 }
 
 /** The address spaces that map memory of these files, or are about to. */
-function spacesMapping(files: readonly FileMemory[]): Set<FileMapper> {
+function spacesMapping(files: readonly SharedFile[]): Set<FileMapper> {
   const found = new Set<FileMapper>();
   for (const { mappers } of files) {
     for (const reference of mappers) {

@@ -24,6 +24,12 @@ export function requirePolicy(peerToPeer: PeerToPeer = 'best-effort'): PeerToPee
   );
 }
 
+/** Options of {@link DmaMapperClient.addDmaMapper}. */
+export interface DmaMapperOptions {
+  /** Whether the target maps device memory. Default: `best-effort` */
+  readonly peerToPeer?: PeerToPeer;
+}
+
 /** Registers DMA targets. */
 export class DmaMapperClient {
   readonly #space: AddressSpace;
@@ -36,13 +42,12 @@ export class DmaMapperClient {
   /**
    * Maps all active memory to a target, and every change from then on.
    *
-   * @param options.peerToPeer whether the target maps device memory. Default: `best-effort`
    * @throws {PeerDmaError} the error of the target, with `target` and `range`: the target has nothing mapped then;
    * `ERR_IOVA_UNREACHABLE` and `ERR_FILE_REQUIRED` before RAM is faulted in; `ERR_ADDRESS_SPACE_LIMIT`,
    * `ERR_MEMORY_FAULT`, `ERR_VA_NOT_MAPPED`, `ERR_RANGE_QUARANTINED`, `ERR_INVALID_ARGUMENT`; `ERR_CLOSED` also when
    * {@link DmaMapperClient.targetClosed} is called for it meanwhile
    */
-  async addDmaMapper(target: DmaTarget, options: { peerToPeer?: PeerToPeer } = {}): Promise<DmaMapperHandle> {
+  async addDmaMapper(target: DmaTarget, options: DmaMapperOptions = {}): Promise<DmaMapperHandle> {
     const peerToPeer = requirePolicy(readOptions(options, ['peerToPeer']).peerToPeer);
     return joinPort(this.#space, new CustomTarget(readTarget(target)), peerToPeer);
   }
@@ -128,7 +133,7 @@ export class DmaMapperHandle {
     return objectText(depth, 'DmaMapperHandle', () => [
       `"${this.name}"`,
       `peerToPeer: '${this.#mapper.peerToPeer}'`,
-      this.#mapper.joined ? 'joined' : 'removed',
+      this.#mapper.joined ? 'joined' : 'left',
     ]);
   }
 }

@@ -4,18 +4,18 @@
  * It also lists the address space in the files that it maps.
  */
 import type { SubMapping } from '../dma/sub-mapping.ts';
-import type { FileMapper, FileMemory } from '../memory/file-memory.ts';
-import type { FlatChange } from './flat-change.ts';
+import type { FileMapper, SharedFile } from '../memory/shared-file.ts';
+import type { FlatChange } from './flat-diff.ts';
 
 /** @internal */
 export class FileIndex {
   readonly #space: WeakRef<FileMapper>;
   /** No set is empty. */
-  readonly #byFile = new Map<FileMemory, Set<SubMapping>>();
+  readonly #byFile = new Map<SharedFile, Set<SubMapping>>();
   /** Numbers of the regions that map device memory, with how many mappings each has. No map is empty. */
-  readonly #regions = new Map<FileMemory, Map<number, number>>();
+  readonly #regions = new Map<SharedFile, Map<number, number>>();
   /** Files that the change under way adds. Targets may have mapped them. */
-  #added: ReadonlySet<FileMemory> = new Set();
+  #added: ReadonlySet<SharedFile> = new Set();
 
   constructor(space: WeakRef<FileMapper>) {
     this.#space = space;
@@ -35,13 +35,13 @@ export class FileIndex {
   }
 
   /** The sub-mappings of these files, in order of address. */
-  of(files: readonly FileMemory[]): SubMapping[] {
+  of(files: readonly SharedFile[]): SubMapping[] {
     const found = [...new Set(files)].flatMap((file) => [...(this.#byFile.get(file) ?? [])]);
     return found.sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
   }
 
   /** The numbers of the regions that map memory of a device's file, active or not. */
-  regionsOf(file: FileMemory): number[] {
+  regionsOf(file: SharedFile): number[] {
     return [...(this.#regions.get(file)?.keys() ?? [])];
   }
 
@@ -80,8 +80,12 @@ export class FileIndex {
   }
 
   /** Lists the address space in a file that it maps or is about to map, and in no other. */
-  #list(file: FileMemory): void {
-    if (this.#byFile.has(file) || this.#added.has(file)) file.mappers.add(this.#space);
-    else file.mappers.delete(this.#space);
+  #list(file: SharedFile): void {
+    if (!this.#byFile.has(file) && !this.#added.has(file)) {
+      file.mappers.delete(this.#space);
+    } else if (!file.mappers.has(this.#space)) {
+      for (const mapper of file.mappers) if (mapper.deref() === undefined) file.mappers.delete(mapper);
+      file.mappers.add(this.#space);
+    }
   }
 }

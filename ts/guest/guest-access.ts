@@ -2,7 +2,7 @@
  * Copies to and from guest-physical addresses. RAM of sealed files is copied through a mapping that cannot fault. Other
  * memory is copied by the kernel or by its device: a page that is missing there is an error, never a signal.
  */
-import { AddressRange } from '../address-range.ts';
+import { AddressRange, hex } from '../address-range.ts';
 import { copyOf, newBytes, requireByteLength, requireBytes, requireCount } from '../arguments.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -191,7 +191,7 @@ function slice(bytes: Uint8Array, whole: AddressRange, part: AddressRange): Uint
 function cover(flat: FlatMap, range: AddressRange): { value: SubMapping; part: AddressRange }[] {
   const { parts, gap } = flat.cover(range);
   if (gap === undefined) return parts;
-  throw new PeerDmaError('ERR_NOT_MAPPED', `no guest memory at ${AddressRange.between(gap, range.end)}`, { range });
+  throw new PeerDmaError('ERR_NOT_MAPPED', `no guest memory at ${hex(gap)}, in the access ${range}`, { range });
 }
 
 function requireBits(value: number, bits: 8 | 16 | 32): void {

@@ -68,7 +68,7 @@ export class GuestMemory {
   private constructor(key: typeof PACKAGE_KEY, space: AddressSpace) {
     requirePackageKey(key, 'GuestMemory.create()');
     this.#space = space;
-    this.id = space.order;
+    this.id = space.id;
     this.regions = new RegionManager(space);
     this.dmaMappers = new DmaMapperClient(space);
   }
@@ -119,9 +119,9 @@ export class GuestMemory {
    *
    * @param gpa guest-physical address
    * @param length bytes
-   * @throws {PeerDmaError} `ERR_NOT_MAPPED` with the range that has no memory; `ERR_OUT_OF_RANGE` if the file was
-   * truncated; `ERR_BAR_DISABLED` for the BAR of a device that does not decode memory or is in a low-power state;
-   * `ERR_CLOSED`
+   * @throws {PeerDmaError} `ERR_NOT_MAPPED` with the range of the access, if a part of it has no memory;
+   * `ERR_OUT_OF_RANGE` if the file was truncated; `ERR_BAR_DISABLED` for the BAR of a device that does not decode
+   * memory or is in a low-power state; `ERR_CLOSED`
    */
   read(gpa: bigint, length: number): Uint8Array {
     return this.#access.read(gpa, length);

@@ -17,9 +17,9 @@ export type Mappers = readonly DmaMapper[] | ReadonlySet<DmaMapper>;
  *
  * @internal
  */
-export function mappedByAddress(subs: readonly SubMapping[], mappers: Mappers): readonly SubMapping[] {
+export function mappedByHostAddress(subs: readonly SubMapping[], mappers: Mappers): readonly SubMapping[] {
   const joined = [...mappers].filter((mapper) => mapper.joined);
-  const isMapped = (sub: SubMapping): boolean => joined.some((mapper) => mapper.wantsVa(sub));
+  const isMapped = (sub: SubMapping): boolean => joined.some((mapper) => mapper.usesHostAddress(sub));
   return subs.every(isMapped) ? subs : subs.filter(isMapped);
 }
 
@@ -30,8 +30,8 @@ export function mappedByAddress(subs: readonly SubMapping[], mappers: Mappers): 
  *
  * @internal
  */
-export function isRequiredByAddress(sub: SubMapping, mappers: Mappers): boolean {
-  for (const mapper of mappers) if (mapper.joined && mapper.wantsVa(sub) && mapper.requires(sub)) return true;
+export function isRequiredByHostAddress(sub: SubMapping, mappers: Mappers): boolean {
+  for (const mapper of mappers) if (mapper.joined && mapper.usesHostAddress(sub) && mapper.requires(sub)) return true;
   return false;
 }
 
@@ -56,11 +56,11 @@ export async function mapMissing(
   if (missing.length === 0) return;
   const required: SubMapping[] = [];
   const others: SubMapping[] = [];
-  for (const sub of missing) (isRequiredByAddress(sub, concerned) ? required : others).push(sub);
+  for (const sub of missing) (isRequiredByHostAddress(sub, concerned) ? required : others).push(sub);
   for (const sub of required) throwIf(quarantineAgainst(mappers, sub));
   if (required.length > 0) await va.mapAll(required);
   for (const sub of others) {
-    await mapOrMiss(sub, va, () => throwIf(quarantineAgainst(mappers, sub)));
+    await mapOrRecordFailure(sub, va, () => throwIf(quarantineAgainst(mappers, sub)));
   }
 }
 
@@ -70,13 +70,13 @@ export async function mapMissing(
  * @param check throws if the sub-mapping must not be mapped
  * @internal
  */
-export async function mapOrMiss(sub: SubMapping, va: VaMapper, check: () => void = () => {}): Promise<void> {
+export async function mapOrRecordFailure(sub: SubMapping, va: VaMapper, check: () => void = () => {}): Promise<void> {
   try {
     check();
     va.map(sub);
     if (isFaultedIn(sub)) await va.ensureMapped([sub.range]);
   } catch (why) {
-    va.miss(sub, why);
+    va.recordFailure(sub, why);
   }
 }
 
@@ -84,7 +84,7 @@ export async function mapOrMiss(sub: SubMapping, va: VaMapper, check: () => void
 export function faultIn(subs: readonly SubMapping[], mappers: Mappers, va: VaMapper): void | Promise<void> {
   const others = [...mappers].filter((mapper) => !mapper.faultsIn);
   if (others.length === 0) return;
-  const due = subs.filter((sub) => isFaultedIn(sub) && isRequiredByAddress(sub, others));
+  const due = subs.filter((sub) => isFaultedIn(sub) && isRequiredByHostAddress(sub, others));
   return due.length === 0 ? undefined : va.ensureMapped(due.map(({ range }) => range));
 }
 

@@ -178,13 +178,13 @@ export class MemoryChange {
     const { writable = true } = readOptions(options, ['writable']);
     requireBoolean(writable, 'writable');
     requirePlace(this.#space, at, `"${region.name}"`);
-    this.#add((draft) => draft.place(id, at, writable));
+    this.#add((draft) => draft.activate(id, at, writable));
   }
 
   /** As {@link MemoryRegion.unmapFromGuest}. */
   unmapFromGuest(region: MemoryRegion): void {
     const { id } = this.#partsOf(region);
-    this.#add((draft) => draft.unplace(id));
+    this.#add((draft) => draft.deactivate(id));
   }
 
   /** As {@link Region.remove} or {@link DeviceMemory.remove}. Rejects a removed region. */

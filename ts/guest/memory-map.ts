@@ -10,7 +10,7 @@ import { type EntryChange, treeChanges, valueGroups } from '../tree-changes.ts';
 import { type MemoryOwner, advance, isDevice } from '../memory/backing.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { Coverage } from './coverage.ts';
-import { type DeviceMappingChange, type FlatChange, changeFlat } from './flat-change.ts';
+import { type DeviceMappingChange, type FlatChange, diffFlat } from './flat-diff.ts';
 import type { FreeSpace } from './free-space.ts';
 import { type Mapping, type RegionState, byPrecedence } from './region-state.ts';
 
@@ -152,8 +152,8 @@ export class MemoryMapDraft {
   }
 
   /** Makes a region active at an address, wherever it was before. */
-  place(id: number, at: AddressRange, writable: boolean): void {
-    this.unplace(id);
+  activate(id: number, at: AddressRange, writable: boolean): void {
+    this.deactivate(id);
     this.#regions.set(id, { ...this.region(id), at, writable });
     this.#idle.delete(id);
     this.#coverage.cover(at, id);
@@ -161,7 +161,7 @@ export class MemoryMapDraft {
     this.#changed.add(id);
   }
 
-  unplace(id: number): void {
+  deactivate(id: number): void {
     const region = this.region(id);
     if (region.at === undefined) return;
     this.#coverage.uncover(region.at, id);
@@ -173,7 +173,7 @@ export class MemoryMapDraft {
   remove(id: number): void {
     const { length, isBuffer } = this.region(id);
     this.removeMappings(id, AddressRange.between(0n, length));
-    this.unplace(id);
+    this.deactivate(id);
     this.#regions.delete(id);
     this.#idle.delete(id);
     if (isBuffer !== true) this.#ofGuest--;
@@ -222,7 +222,7 @@ export class MemoryMapDraft {
     pieces: ReadonlyMap<MemoryOwner, number>;
     regions: ReadonlySet<number>;
   } {
-    const { change, flat } = changeFlat(this.#before, this.#touched, (range) => this.#resolve(range));
+    const { change, flat } = diffFlat(this.#before, this.#touched, (range) => this.#resolve(range));
     const next = new MemoryMap(this.#regions, this.#idle, this.#coverage, flat, this.#ofGuest);
     const deviceMappings = this.#deviceMappings;
     return { change: { ...change, deviceMappings }, next, pieces: this.#pieces, regions: this.#changed };

@@ -20,7 +20,8 @@ export function quarantineOn(mappers: Iterable<DmaMapper>, range: AddressRange):
 /** Whether a sub-mapping is in quarantine for a target that maps it by host virtual address. @internal */
 export function isQuarantined(mappers: Iterable<DmaMapper>, sub: SubMapping): boolean {
   return (
-    find(mappers, (quarantined, mapper) => quarantined.sub === sub && mapper.wantsVa(sub), sub.range) !== undefined
+    find(mappers, (quarantined, mapper) => quarantined.sub === sub && mapper.usesHostAddress(sub), sub.range) !==
+    undefined
   );
 }
 
@@ -37,7 +38,7 @@ export function quarantineAgainst(mappers: Iterable<DmaMapper>, sub: SubMapping)
     (quarantined, mapper) =>
       quarantined.sub !== sub &&
       (quarantined.range.overlaps(range) ||
-        (mapper.wantsVa(quarantined.sub) && sharePrivateMemory(quarantined.sub, sub))),
+        (mapper.usesHostAddress(quarantined.sub) && sharePrivateMemory(quarantined.sub, sub))),
     range,
   );
 }
@@ -53,7 +54,7 @@ export function quarantineFor(
   sub: SubMapping,
   mappers: Iterable<DmaMapper>,
 ): PeerDmaError | undefined {
-  return quarantineAgainst(mapper.wantsVa(sub) ? mappers : [mapper], sub);
+  return quarantineAgainst(mapper.usesHostAddress(sub) ? mappers : [mapper], sub);
 }
 
 function find(

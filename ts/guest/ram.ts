@@ -59,7 +59,7 @@ export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): P
       for (const { state, at, memory } of opened) {
         draft.add(state);
         draft.addMapping(state.id, { range: AddressRange.between(0n, at.length), memory, writable: true });
-        draft.place(state.id, at, true);
+        draft.activate(state.id, at, true);
       }
     });
   } catch (error) {

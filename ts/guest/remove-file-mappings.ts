@@ -1,7 +1,7 @@
 /**
  * Removes the memory of a device from guest memory before the device is closed.
  */
-import type { FileMemory } from '../memory/file-memory.ts';
+import type { SharedFile } from '../memory/shared-file.ts';
 import type { AddressSpace } from './address-space.ts';
 
 /**
@@ -10,7 +10,7 @@ import type { AddressSpace } from './address-space.ts';
  * @throws {PeerDmaError} as {@link AddressSpace.change}
  * @internal
  */
-export function removeFileMappings(space: AddressSpace, file: FileMemory): Promise<void> {
+export function removeFileMappings(space: AddressSpace, file: SharedFile): Promise<void> {
   return space.change((draft) => {
     for (const id of space.byFile.regionsOf(file)) {
       for (const { memory, range } of draft.region(id).mappings.values()) {

@@ -54,7 +54,7 @@ export function parsePciAddress(text: string): string | undefined {
 
 /** @internal */
 export function noSuchDevice(address: string): PeerDmaError {
-  return new PeerDmaError('ERR_DEVICE_NOT_FOUND', `there is no PCI device ${address}: lspci -D lists those there are`, {
+  return new PeerDmaError('ERR_DEVICE_NOT_FOUND', `there is no PCI device ${address}: Run lspci -D for the list`, {
     bdf: address,
   });
 }

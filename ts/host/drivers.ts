@@ -11,7 +11,7 @@ export function isVfioDriver(driver: string | undefined): boolean {
 }
 
 /** Whether a group stays viable for VFIO while one of its devices has this driver. @internal */
-export function isHarmless(driver: string | undefined): boolean {
+export function keepsGroupViable(driver: string | undefined): boolean {
   return driver === undefined || isVfioDriver(driver) || HARMLESS.has(driver);
 }
 
@@ -22,5 +22,5 @@ export function bridgeRefused(address: string): string {
 
 /** Members of a group that block its assignment: host drivers use them. @internal */
 export function blockersOf<T extends { readonly driver: string | undefined }>(members: readonly T[]): T[] {
-  return members.filter(({ driver }) => !isHarmless(driver));
+  return members.filter(({ driver }) => !keepsGroupViable(driver));
 }

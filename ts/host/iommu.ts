@@ -71,7 +71,7 @@ export const TURN_ON_THE_IOMMU = `${TURN_ON_IN_FIRMWARE} and boot Linux with int
  * @param iommuIsOn whether other devices are in groups of an IOMMU
  * @internal
  */
-export function withoutGroup(address: string, iommuIsOn: boolean): string {
+export function noGroupText(address: string, iommuIsOn: boolean): string {
   const state = `${address} is in no IOMMU group`;
   return iommuIsOn
     ? `${state}, though the IOMMU is on: the firmware or the kernel's command line (igfx_off) excludes the device`
@@ -124,7 +124,6 @@ export function readGroups(files: SysFiles): Map<number, IommuGroup> {
   return groups;
 }
 
-/**
 /**
  * Reads the IOVA ranges that a group reserves. Each line has the first address, the last address and the kind:
  * `0x00000000fee00000 0x00000000feefffff msi` (Linux, drivers/iommu/iommu.c).

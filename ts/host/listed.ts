@@ -3,7 +3,7 @@
  */
 
 /** The most names that a message lists. */
-const MOST_NAMES = 8;
+const MAX_NAMES = 8;
 
 /**
  * Formats items as `a, b, c` or `a, …, h and 120 more`.
@@ -15,7 +15,7 @@ const MOST_NAMES = 8;
 export function listed<T>(items: Iterable<T>, count: number, nameOf: (item: T) => string): string {
   const names: string[] = [];
   for (const item of items) {
-    if (names.length === MOST_NAMES) break;
+    if (names.length === MAX_NAMES) break;
     names.push(nameOf(item));
   }
   const more = count - names.length;

@@ -10,7 +10,7 @@ import { type Connection, readConnections } from './use/connections.ts';
 import { type OpenFile, readOpenFiles } from './use/open-files.ts';
 
 /** Limit for files of /proc; lists of connections and mounts grow with the machine. */
-const MOST_PROC_BYTES = 4 << 20;
+const MAX_PROC_BYTES = 4 << 20;
 
 /** Folders and values that a machine is read from. Tests pass their own. @internal */
 export interface MachineRoots {
@@ -77,7 +77,7 @@ function runIp(...args: readonly string[]): string | undefined {
   const { status, stdout } = spawnSync('ip', args, {
     encoding: 'utf8',
     env: { ...process.env, PATH: withSbin() },
-    maxBuffer: MOST_PROC_BYTES,
+    maxBuffer: MAX_PROC_BYTES,
   });
   return status === 0 ? stdout : undefined;
 }
@@ -89,7 +89,7 @@ export function readMachine(roots: MachineRoots): Machine {
 
 /** Reads the rest of a machine whose /sys was read. @internal */
 export function machineOf(roots: MachineRoots, host: HostMachine): Machine {
-  const proc = new SysFiles(roots.proc, MOST_PROC_BYTES);
+  const proc = new SysFiles(roots.proc, MAX_PROC_BYTES);
   return {
     roots,
     host,

@@ -21,7 +21,7 @@ import type { HostFinding, UnknownFact } from './model.ts';
 /** The folder of all PCI functions. @internal */
 export const DEVICES = 'bus/pci/devices';
 /** Limit for a file. No attribute of /sys that is read here is longer, but files of a recorded tree can be. */
-const MOST_BYTES = 64 << 10;
+const MAX_BYTES = 64 << 10;
 /** Bytes of one read. */
 const PART_BYTES = 16 << 10;
 
@@ -34,7 +34,7 @@ export class SysFiles {
   readonly #part = Buffer.alloc(PART_BYTES);
 
   /** @param mostBytes limit in bytes; longer files are truncated */
-  constructor(root: string, mostBytes: number = MOST_BYTES) {
+  constructor(root: string, mostBytes: number = MAX_BYTES) {
     this.root = root;
     this.#mostBytes = mostBytes;
   }

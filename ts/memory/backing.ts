@@ -6,7 +6,7 @@ import { PeerDmaError } from '../errors.ts';
 import { requireBigint } from '../number-types.ts';
 import { native } from '../native-call.ts';
 import { type AddressRange, hex } from '../address-range.ts';
-import type { FileMemory } from './file-memory.ts';
+import type { SharedFile } from './shared-file.ts';
 import { type MemoryFile, fileMemoryOf, requestFileOf } from './memory-file.ts';
 import { hostPageSize } from './page-size.ts';
 import { PrivateMemory } from './private-memory.ts';
@@ -28,7 +28,7 @@ export type Backing =
 /** Memory to map, from an offset on: of a file, or private to this process. @internal */
 export type MemorySlice = FileSlice | PrivateSlice;
 interface FileSlice {
-  readonly file: FileMemory;
+  readonly file: SharedFile;
   readonly private?: undefined;
   readonly offset: bigint;
   readonly transparentHugePages: boolean;

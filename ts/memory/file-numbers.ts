@@ -2,7 +2,7 @@
  * Numbers the files of a batch, for a call of the native core.
  */
 import type { NativeMemoryFile } from '#native';
-import type { FileMemory } from './file-memory.ts';
+import type { SharedFile } from './shared-file.ts';
 
 /** The first bit of the file number in the flags of a request. */
 const NUMBER_SHIFT = 32n;
@@ -11,12 +11,12 @@ const NUMBER_SHIFT = 32n;
 export class FileNumbers {
   /** Each file once, indexed by its number. */
   readonly files: NativeMemoryFile[] = [];
-  readonly #flags = new Map<FileMemory, bigint>();
-  #lastFile: FileMemory | undefined;
+  readonly #flags = new Map<SharedFile, bigint>();
+  #lastFile: SharedFile | undefined;
   #lastFlags = 0n;
 
   /** Returns the number of a file in the position that it has in the flags of a request. */
-  flagsOf(file: FileMemory): bigint {
+  flagsOf(file: SharedFile): bigint {
     if (file === this.#lastFile) return this.#lastFlags; // consecutive requests mostly have the same file
     let flags = this.#flags.get(file);
     if (flags === undefined) {

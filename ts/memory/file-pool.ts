@@ -3,7 +3,7 @@
  */
 import { NativeFilePool } from '#native';
 import { native } from '../native-call.ts';
-import { FileMemory } from './file-memory.ts';
+import { SharedFile } from './shared-file.ts';
 
 /** @internal */
 export class FilePool {
@@ -22,8 +22,8 @@ export class FilePool {
    * @param name for messages
    * @throws {PeerDmaError} `ERR_SYSTEM`
    */
-  take(length: bigint, name: string): { file: FileMemory; offset: bigint } {
+  take(length: bigint, name: string): { file: SharedFile; offset: bigint } {
     const handle = native(() => this.#pool.take(length));
-    return { file: new FileMemory(handle, name), offset: handle.partOffset };
+    return { file: new SharedFile(handle, name), offset: handle.partOffset };
   }
 }

@@ -10,7 +10,7 @@ import { INSPECT, objectText } from '../object-text.ts';
 import { sizeOf } from '../size.ts';
 import { native } from '../native-call.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
-import { FileMemory } from './file-memory.ts';
+import { SharedFile } from './shared-file.ts';
 
 /** The size of the huge pages of a {@link MemoryFile}. */
 export type HugePageSize = '2M' | '1G';
@@ -40,17 +40,17 @@ export function hugePageShift(size: HugePageSize): number {
 }
 
 /** The memory of a file. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for other objects @internal */
-export let fileMemoryOf: (file: MemoryFile) => FileMemory;
+export let fileMemoryOf: (file: MemoryFile) => SharedFile;
 /** Makes the public object of memory that another part of this package opened. @internal */
-export let newMemoryFile: (memory: FileMemory) => MemoryFile;
+export let newMemoryFile: (memory: SharedFile) => MemoryFile;
 /** The file that requests to targets carry: open while the memory is open or mapped. @internal */
-export let requestFileOf: (memory: FileMemory) => MemoryFile;
+export let requestFileOf: (memory: SharedFile) => MemoryFile;
 
 /** Memory that exists as a file, so that several mappings, processes and IOMMUs can share it. */
 export class MemoryFile {
   /** Name in errors and in {@link GuestMemory.inspect}. */
   readonly name: string;
-  readonly #memory: FileMemory;
+  readonly #memory: SharedFile;
   /** Whether it is the file of a {@link DmaMapRequest}. */
   readonly #isOfRequest: boolean;
 
@@ -63,7 +63,7 @@ export class MemoryFile {
     requestFileOf = (memory) => (memory.requestFile ??= new MemoryFile(PACKAGE_KEY, memory, true));
   }
 
-  private constructor(key: typeof PACKAGE_KEY, memory: FileMemory, isOfRequest: boolean) {
+  private constructor(key: typeof PACKAGE_KEY, memory: SharedFile, isOfRequest: boolean) {
     requirePackageKey(key, 'MemoryFile.create()');
     this.name = memory.name;
     this.#memory = memory;
@@ -85,7 +85,7 @@ export class MemoryFile {
     requireUnsigned(length, 'length');
     const shift = hugePages === undefined ? 0 : hugePageShift(hugePages);
     const handle = native(() => NativeMemoryFile.create(length, name, shift));
-    return newMemoryFile(new FileMemory(handle, name));
+    return newMemoryFile(new SharedFile(handle, name));
   }
 
   /**
@@ -98,7 +98,7 @@ export class MemoryFile {
   static fromFd(fd: number): MemoryFile {
     requireIndex(fd, 'fd');
     const handle = native(() => NativeMemoryFile.fromFd(fd));
-    return newMemoryFile(new FileMemory(handle, `fd ${fd}`));
+    return newMemoryFile(new SharedFile(handle, `fd ${fd}`));
   }
 
   /** Bytes in the file now; 2^64 - 1 for a device's file. */

@@ -31,7 +31,7 @@ export class VaMapper {
   /** Discarded mappings that could not be unmapped. */
   readonly #stale = new Set<VaMapping>();
   /** The errors passed to {@link VaMapper.miss}, if it was called. */
-  #missed: WeakMap<VaMapping, unknown> | undefined;
+  #failures: WeakMap<VaMapping, unknown> | undefined;
 
   /** @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` if the process may not reserve 2^addressWidth bytes */
   constructor(addressWidth: number) {
@@ -78,8 +78,8 @@ export class VaMapper {
   }
 
   /** Discards memory that could not be mapped or faulted in. Then {@link VaMapper.lease} throws `error`. */
-  miss(mapping: VaMapping, error: unknown): void {
-    (this.#missed ??= new WeakMap()).set(mapping, error);
+  recordFailure(mapping: VaMapping, error: unknown): void {
+    (this.#failures ??= new WeakMap()).set(mapping, error);
     try {
       this.discard(mapping);
     } catch {
@@ -129,7 +129,7 @@ export class VaMapper {
    * {@link VaMapper.miss}
    */
   requireMapped(mapping: VaMapping): void {
-    if (!mapping.isInHostView) throw this.#missed?.get(mapping) ?? notMapped(mapping);
+    if (!mapping.isInHostView) throw this.#failures?.get(mapping) ?? notMapped(mapping);
   }
 
   /**
@@ -151,7 +151,7 @@ export class VaMapper {
 
   #record(mapping: VaMapping): void {
     mapping.isInHostView = true;
-    this.#missed?.delete(mapping);
+    this.#failures?.delete(mapping);
   }
 
   #place(mapping: VaMapping): void {

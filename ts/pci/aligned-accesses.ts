@@ -3,7 +3,7 @@ import { requireCount } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 
 /** The maximum length of one access: a page. No guest instruction accesses more at once. */
-const MOST_BYTES = 4096;
+const MAX_BYTES = 4096;
 
 /**
  * Checks the length of an access from a VMM, before memory is allocated for it.
@@ -17,8 +17,8 @@ export function requireAccessLength(bdf: string, length: number): void {
   const fail = (code: 'ERR_EMPTY_RANGE' | 'ERR_OUT_OF_RANGE', reason: string): PeerDmaError =>
     new PeerDmaError(code, `${bdf}: access failed: ${reason}`, { bdf });
   if (length === 0) throw fail('ERR_EMPTY_RANGE', 'it has no bytes. Pass 1 byte or more.');
-  if (length <= MOST_BYTES) return;
-  throw fail('ERR_OUT_OF_RANGE', `${length} bytes are more than ${MOST_BYTES}. Pass them in several accesses.`);
+  if (length <= MAX_BYTES) return;
+  throw fail('ERR_OUT_OF_RANGE', `${length} bytes are more than ${MAX_BYTES}. Pass them in several accesses.`);
 }
 
 /**

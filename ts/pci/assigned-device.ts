@@ -121,8 +121,8 @@ export class AssignedDevice {
   /**
    * Writes config space for the guest, and updates guest memory and every IOMMU.
    *
-   * A BAR that is disabled, moved or reset is unmapped before the device receives the write. A BAR that is enabled is
-   * mapped when the promise resolves.
+   * A BAR that is disabled or reset is unmapped before the device receives the write. A BAR that is enabled or moved is
+   * mapped there when the promise resolves; the BARs of the device itself do not change.
    *
    * A BAR that a DMA target cannot map does not fail the write unless the target was registered with `peerToPeer:
    * 'required'`: {@link AssignedDevice.status} and the channel `peerdma:pci.bar` report it.

@@ -9,7 +9,7 @@ import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 
 /** The maximum count of an eventfd (`eventfd(2)`). */
-const MOST = (1n << 64n) - 2n;
+const MAX = (1n << 64n) - 2n;
 
 /** The maximum delay of a timer, in milliseconds. */
 const LONG = 2 ** 31 - 1;
@@ -95,7 +95,7 @@ export class EventFd {
    */
   signal(count = 1n): void {
     requireBigint(count, 'count');
-    if (count < 0n || count > MOST) {
+    if (count < 0n || count > MAX) {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"count" is 0n to 2^64 - 2, not ${valueText(count)}`);
     }
     native(() => this.#open().signal(count));

@@ -130,7 +130,7 @@ export class GuestFunction {
     const { length } = bytes;
     if (length === 0) return;
     const deviceBytes = this.#tryRead('config write', offset, length);
-    const write = this.#config.write(this.#state, offset, bytes, deviceBytes ?? allOnes(length));
+    const write = this.#config.planWrite(this.#state, offset, bytes, deviceBytes ?? allOnes(length));
     const forwards = deviceBytes !== undefined && write.forward.length > 0;
     const emulated =
       deviceBytes === undefined ? this.#config.adopt(write.next, (_, count) => allOnes(count)) : write.next;

@@ -33,7 +33,7 @@ const faultChannel = channel('peerdma:pci.fault');
 /**
  * Error codes of accesses to which the device does not respond.
  *
- * The device does not decode, sleeps or is gone, or the file of a simulated BAR was truncated.
+ * The device does not decode, is in a low-power state or is gone, or the file of a simulated BAR was truncated.
  */
 const FAULT_CODES: ReadonlySet<string> = new Set(['ERR_BAR_DISABLED', 'ERR_SYSTEM', 'ERR_OUT_OF_RANGE']);
 

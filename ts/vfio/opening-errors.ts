@@ -5,7 +5,7 @@ import { type ErrorCode, PeerDmaError } from '../errors.ts';
 import { isPciAddress } from '../host/address.ts';
 import { blockersOf } from '../host/drivers.ts';
 import { keptByFirmware } from '../host/direct-regions.ts';
-import { type ReservedIovaRange, withoutGroup } from '../host/iommu.ts';
+import { type ReservedIovaRange, noGroupText } from '../host/iommu.ts';
 import { listed } from '../host/listed.ts';
 import type { PciDevice } from './sysfs.ts';
 import { type TokenFacts, tokenDenied, tokenUnwanted } from './vf-token.ts';
@@ -21,7 +21,7 @@ export interface RefusalFacts {
 
 /** @internal */
 export function noIommuGroup(bdf: string, iommuIsOn: boolean): PeerDmaError {
-  return new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(bdf, iommuIsOn), { bdf });
+  return new PeerDmaError('ERR_NO_IOMMU_GROUP', noGroupText(bdf, iommuIsOn), { bdf });
 }
 
 /** @internal */
@@ -101,7 +101,7 @@ export function groupUnavailable(bdf: string, group: number, error: PeerDmaError
         bdf,
       );
     default:
-      return renamed('ERR_GROUP_OPEN', error, `cannot open ${path}, the group of ${bdf}: dmesg may say why`, bdf);
+      return renamed('ERR_GROUP_OPEN', error, `cannot open ${path}, the group of ${bdf}: dmesg has the reason`, bdf);
   }
 }
 

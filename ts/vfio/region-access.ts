@@ -3,7 +3,7 @@
  */
 import { hex } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
-import type { DeviceAccess } from '../memory/file-memory.ts';
+import type { DeviceAccess } from '../memory/shared-file.ts';
 import type { VfioRegion } from './vfio-region.ts';
 
 /**

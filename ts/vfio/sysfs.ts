@@ -62,12 +62,12 @@ export class Sysfs {
    * Returns the host addresses of BARs 0 to 5 and the ROM, in this order; `undefined` for a missing one.
    *
    * @param bdf as in {@link PciDevice}
-   * @throws {PeerDmaError} `ERR_DEVICE_NOT_FOUND` if the device was removed
+   * @throws {PeerDmaError} `ERR_DEVICE_NOT_FOUND` if the device was removed or its resources cannot be read
    */
   hostAddresses(bdf: string): (bigint | undefined)[] {
     const files = this.#files;
     const { bars } = readResources(files, `${DEVICES}/${bdf}`, false);
-    if (!files.has(`${DEVICES}/${bdf}/resource`)) throw noSuchDevice(bdf);
+    if (files.text(`${DEVICES}/${bdf}/resource`) === undefined) throw noSuchDevice(bdf);
     return Array.from({ length: REGIONS }, (_, region) => bars.find(({ index }) => index === region)?.address);
   }
 

@@ -8,7 +8,7 @@ import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { retryDeviceMemoryOf, withoutMappingsOf } from '../guest/device-reset.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
-import { FileMemory } from '../memory/file-memory.ts';
+import { SharedFile } from '../memory/shared-file.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { newMemoryFile } from '../memory/memory-file.ts';
 import { INSPECT, objectText } from '../object-text.ts';
@@ -43,7 +43,7 @@ export class VfioDevice implements PhysicalFunction {
   readonly #closing = new Closing();
   #closed = false;
   /** The memory of its BARs. @internal */
-  readonly memory: FileMemory;
+  readonly memory: SharedFile;
   /** The state of its memory when its mappings were last updated. */
   #mappedState: string;
 
@@ -61,7 +61,7 @@ export class VfioDevice implements PhysicalFunction {
     this.#device = device;
     this.#owner = owner;
     const handle = native(() => device.memoryFile(), { bdf });
-    this.memory = new FileMemory(handle, `vfio ${bdf}`);
+    this.memory = new SharedFile(handle, `vfio ${bdf}`);
     this.memory.device = {
       get accessible() {
         return device.memoryAccessible;

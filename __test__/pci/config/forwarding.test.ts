@@ -62,7 +62,7 @@ test('fills a partly emulated byte with the device’s own bits', (t) => {
 test('copies the bytes of forwarded writes', (t) => {
   const { config, state } = new PlainDevice('edu');
   const bytes = Buffer.from([1, 2, 3, 4]);
-  const { forward } = config.write(state, 0x80, bytes, Buffer.alloc(4));
+  const { forward } = config.planWrite(state, 0x80, bytes, Buffer.alloc(4));
   bytes.fill(0xff);
   t.deepEqual([...(forward[0]?.bytes ?? [])], [1, 2, 3, 4]);
 });

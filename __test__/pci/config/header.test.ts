@@ -30,8 +30,8 @@ test('reads and writes only within config space', (t) => {
   const bytes = (length: number): Uint8Array => new Uint8Array(length);
   throwsCode(t, () => config.read(state, 0x100, bytes(4)), 'ERR_OUT_OF_RANGE');
   throwsCode(t, () => config.read(state, 0xff, bytes(2)), 'ERR_OUT_OF_RANGE');
-  throwsCode(t, () => config.write(state, 0x100, bytes(4), bytes(4)), 'ERR_OUT_OF_RANGE');
-  throwsCode(t, () => config.write(state, 0, bytes(4), bytes(2)), 'ERR_INVALID_ARGUMENT');
+  throwsCode(t, () => config.planWrite(state, 0x100, bytes(4), bytes(4)), 'ERR_OUT_OF_RANGE');
+  throwsCode(t, () => config.planWrite(state, 0, bytes(4), bytes(2)), 'ERR_INVALID_ARGUMENT');
 });
 
 test('rejects a config space that is shorter than its header, longer than 4096 bytes, or not in whole dwords', (t) => {

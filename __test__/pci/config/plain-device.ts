@@ -32,7 +32,7 @@ export class PlainDevice {
   write(offset: number, size: number, value: number): void {
     const bytes = Uint8Array.from({ length: size }, (_, index) => (value / 256 ** index) & 0xff);
     const present = this.bytes.slice(offset, offset + size);
-    const { next, forward, functionReset } = this.config.write(this.state, offset, bytes, present);
+    const { next, forward, functionReset } = this.config.planWrite(this.state, offset, bytes, present);
     this.state = next;
     this.told = forward;
     this.functionReset = functionReset;

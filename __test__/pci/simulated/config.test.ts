@@ -140,7 +140,7 @@ test('rejects memory accesses in D3hot, and allows them in D0', (t) => {
   bar.write32(0n, 0x1234);
   write16(device.config, PMCSR, D3_HOT);
   t.is(read16(device.config, PMCSR), D3_HOT);
-  t.is(read16(device.config, COMMAND), MEMORY, 'config space answers');
+  t.is(read16(device.config, COMMAND), MEMORY, 'config space responds');
   const asleep = throwsCode(t, () => bar.read32(0n), 'ERR_BAR_DISABLED');
   t.regex(asleep.message, /region 0 of 0000:00:06\.0.*D3hot/);
   write16(device.config, PMCSR, 1);

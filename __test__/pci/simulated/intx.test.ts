@@ -20,7 +20,7 @@ test('masks the pin after an interrupt, and interrupts again when unmasked while
   t.is(event.take(), 1n);
 });
 
-test('defers the interrupt of a pin that is masked, disabled or asleep', (t) => {
+test('defers the interrupt of a pin that is masked, disabled or in a low-power state', (t) => {
   const device = loud(t);
   const [event] = events(t, 1);
   t.false(device.raise('intx'), 'not connected');

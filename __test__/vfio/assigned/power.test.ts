@@ -1,5 +1,5 @@
 /**
- * A device sleeps and wakes up: while it sleeps, its memory does not respond.
+ * A device in a low-power state does not decode memory, and decodes it again in D0.
  */
 import { testWith } from '../support/devices.ts';
 import { Guest, HIGH, LOW, holders, mapped, ones } from './support/guest.ts';
@@ -46,7 +46,7 @@ testWith(
       t.deepEqual(device.mmioRead(LOW + 8n, 4), version);
     }
 
-    // While it sleeps, the guest may write its registers.
+    // In D3hot, the guest may write its registers.
     await firmware.setPowerState(3);
     await firmware.disable();
     await firmware.setPowerState(0);
@@ -57,6 +57,6 @@ testWith(
     await firmware.place(BUFFER, LOW + 0x40_0000n);
     await firmware.setPowerState(0);
     t.false(await engine.reaches(peer, HIGH, BUFFER));
-    t.true(await engine.reaches(peer, LOW + 0x40_0000n, BUFFER), 'the address that was written in its sleep');
+    t.true(await engine.reaches(peer, LOW + 0x40_0000n, BUFFER), 'the address that was written in D3hot');
   },
 );

@@ -1,7 +1,7 @@
 /**
  * The kernel revokes the IOMMU mappings of a BAR without a notification. It does so when the device stops decoding
- * memory, sleeps or is reset. Operations of this package map the BAR again; refresh() finds revocations by other
- * processes.
+ * memory, enters a low-power state or is reset. Operations of this package map the BAR again; refresh() finds
+ * revocations by other processes.
  */
 import { readdirSync, readlinkSync, writeSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
@@ -134,7 +134,7 @@ testWith(
 
 testWith(
   { edu: 2, nvme: 1 },
-  'after sleep, or a reset requested by the guest, every address space maps the BAR of a disk',
+  'after a low-power state, or a reset requested by the guest, every address space maps the BAR of a disk',
   async (t, { edu, nvme: [peerBdf = ''] }) => {
     const all = await scene(t, edu, peerBdf);
     const { memory, peer } = all;

@@ -1,6 +1,6 @@
 //! Batches of device mappings: made together, removed together.
 
-use crate::memory::{AddressSpaceReservation, FilePages, Lease, MemoryFile};
+use crate::memory::{AddressSpaceReservation, Lease, MemoryFile, PartPages};
 use crate::{Error, ErrorCode, Range, Result};
 
 /// The memory of a mapping.
@@ -156,34 +156,47 @@ impl Batch {
     /// # Errors
     /// As [`MemoryFile::fault_in`], except for a part that the kernel cannot map either: it reports why.
     pub(crate) fn fault_in_files(&self, threads: impl Fn(u64) -> usize) -> Result<(), BatchError> {
-        let mut wholes: Vec<Option<Range>> = vec![None; self.files.len()];
-        for (number, part) in self.requests.iter().filter_map(MapRequest::part_of_file) {
-            if let Some(whole) = wholes.get_mut(number) {
-                *whole = whole.map_or(Some(part), |whole| Some(whole.hull(&part)));
-            }
-        }
-        let pages = self.files.iter().zip(wholes);
-        let pages: Vec<FilePages> = pages.map(|(file, whole)| file.pages_in(whole)).collect();
-        for (index, request) in self.requests.iter().enumerate() {
-            let Some((number, part)) = request.part_of_file() else {
+        let parts = self.requests.iter().enumerate();
+        let mut parts: Vec<_> = parts
+            .filter_map(|(index, request)| {
+                let (number, part) = request.part_of_file()?;
+                Some((number, part, index))
+            })
+            .collect();
+        parts.sort_unstable_by_key(|(number, part, _)| (*number, part.start()));
+        for of_file in parts.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let number = of_file.first().map_or(usize::MAX, |(number, ..)| *number);
+            let Some(file) = self.files.get(number) else {
                 continue;
             };
-            let (Some(file), Some(pages)) = (self.files.get(number), pages.get(number)) else {
-                continue;
-            };
-            let skipped = match pages {
-                FilePages::Complete => true,
-                FilePages::None => threads(part.len()) < 2,
-                FilePages::Some => false,
-            };
-            if skipped {
+            let may_lack_clearing = file.may_have_uncleared_pages();
+            let is_left_to_kernel = |(_, part, _): &(usize, Range, usize)| threads(part.len()) < 2;
+            if !may_lack_clearing && of_file.iter().all(is_left_to_kernel) {
                 continue;
             }
-            match file.fault_in_by(&threads, part.start(), part.len(), false) {
-                Err(error) if !is_refused_by_kernel(&error) => {
-                    return Err(BatchError::at(index, error));
+            let Some(mut pages) = file.pages() else {
+                continue;
+            };
+            for (_, part, index) in of_file {
+                let state = if may_lack_clearing {
+                    pages.part(part)
+                } else {
+                    PartPages::Missing
+                };
+                let skipped = match state {
+                    PartPages::Complete => true,
+                    PartPages::Missing => threads(part.len()) < 2,
+                    PartPages::Uncleared => false,
+                };
+                if skipped {
+                    continue;
                 }
-                _ => {}
+                match file.fault_in_by(&threads, part.start(), part.len(), false) {
+                    Err(error) if !is_refused_by_kernel(&error) => {
+                        return Err(BatchError::at(*index, error));
+                    }
+                    _ => {}
+                }
             }
         }
         Ok(())

@@ -73,14 +73,6 @@ impl Range {
         Self::between(self.start.max(other.start), self.end.min(other.end))
     }
 
-    /// Returns the smallest range that contains both.
-    pub(crate) fn hull(&self, other: &Self) -> Self {
-        Self {
-            start: self.start.min(other.start),
-            end: self.end.max(other.end),
-        }
-    }
-
     /// Checks that both ends are multiples of `page` (a power of two).
     ///
     /// # Errors

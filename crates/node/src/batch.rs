@@ -29,7 +29,7 @@ pub struct NativeFailure {
 }
 
 /// A batch on a worker thread.
-pub(crate) type Failing = Work<Vec<NativeFailure>, Vec<NativeFailure>>;
+pub(crate) type FailureTask = Work<Vec<NativeFailure>, Vec<NativeFailure>>;
 
 /// Reads requests of four words: IOVA, length, flags, and the offset in the reservation or file. Leases the memory in
 /// the reservation, all or none: nothing can replace it before a worker thread maps it.
@@ -91,7 +91,7 @@ pub(crate) fn cloned(files: &[ClassInstance<'_, NativeMemoryFile>]) -> Result<Ve
 }
 
 /// Converts the result of a batch for JavaScript.
-pub(crate) fn mapped(result: Result<(), BatchError>) -> Vec<NativeFailure> {
+pub(crate) fn map_failures(result: Result<(), BatchError>) -> Vec<NativeFailure> {
     let failure = result.err();
     failure.map_or_else(Vec::new, |failure| {
         failures(std::iter::once((failure.index, failure.error)).chain(failure.still_mapped))

@@ -6,7 +6,7 @@ use napi_derive::napi;
 use peerdma_core::iommufd::{Ioas, Iommufd};
 use peerdma_core::{Range, Result};
 
-use crate::batch::{Failing, NativeFailure, failures, mapped, read_batch, read_ranges};
+use crate::batch::{FailureTask, NativeFailure, failures, map_failures, read_batch, read_ranges};
 use crate::environment::finalize_handles;
 use crate::error::{closed, or_throw};
 use crate::memory::NativeMemoryFile;

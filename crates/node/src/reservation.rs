@@ -9,7 +9,7 @@ use napi_derive::napi;
 use peerdma_core::Result;
 use peerdma_core::memory::{AddressSpaceReservation, FilePart, Lease, MemoryFile};
 
-use crate::batch::{FILE_INDEX_SHIFT, Failing, NativeFailure, cloned, failures, file_number};
+use crate::batch::{FILE_INDEX_SHIFT, FailureTask, NativeFailure, cloned, failures, file_number};
 use crate::bytes::Bytes;
 use crate::error::{closed, invalid, or_throw};
 use crate::memory::{NativeMemoryFile, NativePrivateMemory};
@@ -166,7 +166,7 @@ impl NativeReservation {
         env: &Env,
         files: Vec<ClassInstance<'_, NativeMemoryFile>>,
         parts: BigUint64ArraySlice<'_>,
-    ) -> napi::Result<AsyncTask<Failing>> {
+    ) -> napi::Result<AsyncTask<FailureTask>> {
         or_throw(env, || {
             let reservation = self.reservation()?;
             let (files, parts) = file_parts(&files, &parts)?;

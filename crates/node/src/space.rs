@@ -19,7 +19,7 @@ macro_rules! space_methods {
             ) -> napi::Result<Vec<NativeFailure>> {
                 or_throw(env, || {
                     let batch = read_batch(reservation, &files, &requests)?;
-                    Ok(mapped(self.space.map(batch)))
+                    Ok(map_failures(self.space.map(batch)))
                 })
             }
 
@@ -31,11 +31,11 @@ macro_rules! space_methods {
                 reservation: Option<&NativeReservation>,
                 files: Vec<ClassInstance<'_, NativeMemoryFile>>,
                 requests: BigUint64ArraySlice<'_>,
-            ) -> napi::Result<AsyncTask<Failing>> {
+            ) -> napi::Result<AsyncTask<FailureTask>> {
                 or_throw(env, || {
                     let space = self.space.clone();
                     let batch = read_batch(reservation, &files, &requests)?;
-                    let map = move || Ok(mapped(space.map(batch)));
+                    let map = move || Ok(map_failures(space.map(batch)));
                     Ok(Work::make(map, std::convert::identity))
                 })
             }
@@ -61,7 +61,7 @@ macro_rules! space_methods {
                 env: &Env,
                 ranges: BigUint64ArraySlice<'_>,
                 all: bool,
-            ) -> napi::Result<AsyncTask<Failing>> {
+            ) -> napi::Result<AsyncTask<FailureTask>> {
                 or_throw(env, || {
                     let space = self.space.clone();
                     let ranges = read_ranges(&ranges)?;

@@ -116,7 +116,7 @@ export class NvmeRegisters {
   async #until(what: string, reached: (status: number) => boolean): Promise<void> {
     for (const deadline = Date.now() + this.#patience; ; await sleep(1)) {
       const status = this.#bar.read32(STATUS);
-      if (status === GONE) throw new Error('the controller does not answer any more');
+      if (status === GONE) throw new Error('the controller does not respond any more');
       if (reached(status)) return;
       if (Date.now() > deadline) {
         throw new Error(`the controller does not ${what}: its status is 0x${status.toString(16)}`);

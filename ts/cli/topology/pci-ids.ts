@@ -8,7 +8,7 @@ import { SysFiles } from '../../host/sys-files.ts';
 /** Paths of Debian and Ubuntu; of Fedora, RHEL, Arch and Alpine; of pciutils without a distribution. */
 const SYSTEM_FILES = ['/usr/share/misc/pci.ids', '/usr/share/hwdata/pci.ids', '/usr/share/pci.ids'];
 /** Limit of the length of a file, which has 1.6 MB in 2026. */
-const MOST_BYTES = 16 << 20;
+const MAX_BYTES = 16 << 20;
 
 /** Names of vendors by `10de`, and of their devices by `10de:2330`. */
 export type PciNames = ReadonlyMap<string, string>;
@@ -17,7 +17,9 @@ export type PciNames = ReadonlyMap<string, string>;
 export type IdsText = (device: Pick<PciFunction, 'ids'>) => string;
 
 /**
- * Creates a formatter of IDs with their names, such as `10de:2330 NVIDIA Corporation GH100 [H100]`.
+ * Creates a formatter of IDs with their names, such as `10de:2330 GH100 [H100], NVIDIA Corporation`.
+ *
+ * The name of the device precedes the vendor's, since some places cut the end of a long text.
  *
  * @param files paths of `pci.ids`. The first call of the formatter reads the first file that has names
  */
@@ -29,13 +31,14 @@ export function newIdsText(files: readonly string[] = SYSTEM_FILES): IdsText {
     );
     names ??= readNames(files);
     const numbers = `${vendor}:${device}`;
-    return [numbers, names.get(`${vendor}`), names.get(numbers)].filter((part) => part !== undefined).join(' ');
+    const known = [names.get(numbers), names.get(`${vendor}`)].filter((name) => name !== undefined);
+    return known.length === 0 ? numbers : `${numbers} ${known.join(', ')}`;
   };
 }
 
 function readNames(files: readonly string[]): PciNames {
   for (const file of files) {
-    const bytes = new SysFiles(dirname(file), MOST_BYTES).bytes(basename(file));
+    const bytes = new SysFiles(dirname(file), MAX_BYTES).bytes(basename(file));
     const names = parsePciIds(Buffer.from(bytes ?? []).toString('utf8'));
     if (names.size > 0) return names;
   }

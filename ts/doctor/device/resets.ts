@@ -11,7 +11,7 @@ export function resetFinding({ host }: Facts, { address, responds, resetMethods 
   const file = `${host.root}/bus/pci/devices/${address}/reset_method`;
   if (responds === false) {
     const says = 'cannot be reset while it does not respond';
-    return { id, state: 'warning', says, evidence: `${file} lists the methods of the device when it answered` };
+    return { id, state: 'warning', says, evidence: `${file} lists the methods of the device when it responded` };
   }
   if (resetMethods === 'unknown') {
     const says = 'can be reset; kernels before 5.15 do not report how';

@@ -4,7 +4,7 @@
 import { PeerDmaError } from '../../errors.ts';
 import { blockersOf, bridgeRefused } from '../drivers.ts';
 import { directRegionsOf } from '../direct-regions.ts';
-import { withoutGroup } from '../iommu.ts';
+import { noGroupText } from '../iommu.ts';
 import type { Machine } from '../machine.ts';
 import type { HostMachine, PciFunction } from '../model.ts';
 import { type GroupMember, othersOf } from '../group-use.ts';
@@ -62,7 +62,7 @@ function checkAssignable(host: HostMachine, { address, bridge, group }: PciFunct
     });
   }
   if (group === undefined) {
-    throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address, host.groups.size > 0), { bdf: address });
+    throw new PeerDmaError('ERR_NO_IOMMU_GROUP', noGroupText(address, host.groups.size > 0), { bdf: address });
   }
 }
 

@@ -3,8 +3,8 @@
  */
 import { PeerDmaError } from '../../errors.ts';
 import { isChipset } from '../chipset.ts';
-import { isHarmless, isVfioDriver } from '../drivers.ts';
-import { withoutGroup } from '../iommu.ts';
+import { keepsGroupViable, isVfioDriver } from '../drivers.ts';
+import { noGroupText } from '../iommu.ts';
 import type { HostMachine, PciFunction } from '../model.ts';
 import { DEVICES } from '../sys-files.ts';
 import { functionAt, membersOf } from '../read-host.ts';
@@ -53,19 +53,19 @@ export function chosenDevices(host: HostMachine, texts: readonly string[], whole
     const { address, group, noIommuGroup } = device;
     if (noIommuGroup !== undefined) return [device];
     if (group === undefined) {
-      throw new PeerDmaError('ERR_NO_IOMMU_GROUP', withoutGroup(address, host.groups.size > 0), { bdf: address });
+      throw new PeerDmaError('ERR_NO_IOMMU_GROUP', noGroupText(address, host.groups.size > 0), { bdf: address });
     }
     const isNamed = (member: PciFunction): boolean => member.bridge === undefined && wanted.has(member);
-    const endpoints = membersOf(host, group).filter((member) => isNamed(member) || !staysInGroup(member));
+    const endpoints = membersOf(host, group).filter((member) => isNamed(member) || !keepsDriver(member));
     return endpoints.length > 0 ? endpoints : [device];
   });
   return [...new Set(chosen)];
 }
 
 /** Whether a member keeps its driver. Without DMA it leaves the group viable (`iommu_group_claim_dma_owner`). */
-function staysInGroup(member: PciFunction): boolean {
+function keepsDriver(member: PciFunction): boolean {
   const { bridge, driver } = member;
-  return bridge !== undefined || (isChipset(member) && !isVfioDriver(driver) && isHarmless(driver));
+  return bridge !== undefined || (isChipset(member) && !isVfioDriver(driver) && keepsGroupViable(driver));
 }
 
 /**

@@ -86,8 +86,9 @@ export class HostBridges {
   }
 
   /**
-   * Explains why the path of a request is unknown in a virtual machine. QEMU does not emulate both its bridges and its
-   * devices. Returns `undefined` if the machine's own root complex decides.
+   * Explains why the path of a request is unknown in a virtual machine.
+   *
+   * Returns `undefined` if the machine's own root complex decides, or if QEMU emulates the bridges and both devices.
    */
   hypervisorDecides(initiator: PciFunction, target: PciFunction): PeerReason | undefined {
     const bridges = [initiator, target].map(({ rootBus }) => this.#bridgeOn(rootBus));

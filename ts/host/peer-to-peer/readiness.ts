@@ -4,7 +4,7 @@
 import { directRegionsOf } from '../direct-regions.ts';
 import { isVfioDriver } from '../drivers.ts';
 import { type GroupUse, GroupUses } from '../group-use.ts';
-import { withoutGroup } from '../iommu.ts';
+import { noGroupText } from '../iommu.ts';
 import { listed, without } from '../listed.ts';
 import type { HostMachine, PciFunction } from '../model.ts';
 import { tokenOfVirtual } from '../vf-token.ts';
@@ -60,7 +60,7 @@ function reasonsOf(host: HostMachine, device: PciFunction): DeviceReasons {
   const { address, group, driver } = device;
   const prerequisites: PeerReason[] = [];
   if (group === undefined) {
-    prerequisites.push({ code: 'no-iommu', text: withoutGroup(address, host.groups.size > 0) });
+    prerequisites.push({ code: 'no-iommu', text: noGroupText(address, host.groups.size > 0) });
   }
   const direct = directRegionsOf(host, host.kernel, device);
   const regions: PeerReason[] = direct === undefined ? [] : [{ code: 'direct-regions', text: direct.says }];

@@ -12,7 +12,7 @@ const FRAME_BUFFERS =
   /^(?:BOOTFB|efifb|vesafb|simplefb|simpledrm|simple-framebuffer|efidrm|vesadrm|ofdrm|corebootdrm)(?:\W|$)/;
 
 /** The kernel's deepest indentation, `MAX_IORES_LEVEL` of kernel/resource.c: 5, or 8 in later kernels. */
-const LEAST_DEEPEST = 5;
+const MIN_DEEPEST = 5;
 
 /** One line: `  c0000000-c0ffffff : BOOTFB`. Users without privileges read 0 for all addresses. */
 interface Resource {
@@ -72,7 +72,7 @@ export class FrameBuffers {
   }
 
   #place(resources: readonly Resource[]): void {
-    const deepest = resources.reduce((most, { depth }) => Math.max(most, depth), LEAST_DEEPEST);
+    const deepest = resources.reduce((most, { depth }) => Math.max(most, depth), MIN_DEEPEST);
     let owner: { readonly depth: number; readonly bdf: string; readonly order: number } | undefined;
     for (const resource of resources) {
       const { depth, name } = resource;

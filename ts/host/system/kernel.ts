@@ -7,7 +7,7 @@ import { type KernelParameter, splitCommandLine } from './command-line.ts';
 import type { SysFiles } from '../sys-files.ts';
 
 /** Limit for an unpacked configuration, which has about a quarter of a megabyte. */
-const MOST_CONFIG_BYTES = 4 << 20;
+const MAX_CONFIG_BYTES = 4 << 20;
 
 /** State of a kernel option: built in, a module, or not set. */
 export type KernelOption = 'y' | 'm' | 'n';
@@ -90,7 +90,7 @@ function readConfiguration(files: SysFiles, release: string): ReadonlyMap<string
 
 function unpacked(bytes: Uint8Array | undefined): string | undefined {
   try {
-    return bytes && gunzipSync(bytes, { maxOutputLength: MOST_CONFIG_BYTES }).toString('utf8');
+    return bytes && gunzipSync(bytes, { maxOutputLength: MAX_CONFIG_BYTES }).toString('utf8');
   } catch {
     return undefined; // truncated or not a gzip file
   }

@@ -15,7 +15,7 @@ import { type LimitFacts, readLimits } from './limits.ts';
 import { isInUserNamespace } from './user-namespace.ts';
 
 /** Limit for files outside of /sys; lists of modules and of memory mappings are long. */
-const MOST_BYTES = 4 << 20;
+const MAX_BYTES = 4 << 20;
 /** ACPI tables that describe IOMMUs: Intel's, AMD's, virtio's. */
 const IOMMU_TABLES = ['DMAR', 'IVRS', 'VIOT'];
 
@@ -59,7 +59,7 @@ export interface SystemFacts {
 /** @internal */
 export function readSystem({ sys, top }: SystemRoots, host: HostMachine): SystemFacts {
   const files = new SysFiles(sys);
-  const all = top === undefined ? undefined : new SysFiles(top, MOST_BYTES);
+  const all = top === undefined ? undefined : new SysFiles(top, MAX_BYTES);
   const inUserNamespace = isInUserNamespace(all);
   const iomem = all?.text('proc/iomem');
   return {
@@ -78,7 +78,7 @@ export function readSystem({ sys, top }: SystemRoots, host: HostMachine): System
     vfioPci: files.has('bus/pci/drivers') ? files.has('bus/pci/drivers/vfio-pci') : 'unknown',
     dmaEntries: files.number('module/vfio_iommu_type1/parameters/dma_entry_limit', 2 ** 32 - 1),
     access: top === undefined ? new Map() : readAccess(top, host),
-    openFiles: top === undefined ? 'unknown' : readOpenFiles(new SysFiles(join(top, 'proc'), MOST_BYTES)),
+    openFiles: top === undefined ? 'unknown' : readOpenFiles(new SysFiles(join(top, 'proc'), MAX_BYTES)),
   };
 }
 

@@ -4,7 +4,7 @@
 import type { SysFiles } from '../sys-files.ts';
 
 /** The most mount points that a message lists. */
-const MOST_NAMED = 3;
+const MAX_NAMED = 3;
 
 /** A mounted file system, or swap. @internal */
 export interface MountedFrom {
@@ -48,8 +48,8 @@ export function readSwaps(proc: SysFiles): MountedFrom[] {
 /** Formats mount points, the shortest first. @internal */
 export function placesText(places: readonly string[]): string {
   const sorted = [...new Set(places)].sort((a, b) => a.length - b.length || (a < b ? -1 : 1));
-  const more = sorted.length - MOST_NAMED;
-  return `${sorted.slice(0, MOST_NAMED).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+  const more = sorted.length - MAX_NAMED;
+  return `${sorted.slice(0, MAX_NAMED).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
 }
 
 /** Decodes white space and backslashes, which are three octal digits. */

@@ -34,8 +34,8 @@ export interface Bar {
 
 /** VFIO's index of the ROM's region. */
 export const ROM_INDEX = 6;
-const LEAST_BAR = 16n;
-const LEAST_ROM = 0x800n;
+const MIN_BAR = 16n;
+const MIN_ROM = 0x800n;
 const LARGEST_32 = 1n << 31n;
 const END_32 = 1n << 32n;
 const END_64 = 1n << 64n;
@@ -193,7 +193,7 @@ function* memoryBars(
         index,
         kind: wide ? 'memory64' : 'memory32',
         prefetchable: (value & BASE_ADDRESS_MEM_PREFETCH) !== 0,
-        length: registerLength(image, register, length, LEAST_BAR, wide ? LARGEST_64 : LARGEST_32),
+        length: registerLength(image, register, length, MIN_BAR, wide ? LARGEST_64 : LARGEST_32),
       };
     }
     if (wide) index += 1;
@@ -205,7 +205,7 @@ function romBar(image: ConfigImage, length: bigint): Omit<Bar, 'pinned'> {
     index: ROM_INDEX,
     kind: 'rom',
     prefetchable: false,
-    length: registerLength(image, ROM_ADDRESS, length, LEAST_ROM, LARGEST_32),
+    length: registerLength(image, ROM_ADDRESS, length, MIN_ROM, LARGEST_32),
   };
 }
 

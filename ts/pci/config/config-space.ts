@@ -185,12 +185,12 @@ export class ConfigSpace {
   }
 
   /**
-   * Returns the effect of a guest write.
+   * Returns the effect of a guest write: the next state, and the bytes for the device.
    *
    * @param device the device's bytes at that offset, as many as are written
    * @throws {PeerDmaError} `ERR_OUT_OF_RANGE` past the end of config space
    */
-  write(state: ConfigState, offset: number, bytes: Uint8Array, device: Uint8Array): ConfigWrite {
+  planWrite(state: ConfigState, offset: number, bytes: Uint8Array, device: Uint8Array): ConfigWrite {
     this.#requireWithin(offset, bytes.length);
     if (device.length !== bytes.length) {
       throw new PeerDmaError(

@@ -40,7 +40,7 @@ export class DevicePending {
   #word(index: number): bigint {
     try {
       const word = this.#read(index * WORD, WORD).reduceRight((bits, byte) => (bits << 8n) | BigInt(byte), 0n);
-      // All ones mean that the device does not respond, e.g. because it sleeps.
+      // All ones mean that the device does not respond, e.g. in a low-power state.
       return word === BigInt.asUintN(BITS, -1n) ? 0n : word;
     } catch {
       return 0n; // its BAR does not decode

@@ -18,12 +18,12 @@ import type { SimulatedBar, SimulatedDeviceOptions, SimulatedRegisters } from '.
 import { valueText } from '../../value-text.ts';
 
 /** Minimum register lengths of memory BARs, I/O BARs and the ROM. */
-const LEAST = { memory: 16n, io: 4n, rom: 1n << 11n };
+const MIN = { memory: 16n, io: 4n, rom: 1n << 11n };
 /**
  * Maximum lengths. A 32-bit BAR shares the first 4 GiB with others; an I/O BAR has at most 256 bytes (PCI 3.0,
  * 6.2.5.1).
  */
-const MOST = { memory32: 1n << 31n, memory64: 1n << 63n, io: 256n, rom: 1n << 24n };
+const MAX = { memory32: 1n << 31n, memory64: 1n << 63n, io: 256n, rom: 1n << 24n };
 
 /** @internal */
 export interface BarLayout {
@@ -121,15 +121,15 @@ function requireLength(bdf: string, index: number, length: bigint, kind: BarLayo
   requireBigint(length, 'length', bdf);
   if (length < 0n) throw fail(bdf, index, 'ERR_INVALID_ARGUMENT', `its length is not ${valueText(length)}`);
   if (length === 0n) throw fail(bdf, index, 'ERR_EMPTY_RANGE', 'it has no bytes');
-  if (length > MOST[kind]) {
+  if (length > MAX[kind]) {
     throw fail(
       bdf,
       index,
       'ERR_OUT_OF_RANGE',
-      `${hex(length)} bytes are more than ${kind} can have, ${hex(MOST[kind])}`,
+      `${hex(length)} bytes are more than ${kind} can have, ${hex(MAX[kind])}`,
     );
   }
-  const least = kind === 'rom' || kind === 'io' ? LEAST[kind] : LEAST.memory;
+  const least = kind === 'rom' || kind === 'io' ? MIN[kind] : MIN.memory;
   const powerOfTwo = 1n << BigInt((length - 1n).toString(2).length);
   // The formula is wrong for a length of 1; the minimum covers that.
   return powerOfTwo > least ? powerOfTwo : least;

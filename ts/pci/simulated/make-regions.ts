@@ -1,6 +1,6 @@
 /** Creates the regions of a simulated device's BARs and ROM, and memory for BARs without contents. */
 import { NativeMemoryFile } from '#native';
-import { FileMemory } from '../../memory/file-memory.ts';
+import { SharedFile } from '../../memory/shared-file.ts';
 import { MemoryFile, newMemoryFile } from '../../memory/memory-file.ts';
 import { hostPageSize } from '../../memory/page-size.ts';
 import { native } from '../../native-call.ts';
@@ -63,5 +63,5 @@ export function makeRegions({ bdf, bars, romContents: rom, msix, isPending, deco
 /** Opens the memory of a file as another file: devices that share contents have separate states. */
 function reopen({ fd, name }: MemoryFile): MemoryFile {
   const handle = native(() => NativeMemoryFile.fromFd(fd));
-  return newMemoryFile(new FileMemory(handle, name));
+  return newMemoryFile(new SharedFile(handle, name));
 }

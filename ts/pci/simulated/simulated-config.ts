@@ -34,7 +34,7 @@ const D0 = 0;
 const D3_HOT = 3;
 
 /** MSI has at most 32 messages; larger numbers are reserved. */
-const MOST_MSI_LOG2 = 5;
+const MAX_MSI_LOG2 = 5;
 /** @internal */
 export interface ConfigListener {
   /** Whether a kind is connected, and so enabled. */
@@ -104,7 +104,7 @@ export class SimulatedConfig implements RegionContents {
       msi === undefined ? 0 : (this.#view.getUint16(msi + MSI_FLAGS, true) & MSI_FLAGS_QMASK) >> MSI_FLAGS_QMASK_SHIFT;
     return {
       intx: this.#view.getUint8(INTERRUPT_PIN) === 0 ? 0 : 1,
-      msi: msi === undefined ? 0 : 1 << Math.min(messages, MOST_MSI_LOG2),
+      msi: msi === undefined ? 0 : 1 << Math.min(messages, MAX_MSI_LOG2),
       msix: this.msix?.vectors ?? 0,
       error: this.#capabilities.has(CAP_ID_EXP) ? 1 : 0,
       request: 1,

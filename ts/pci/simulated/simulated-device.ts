@@ -3,7 +3,7 @@ import { type AbortOptions, readSignal, runAbortable, throwIfAborted } from '../
 import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
 import { retryDeviceMemoryOf, withoutMappingsOf } from '../../guest/device-reset.ts';
-import type { FileMemory } from '../../memory/file-memory.ts';
+import type { SharedFile } from '../../memory/shared-file.ts';
 import { type MemoryFile, fileMemoryOf } from '../../memory/memory-file.ts';
 import { ConfigImage } from '../config/config-image.ts';
 import { COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY } from '../config/registers.ts';
@@ -55,7 +55,7 @@ export class SimulatedDevice implements PhysicalFunction {
   /** The files behind its BARs and its ROM. */
   readonly #files: readonly MemoryFile[];
   /** The mappable ones among these files. */
-  readonly #mappableFiles: FileMemory[] = [];
+  readonly #mappableFiles: SharedFile[] = [];
   #lastFault: PeerDmaError | undefined;
   #closed = false;
   /** How often its memory was revoked from IOMMUs that map it as a dma-buf. */
@@ -414,6 +414,6 @@ export class SimulatedDevice implements PhysicalFunction {
 function requireDma(bdf: string, iommu: SimulatedDma): void {
   const { read, write } = readOptions(iommu, ['read', 'write'], `the methods of the IOMMU of ${bdf}`);
   if (typeof read === 'function' && typeof write === 'function') return;
-  const text = `the DMA of ${bdf} goes through what has read and write, such as a SimulatedIommu`;
+  const text = `the DMA of ${bdf} is an object with read and write, such as a SimulatedIommu`;
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf });
 }

@@ -34,7 +34,7 @@ export class IoAddressSpace {
    * @throws {PeerDmaError} `ERR_DEVICE_ATTACH` if the kernel does not accept it together with the attached ones
    */
   async attach(handle: NativeVfioDevice, bdf: string, group: number): Promise<void> {
-    const details = { bdf: bdf, target: this.name };
+    const details = { bdf, target: this.name };
     await this.target.runBusy(() => nativeAsync(() => handle.attach(this.#ioas), details));
     this.devices.set(bdf, group);
   }

@@ -124,7 +124,7 @@ export class IommufdBackend implements Backend {
   /** Attaches a device to an existing address space or a new one. If it throws, the device is closed. */
   async #place(pci: RequestedDevice, handle: NativeVfioDevice, iommufd: NativeIommufd): Promise<PlacedDevice> {
     try {
-      const space = (await this.#join(pci, handle)) ?? (await this.#newSpace(pci, handle, iommufd));
+      const space = (await this.#attachToExisting(pci, handle)) ?? (await this.#newSpace(pci, handle, iommufd));
       return {
         handle,
         prepareLeave: () => space.prepareRelease(),
@@ -146,7 +146,7 @@ export class IommufdBackend implements Backend {
    *
    * @returns the address space, if one accepts the device
    */
-  async #join(pci: RequestedDevice, handle: NativeVfioDevice): Promise<IoAddressSpace | undefined> {
+  async #attachToExisting(pci: RequestedDevice, handle: NativeVfioDevice): Promise<IoAddressSpace | undefined> {
     for (const space of this.#spaces) {
       if (space.leaving) continue;
       try {

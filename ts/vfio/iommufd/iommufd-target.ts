@@ -11,7 +11,7 @@ import type { SubMapping } from '../../dma/sub-mapping.ts';
 import type { MapResult, UnmapOptions, UnmapResult } from '../../dma/target-port.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { IntervalMap } from '../../interval-map.ts';
-import type { DeviceState } from '../../memory/file-memory.ts';
+import type { DeviceState } from '../../memory/shared-file.ts';
 import { hostPageSize } from '../../memory/page-size.ts';
 import { native } from '../../native-call.ts';
 import { type Batch, IommuSpace, rangesOf } from '../iommu-space.ts';

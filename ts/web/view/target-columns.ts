@@ -40,7 +40,7 @@ function targetColumn(
   const quarantined = mappings.filter(({ state }) => state === 'quarantined').length;
   const missing = boxes.filter(({ look }) => !['target mapped', 'target quarantined'].includes(look)).length;
   const notes = [
-    joined ? '' : 'leaving',
+    joined ? '' : 'left',
     missing === 0 ? '' : `${missing} of ${flat.length} not mapped`,
     quarantined === 0 ? '' : `${quarantined} quarantined`,
     peerToPeer === 'off' ? 'peer-to-peer off' : '',

@@ -11,7 +11,7 @@ use super::owners::MemoryOwner;
 use crate::batch::{Batch, BatchError, MapRequest, Source};
 use crate::dropper::flush;
 use crate::fake_kernel::{self, Call};
-use crate::memory::{FilePages, HugePages, MemoryFile};
+use crate::memory::{HugePages, MemoryFile, PartPages};
 use crate::space_test::{Fixture, PAGE, PAGES, Space, range};
 use crate::vfio::Device;
 use crate::{Error, ErrorCode, Range, Result};
@@ -93,6 +93,9 @@ fn faults_in_a_file_before_mapping_it_and_leaves_failures_to_the_kernel() {
     };
     map(3, Ok(0)).unwrap();
     assert_eq!(blocks(), 0, "a small part is left to the kernel");
+    file.write(0, &[1]).unwrap();
+    map(3, Ok(0)).unwrap();
+    assert_eq!(blocks(), 8, "so is a part that has some pages");
     map(4, Ok(0)).unwrap();
     assert_eq!(blocks(), 4 * 8);
     let failure = map(PAGES + 1, Err(Errno::EINVAL)).unwrap_err();
@@ -106,13 +109,14 @@ fn faults_in_a_file_before_mapping_it_and_leaves_failures_to_the_kernel() {
 fn pages_of_a_file_that_are_not_cleared_are_faulted_in_before_it_is_mapped() {
     let space = Ioas::fake();
     let file = MemoryFile::create(PAGES * PAGE, "ram", HugePages::None).unwrap();
-    let present = |file: &MemoryFile| file.pages_in(Some(range(0, 4)));
-    assert_eq!(present(&file), FilePages::None);
+    let present = |file: &MemoryFile| file.pages().unwrap().part(&range(0, 4));
+    assert_eq!(present(&file), PartPages::Missing);
+    file.fd().unwrap(); // as a caller that allocates pages with it
     let kept = nix::fcntl::FallocateFlags::empty();
     file.with_fd(|fd| nix::fcntl::fallocate(fd, kept, 0, 4 << 12))
         .unwrap()
         .unwrap();
-    assert_eq!(present(&file), FilePages::Some);
+    assert_eq!(present(&file), PartPages::Uncleared);
     let request = |first, pages| MapRequest {
         range: range(first, pages),
         offset: first * PAGE,
@@ -123,7 +127,7 @@ fn pages_of_a_file_that_are_not_cleared_are_faulted_in_before_it_is_mapped() {
     let batch = Batch::new(None, vec![file.clone()], requests).unwrap();
     fake_kernel::expect([(Call::IoasMap, Ok(0)); 2]);
     space.map_by(|_| 1, batch).unwrap();
-    assert_eq!(present(&file), FilePages::Complete);
+    assert_eq!(present(&file), PartPages::Complete);
     fake_kernel::expect([(Call::IoasUnmap, Ok(0))]);
     space.inner.unmap_all().unwrap();
 }

@@ -41,6 +41,7 @@ fn placed_file() -> Arc<PlacedFile> {
             page_size: 4096,
             node: AtomicU32::new(u32::MAX),
             mapped: std::sync::atomic::AtomicU8::new(0),
+            is_shared_with_caller: std::sync::atomic::AtomicBool::new(false),
         }),
     };
     Arc::new(PlacedFile::new(&file).unwrap())

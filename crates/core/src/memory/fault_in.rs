@@ -1,14 +1,8 @@
 //! Faults in a file's pages without mapping the file in a reservation.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
-
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::mman::MmapAdvise;
-use nix::sys::stat::{SFlag, fstat};
-use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
-use nix::unistd::{Whence, lseek};
 
 use super::MemoryFile;
 use super::populate::{self, Target};
@@ -18,35 +12,7 @@ use crate::dropper;
 use crate::range::{check_aligned, to_offset, to_usize};
 use crate::{Error, ErrorCode, Range, Result};
 
-/// The bytes that are faulted in from a missing page on. A check of each costs as much as a page.
-const MISSING_STEP: u64 = 2 << 20;
-
-/// The pages of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FilePages {
-    /// All that were asked about, cleared or written, or the file is not shared memory.
-    Complete,
-    /// Some, cleared or not.
-    Some,
-    /// None in all of the file.
-    None,
-}
-
 impl MemoryFile {
-    /// Returns which pages of a range the file has, if it is shared memory.
-    pub(crate) fn pages_in(&self, range: Option<Range>) -> FilePages {
-        let Some((range, blocks)) = range.zip(self.shared_memory_blocks()) else {
-            return FilePages::Complete;
-        };
-        if blocks == 0 {
-            FilePages::None
-        } else if self.missing(&range).is_empty() {
-            FilePages::Complete
-        } else {
-            FilePages::Some
-        }
-    }
-
     /// Allocates the missing pages of a part of the file, from its node and with its kind of pages.
     ///
     /// A mapping by file (iommufd) applies neither setting. New pages are zero. Uses several threads if much is
@@ -122,63 +88,9 @@ impl MemoryFile {
     }
 
     /// Returns the parts of `range` that may lack pages: all of it if the kernel does not report that.
-    ///
-    /// A page that the kernel has allocated (`fallocate`) but not cleared yet counts as missing.
     fn missing(&self, range: &Range) -> Vec<Range> {
-        let Some(file) = self.reopened() else {
-            return vec![*range];
-        };
-        let page = self.page_size();
-        let mut missing: Vec<Range> = Vec::new();
-        let mut at = range.start();
-        while let Some(rest) = Range::between(at, range.end()) {
-            let hole = to_offset(at).map(|at| lseek(&file, at, Whence::SeekHole));
-            let Ok(Ok(hole)) = hole else {
-                missing.push(rest); // past the end of the file: faulting in reports it
-                break;
-            };
-            // The last page of the file may end in a hole.
-            let hole = u64::try_from(hole).unwrap_or(at);
-            let start = hole.checked_next_multiple_of(page).unwrap_or(at);
-            let end = start.saturating_add(MISSING_STEP).min(range.end());
-            let Some(part) = Range::between(start, end).and_then(|part| part.intersection(&rest))
-            else {
-                break;
-            };
-            match missing.last_mut() {
-                Some(last) if last.end() == part.start() => {
-                    *last = Range::between(last.start(), part.end()).unwrap_or(*last);
-                }
-                _ => missing.push(part),
-            }
-            at = end;
-        }
-        missing
-    }
-
-    /// Opens a file again whose holes are its missing pages: one of shared memory. A search for holes moves the
-    /// position of an open file, which the file's descriptor shares with the caller's.
-    fn reopened(&self) -> Option<File> {
-        self.shared_memory_blocks()?;
-        self.with_fd(|fd| File::open(format!("/proc/self/fd/{}", fd.as_raw_fd())))
-            .ok()?
-            .ok()
-    }
-
-    /// Returns the allocated blocks of a memfd, or of another regular file of shared memory.
-    ///
-    /// `None` for other files, and for huge pages.
-    fn shared_memory_blocks(&self) -> Option<i64> {
-        let Kind::Memory {
-            fd, hugetlb: false, ..
-        } = &*self.kind
-        else {
-            return None;
-        };
-        let stat = fstat(fd).ok()?;
-        let is_regular = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
-        let is_shared = || fstatfs(fd).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC);
-        (is_regular && is_shared()).then_some(stat.st_blocks)
+        self.pages()
+            .map_or_else(|| vec![*range], |pages| pages.missing(range))
     }
 
     /// Whether the file is open for writing, and has no write seal.
@@ -216,7 +128,10 @@ const F_SEAL_FUTURE_WRITE: i32 = 0x10;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use nix::fcntl::{FallocateFlags, fallocate};
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+
+    use nix::unistd::{Whence, lseek};
 
     use super::*;
     use crate::host_page_size;
@@ -273,19 +188,6 @@ mod tests {
     }
 
     #[test]
-    fn pages_that_are_allocated_and_not_cleared_are_missing() {
-        let file = MemoryFile::create(4 * MIB, "allocated", HugePages::None).unwrap();
-        let kept = FallocateFlags::empty();
-        file.with_fd(|fd| fallocate(fd, kept, 0, 4 << 20))
-            .unwrap()
-            .unwrap();
-        let range = Range::new(0, 4 * MIB).unwrap();
-        assert_eq!(file.missing(&range), [range]);
-        file.fault_in(0, 4 * MIB, false).unwrap();
-        assert_eq!(file.missing(&range), []);
-    }
-
-    #[test]
     fn faults_in_a_file_that_is_open_for_reading() {
         let file = MemoryFile::create(4 * MIB, "read", HugePages::None).unwrap();
         let path = format!("/proc/self/fd/{}", file.fd().unwrap());
@@ -312,18 +214,6 @@ mod tests {
         let whole = Range::new(0, 1 << 62).unwrap();
         let end = file.missing(&whole).pop().unwrap().end();
         assert_eq!(end, whole.end());
-    }
-
-    #[test]
-    fn only_regular_files_of_shared_memory_are_opened_again() {
-        let page = host_page_size().unwrap();
-        let memory = MemoryFile::create(page, "memory", HugePages::None).unwrap();
-        assert!(memory.reopened().is_some());
-        let executable = File::open(std::env::current_exe().unwrap()).unwrap();
-        let (reader, _writer) = nix::unistd::pipe().unwrap();
-        for fd in [executable.as_raw_fd(), reader.as_raw_fd()] {
-            assert!(MemoryFile::from_fd(fd).unwrap().reopened().is_none());
-        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use nix::sys::stat::fstat;
 
@@ -23,6 +23,8 @@ pub(super) enum Kind {
         node: AtomicU32,
         /// The accesses with which the kernel has mapped parts of the file: 1 for reading, 2 for writing.
         mapped: AtomicU8,
+        /// The caller has the descriptor, and may have allocated pages with it.
+        is_shared_with_caller: AtomicBool,
     },
     Device {
         device: Arc<DeviceInner>,
@@ -61,7 +63,14 @@ impl MemoryFile {
     /// `ERR_INVALID_ARGUMENT` for a device.
     pub fn fd(&self) -> Result<RawFd> {
         match &*self.kind {
-            Kind::Memory { fd, .. } => Ok(fd.as_raw_fd()),
+            Kind::Memory {
+                fd,
+                is_shared_with_caller,
+                ..
+            } => {
+                is_shared_with_caller.store(true, Ordering::Relaxed);
+                Ok(fd.as_raw_fd())
+            }
             Kind::Device { .. } => Err(Error::new(
                 ErrorCode::InvalidArgument,
                 "a device does not expose its file descriptor",

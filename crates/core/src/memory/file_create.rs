@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -113,6 +113,7 @@ impl MemoryFile {
                 page_size,
                 node: AtomicU32::new(NO_NODE),
                 mapped: AtomicU8::new(0),
+                is_shared_with_caller: AtomicBool::new(false),
             }),
             part: None,
         }

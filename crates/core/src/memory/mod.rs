@@ -22,6 +22,7 @@ mod file;
 mod file_create;
 mod file_io;
 mod file_node;
+mod file_pages;
 mod file_part;
 #[cfg(test)]
 mod fork_test;
@@ -50,8 +51,8 @@ mod view;
 
 pub use bytes::{ByteSink, ByteSource};
 pub(crate) use copy::{read_file, write_file};
-pub(crate) use fault_in::FilePages;
 pub use file::MemoryFile;
+pub(crate) use file_pages::PartPages;
 pub use huge::HugePages;
 pub use lease::Lease;
 pub(crate) use lease::Leases;

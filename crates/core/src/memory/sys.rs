@@ -8,7 +8,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::num::NonZeroUsize;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
 use libc::c_void;
@@ -16,6 +16,41 @@ use nix::errno::Errno;
 use nix::sys::mman::{
     MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mremap, munmap,
 };
+
+use crate::Range;
+
+/// The page cache of a part of a file (`struct cachestat` of the kernel, include/uapi/linux/mman.h).
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct CacheStat {
+    /// Pages in the cache, cleared or not.
+    pub(crate) nr_cache: u64,
+    nr_dirty: u64,
+    nr_writeback: u64,
+    /// Pages that were in the cache and are swapped out now.
+    pub(crate) nr_evicted: u64,
+    nr_recently_evicted: u64,
+}
+
+/// The number of `cachestat` on x86-64 and arm64, which libc lacks for glibc.
+const SYS_CACHESTAT: libc::c_long = 451;
+
+/// Counts the pages of a part of a file. `ENOSYS` before Linux 6.5.
+pub(crate) fn cachestat(fd: BorrowedFd<'_>, range: &Range) -> nix::Result<CacheStat> {
+    let part = [range.start(), range.len()];
+    let mut stat = CacheStat::default();
+    // SAFETY: the kernel reads `part`, which has the layout of `struct cachestat_range`, and writes `stat`.
+    let result = unsafe {
+        libc::syscall(
+            SYS_CACHESTAT,
+            fd.as_raw_fd(),
+            part.as_ptr(),
+            &raw mut stat,
+            0_u32,
+        )
+    };
+    Errno::result(result).map(|_| stat)
+}
 
 /// Returns the protection of a mapping.
 pub(crate) fn protection(writable: bool) -> ProtFlags {
@@ -208,8 +243,8 @@ pub(crate) unsafe fn cover(at: usize, length: usize, prot: ProtFlags) -> nix::Re
     Ok(())
 }
 
-/// Fills a hole with empty memory, and keeps existing mappings. Returns whether there was a hole. A failed call with
-/// `MAP_FIXED` or `MREMAP_FIXED` leaves one.
+/// Fills a hole with empty memory, and keeps existing mappings. Returns whether there was a hole: a failed call with
+/// `MAP_FIXED` or `MREMAP_FIXED` can leave one.
 ///
 /// The kernel checks its limits before it removes the old mapping, so a hole is very unlikely; but an `mmap` of any
 /// thread could map memory there, in the middle of the reservation.

@@ -32,8 +32,8 @@ impl Capability<'_> {
         u64_at(self.bytes, offset)
     }
 
-    /// Reads the pairs of a capability, such as IOVA ranges or sparse mmap areas. Their count is at byte 8, and they
-    /// have 64 bits each from byte 16 on.
+    /// Reads the pairs of a capability, such as IOVA ranges or sparse mmap areas. Their count is at byte 8.
+    /// From byte 16 on, a pair is two fields of 64 bits.
     ///
     /// # Errors
     /// `ERR_BAD_KERNEL_DATA` if a pair is beyond the structure.

@@ -76,7 +76,7 @@ impl Container {
     }
 
     /// Sets the container's IOMMU type to type1v2, once after its first group was attached. Detaching its last group
-    /// removes the IOMMU.
+    /// removes the IOMMU: set it again after the next group is attached.
     ///
     /// # Errors
     /// `ERR_CONTAINER_EMPTY` without a group, `ERR_SET_IOMMU_FAILED` (`EPERM`: no interrupt remapping, and

@@ -5,7 +5,7 @@ import { AddressRange } from '../address-range.ts';
 import type { IntervalMap } from '../interval-map.ts';
 import { advance, isSameMemory } from '../memory/backing.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
-import type { FileMemory } from '../memory/file-memory.ts';
+import type { SharedFile } from '../memory/shared-file.ts';
 
 /** The sub-mappings in the touched ranges, each list in order of address. @internal */
 export interface FlatChange {
@@ -18,7 +18,7 @@ export interface FlatChange {
 
 /** The change of the number of mappings of a device's file in a region. @internal */
 export interface DeviceMappingChange {
-  readonly file: FileMemory;
+  readonly file: SharedFile;
   readonly region: number;
   /** Negative if mappings are removed. */
   readonly by: number;
@@ -31,7 +31,7 @@ export interface DeviceMappingChange {
  * @returns the difference, and the new flat map
  * @internal
  */
-export function changeFlat(
+export function diffFlat(
   before: IntervalMap<SubMapping>,
   touched: readonly AddressRange[],
   resolve: (range: AddressRange) => SubMapping[],

@@ -2,14 +2,14 @@
 import fc from 'fast-check';
 import test from 'ava';
 import { AddressRange } from '../../ts/index.ts';
-import type { FileMemory } from '../../ts/memory/file-memory.ts';
+import type { SharedFile } from '../../ts/memory/shared-file.ts';
 import type { SubMapping } from '../../ts/dma/sub-mapping.ts';
 import { MemoryOwner } from '../../ts/memory/backing.ts';
-import { changeFlat } from '../../ts/guest/flat-change.ts';
+import { diffFlat } from '../../ts/guest/flat-diff.ts';
 import { IntervalMap } from '../../ts/interval-map.ts';
 
 /** Files by name: the code under test compares them by identity. */
-const FILES = ['a', 'b', 'c'].map((name) => ({ name }) as FileMemory);
+const FILES = ['a', 'b', 'c'].map((name) => ({ name }) as SharedFile);
 
 interface Options {
   readonly file?: number;
@@ -59,7 +59,7 @@ const text = (subs: readonly SubMapping[]): string[] =>
   subs.map(({ range, memory }) => `${range.start}-${range.end} ${memory.file?.name}+${memory.offset}`);
 
 function change(before: readonly SubMapping[], touched: readonly AddressRange[], after: readonly SubMapping[]) {
-  const { change: result, flat } = changeFlat(flatOf(before), touched, resolver(after));
+  const { change: result, flat } = diffFlat(flatOf(before), touched, resolver(after));
   return { removed: text(result.removed), added: text(result.added), flat: text(flat.values()) };
 }
 
@@ -100,7 +100,7 @@ test('replaces a sub-mapping when its file, offset, writability or region change
 test('does not read sub-mappings beside the touched range', (t) => {
   const asked: string[] = [];
   const before = [sub(0, 4), sub(4, 8, { file: 1 }), sub(8, 12, { file: 2 })];
-  const { change: result } = changeFlat(flatOf(before), [span(5, 6)], (range) => {
+  const { change: result } = diffFlat(flatOf(before), [span(5, 6)], (range) => {
     asked.push(`${range.start}-${range.end}`);
     return resolver([sub(0, 4), sub(8, 12, { file: 2 })])(range);
   });
@@ -178,7 +178,7 @@ test('random changes result in the flat map of the regions, without needless unm
       }
       const old = flatOf(before);
       const oldText = text(old.values()).join();
-      const { change: result, flat } = changeFlat(old, touched, resolver(joined));
+      const { change: result, flat } = diffFlat(old, touched, resolver(joined));
       const values = flat.values();
       if (text(old.values()).join() !== oldText) throw new Error('the old map has changed');
       if (cells(values).sort().join('\n') !== due.join('\n'))

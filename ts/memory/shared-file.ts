@@ -31,15 +31,15 @@ export interface DeviceState {
 /** An address space that maps files. @internal */
 export interface FileMapper {
   /** Unique; a later address space has a higher one. */
-  readonly order: number;
-  /** See {@link AddressSpace.withoutMappings}. */
-  withoutMappings(files: readonly FileMemory[], act: () => void | Promise<void>, begin?: () => void): Promise<void>;
-  /** See {@link AddressSpace.retryDeviceMemory}. */
-  retryDeviceMemory(files: readonly FileMemory[]): Promise<void>;
+  readonly id: number;
+  /** Unmaps the memory of these files from every target, calls `act`, and maps it again. */
+  withoutMappings(files: readonly SharedFile[], act: () => void | Promise<void>, begin?: () => void): Promise<void>;
+  /** Maps to each target the memory of these files that it lacks. */
+  retryDeviceMemory(files: readonly SharedFile[]): Promise<void>;
 }
 
 /** It is open until it is closed and no mapping retains it. @internal */
-export class FileMemory {
+export class SharedFile {
   readonly handle: NativeMemoryFile;
   /** Name in errors and in {@link GuestMemory.inspect}. */
   readonly name: string;
