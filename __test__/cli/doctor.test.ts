@@ -79,7 +79,7 @@ test('prints all findings as JSON, with sizes as strings', async (t) => {
   t.is(status, 1);
   const json = JSON.parse(stdout) as {
     state: string;
-    machine: { id: string; state: string; says: string; evidence: string }[];
+    machine: { id: string; state: string; text: string; evidence: string }[];
     devices: {
       address: string;
       state: string;
@@ -89,7 +89,7 @@ test('prints all findings as JSON, with sizes as strings', async (t) => {
   t.is(json.state, 'blocked');
   t.like(
     json.machine.find(({ id }) => id === 'iommu'),
-    { state: 'ok', says: 'the IOMMU is on, with 4 groups' },
+    { state: 'ok', text: 'the IOMMU is on, with 4 groups' },
   );
   const [gpu, nic] = json.devices;
   t.like(gpu, { address: GPU, state: 'warning' });

@@ -15,12 +15,12 @@ test('an unbound device is blocked by host devices of its group, and the command
   const diagnosis = diagnosed(t, { machine }, [NIC]);
   const group = one(diagnosis, 'group-viable');
   t.like(group, { state: 'blocked', code: 'ERR_GROUP_NOT_VIABLE', fix: `sudo npx peerdma bind --group ${NIC}` });
-  t.regex(group.says, /0000:02:00\.1 \(driver mlx5_core\)/);
-  t.regex(group.says, /bind --group 0000:02:00\.0.*another slot/);
-  t.notRegex(group.says, /0000:02:00\.0 \(driver/, 'it does not block itself');
+  t.regex(group.text, /0000:02:00\.1 \(driver mlx5_core\)/);
+  t.regex(group.text, /bind --group 0000:02:00\.0.*another slot/);
+  t.notRegex(group.text, /0000:02:00\.0 \(driver/, 'it does not block itself');
   const driver = one(diagnosis, 'driver');
   t.is(driver.fix, `sudo npx peerdma bind --group ${NIC}`);
-  t.notRegex(driver.says, /peerdma bind 0000/);
+  t.notRegex(driver.text, /peerdma bind 0000/);
   t.deepEqual(found(diagnosis, 'free'), []);
 });
 
@@ -46,19 +46,19 @@ test('without a named device, a group that the host uses partly is a warning', (
 test('suggests no bind that is rejected: of a bridge, and without an IOMMU', (t) => {
   const port = one(diagnosed(t, {}, ['0000:00:02.0']), 'driver');
   t.like(port, { state: 'blocked', fix: undefined });
-  t.regex(port.says, /is a bridge, which VFIO does not assign/);
+  t.regex(port.text, /is a bridge, which VFIO does not assign/);
   const alone = one(diagnosed(t, { machine: MACHINE.replace(' group=21', '') }, [NIC]), 'driver');
   t.like(alone, { state: 'blocked', code: 'ERR_DEVICE_NOT_BOUND', fix: undefined });
-  t.notRegex(alone.says, /peerdma bind/);
+  t.notRegex(alone.text, /peerdma bind/);
 });
 
 test('for a device without a group while the IOMMU is on, the remedy is not to turn it on', (t) => {
   const group = one(diagnosed(t, { machine: MACHINE.replace(' group=20', '') }), 'group');
   t.like(group, { state: 'blocked', code: 'ERR_NO_IOMMU_GROUP' });
-  t.regex(group.says, /though the IOMMU is on.*igfx_off/);
-  t.notRegex(group.says, /intel_iommu=on/);
+  t.regex(group.text, /though the IOMMU is on.*igfx_off/);
+  t.notRegex(group.text, /intel_iommu=on/);
   const off = one(diagnosed(t, { machine: NO_IOMMU }), 'group');
-  t.regex(off.says, /turn on the IOMMU/);
+  t.regex(off.text, /turn on the IOMMU/);
 });
 
 const RMRR = 'reserved 20 0x00000000000e8000 0x00000000000e8fff direct';
@@ -67,7 +67,7 @@ test('a group with a 1:1 mapping of the firmware cannot be assigned', (t) => {
   const diagnosis = diagnosed(t, { machine: `${MACHINE}\n${RMRR}` });
   const finding = one(diagnosis, 'direct-regions');
   t.is(finding.state, 'blocked');
-  t.regex(finding.says, /group 20.*1:1 mapping of 0xe8000\.\.0xe9000 \(RMRR, IVMD\)/);
+  t.regex(finding.text, /group 20.*1:1 mapping of 0xe8000\.\.0xe9000 \(RMRR, IVMD\)/);
   t.regex(finding.evidence, /iommu_groups\/20\/reserved_regions/);
   t.deepEqual(found(diagnosis, 'backend'), []);
   t.deepEqual(found(diagnosed(t, { machine: `${MACHINE}\n${RMRR}-relaxable` }), 'direct-regions'), []);
@@ -77,7 +77,7 @@ test('suggests no bind of an unbound device with a 1:1 mapping', (t) => {
   const diagnosis = diagnosed(t, { machine: `${MACHINE}\n${RMRR.replace('20', '21')}` }, [NIC]);
   t.is(one(diagnosis, 'direct-regions').state, 'blocked');
   t.is(one(diagnosis, 'driver').fix, undefined);
-  t.notRegex(one(diagnosis, 'driver').says, /peerdma bind/);
+  t.notRegex(one(diagnosis, 'driver').text, /peerdma bind/);
 });
 
 test('a 1:1 mapping of a device that is not named is a warning, unless VFIO has it', (t) => {
@@ -106,7 +106,7 @@ test("AMD's 1:1 mappings prevent assignment since Linux 6.6", (t) => {
   const old = TOP.replaceAll('7.3.4', '6.5.4');
   const before = one(diagnosed(t, { machine, top: old }), 'direct-regions');
   t.is(before.state, 'warning');
-  t.regex(before.says, /: Linux 6\.6 and later keep it from VFIO$/);
+  t.regex(before.text, /: Linux 6\.6 and later keep it from VFIO$/);
   t.is(one(diagnosed(t, { machine: `${MACHINE}\n${RMRR}`, top: old }), 'direct-regions').state, 'blocked', 'Intel');
   const unbound = diagnosed(t, { machine: machine.replace('reserved 20', 'reserved 21'), top: old }, [NIC]);
   t.is(one(unbound, 'driver').fix, `sudo npx peerdma bind ${NIC}`, 'a bind that works');
@@ -121,9 +121,9 @@ test('a device that does not respond is blocked, and neither resettable nor mapp
   const diagnosis = diagnosisOf({ ...facts, host: { ...facts.host, functions } }, [GPU]);
   const responds = one(diagnosis, 'responds');
   t.is(responds.state, 'blocked');
-  t.regex(responds.says, /0000:01:00\.0 does not respond.*D3cold/);
+  t.regex(responds.text, /0000:01:00\.0 does not respond.*D3cold/);
   t.is(one(diagnosis, 'reset').state, 'warning');
-  t.notRegex(one(diagnosis, 'reset').says, /can be reset/);
+  t.notRegex(one(diagnosis, 'reset').text, /can be reset/);
   const bars = found(diagnosis, 'bar').flatMap(({ bar }) => bar ?? []);
   t.true(bars.length > 0 && bars.every(({ mappable, pageSize }) => !mappable && pageSize === 0n));
   t.is(found(diagnosis, 'bar')[0]?.state, 'warning');
@@ -146,7 +146,7 @@ test('a virtual function whose physical function is bound to VFIO needs a VF tok
   const finding = one(diagnosis, 'vf-token');
   t.is(finding.state, 'warning');
   t.regex(
-    finding.says,
+    finding.text,
     /0000:02:00\.1 is a virtual function of 0000:02:00\.0, which is bound to vfio-pci.*VF token.*vfToken/,
   );
   t.deepEqual(
@@ -166,7 +166,7 @@ test('a physical function needs the VF token while a virtual function of it is o
   for (const file of ['/dev/vfio/22', '/dev/vfio/devices/vfio3']) {
     const [finding] = diagnose(file);
     t.is(finding?.state, 'warning');
-    t.regex(finding?.says ?? '', /0000:02:00\.1.*VF token/);
+    t.regex(finding?.text ?? '', /0000:02:00\.1.*VF token/);
   }
   t.deepEqual(diagnose('/dev/null'), []);
   const host = withVirtual('driver=mlx5_core', 'driver=vfio-pci vfio=vfio3');

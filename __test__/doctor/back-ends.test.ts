@@ -194,7 +194,7 @@ test('a missing native core', (t) => {
   t.like(one(diagnosis, 'native-core'), {
     state: 'blocked',
     code: 'ERR_NATIVE_CORE_MISSING',
-    says: missing.message,
+    text: missing.message,
     fix: 'npm install --include=optional peerdma',
   });
   t.deepEqual(found(diagnosis, 'type1'), []);

@@ -57,21 +57,21 @@ test('reports a device without problems', (t) => {
 });
 
 test('reports the group: alone, with others, none', (t) => {
-  t.is(one(diagnosed(t), 'group').says, 'IOMMU group 20, alone');
+  t.is(one(diagnosed(t), 'group').text, 'IOMMU group 20, alone');
   const shared = one(diagnosed(t, { machine: withAudio('driver=snd_hda_intel') }), 'group');
-  t.is(shared.says, 'IOMMU group 20, with 0000:01:00.1 (snd_hda_intel)');
+  t.is(shared.text, 'IOMMU group 20, with 0000:01:00.1 (snd_hda_intel)');
   const none = diagnosed(t, { machine: MACHINE.replace(' group=20', '') });
   t.like(one(none, 'group'), { state: 'blocked', code: 'ERR_NO_IOMMU_GROUP' });
   for (const id of ['group-viable', 'free', 'backend'] as const) t.deepEqual(found(none, id), [], id);
 });
 
 test('reports the driver: VFIO, a host driver, none', (t) => {
-  t.is(one(diagnosed(t), 'driver').says, 'bound to vfio-pci');
+  t.is(one(diagnosed(t), 'driver').text, 'bound to vfio-pci');
   const used = one(diagnosed(t, {}, [NIC]), 'driver');
   t.like(used, { state: 'blocked', code: 'ERR_DEVICE_NOT_BOUND', fix: `sudo npx peerdma bind ${NIC}` });
-  t.regex(used.says, /in use by the driver mlx5_core: bind it to vfio-pci/);
+  t.regex(used.text, /in use by the driver mlx5_core: bind it to vfio-pci/);
   const free = one(diagnosed(t, { machine: MACHINE.replace(' driver=mlx5_core', '') }, [NIC]), 'driver');
-  t.regex(free.says, /bound to no driver/);
+  t.regex(free.text, /bound to no driver/);
   for (const id of ['group-viable', 'free', 'backend'] as const)
     t.deepEqual(found(diagnosed(t, {}, [NIC]), id), [], id);
 });
@@ -82,18 +82,18 @@ test('reports uses of a device by the host, and no command that bind would rejec
   const used = one(needed('network'), 'driver');
   t.like(used, { state: 'blocked', code: 'ERR_DEVICE_NOT_BOUND', fix: undefined });
   t.regex(
-    used.says,
+    used.text,
     /is in use by this machine \(driver mlx5_core\): it carries the file system at \/ \(eno1\)\. End that/,
   );
   t.is(one(needed('keyboard'), 'driver').fix, `sudo npx peerdma bind ${NIC}`, 'bind only notes these');
-  t.is(one(needed('network', [GPU]), 'driver').says, 'bound to vfio-pci');
+  t.is(one(needed('network', [GPU]), 'driver').text, 'bound to vfio-pci');
 });
 
 test('reports members that the host uses, but not ports and devices without a driver', (t) => {
   const used = diagnosed(t, { machine: withAudio('driver=snd_hda_intel') });
   const finding = one(used, 'group-viable');
   t.like(finding, { state: 'blocked', code: 'ERR_GROUP_NOT_VIABLE', fix: `sudo npx peerdma bind --group ${GPU}` });
-  t.regex(finding.says, /0000:01:00\.1 \(driver snd_hda_intel\)/);
+  t.regex(finding.text, /0000:01:00\.1 \(driver snd_hda_intel\)/);
   t.deepEqual(found(used, 'backend'), []);
   for (const driver of ['', 'driver=vfio-pci vfio=vfio1', 'driver=pcieport']) {
     t.is(one(diagnosed(t, { machine: withAudio(driver) }), 'group-viable').state, 'ok', driver);
@@ -110,15 +110,15 @@ for (const [what, file] of [
     const diagnosis = diagnosed(t, { machine, top: TOP.replace('-> /dev/kvm', `-> ${file}`) });
     const finding = one(diagnosis, 'free');
     t.like(finding, { state: 'blocked', code: 'ERR_GROUP_BUSY' });
-    t.regex(finding.says, /is open already: qemu-system-x86 \(process 4711\) has it\. Close it there/);
+    t.regex(finding.text, /is open already: qemu-system-x86 \(process 4711\) has it\. Close it there/);
     t.deepEqual(found(diagnosis, 'backend'), []);
   });
 }
 
 test('reports several openers: of the group and of the device file', (t) => {
   const top = TOP.replace('-> /dev/kvm', '-> /dev/vfio/20\n[proc/4712]\ncomm = node\nfd/3 -> /dev/vfio/devices/vfio0');
-  const { says } = one(diagnosed(t, { top }), 'free');
-  t.regex(says, /open already: qemu-system-x86 \(process 4711\) and node \(process 4712\) have it\. Close it there/);
+  const { text } = one(diagnosed(t, { top }), 'free');
+  t.regex(text, /open already: qemu-system-x86 \(process 4711\) and node \(process 4712\) have it\. Close it there/);
 });
 
 test('reports openers as unknown for a plain user', (t) => {
@@ -130,7 +130,7 @@ test('reports openers as unknown for a plain user', (t) => {
 
 test('reports iommufd if it supports all features, otherwise type1 with the reason', (t) => {
   const iommufd = one(diagnosed(t), 'backend');
-  t.is(iommufd.says, 'opened by iommufd');
+  t.is(iommufd.text, 'opened by iommufd');
   t.regex(iommufd.evidence, /^the kernel has iommufd, device files, and BARs as dma-bufs; derived from Linux 7\.3/);
   const cases: [what: string, wishes: Wishes, reason: RegExp][] = [
     [
@@ -153,30 +153,30 @@ test('reports iommufd if it supports all features, otherwise type1 with the reas
   ];
   for (const [what, wishes, reason] of cases) {
     const finding = one(diagnosed(t, wishes), 'backend');
-    t.is(finding.says, 'opened by type1', what);
+    t.is(finding.text, 'opened by type1', what);
     t.is(finding.state, 'ok', what);
     t.regex(finding.evidence, /^iommufd cannot be used: /, what);
     t.regex(finding.evidence, reason, what);
   }
   const denies = one(denied(t, {}, { '/dev/vfio/devices/vfio0': 'EACCES' }), 'backend');
-  t.is(denies.says, 'opened by type1');
+  t.is(denies.text, 'opened by type1');
   t.regex(denies.evidence, /may not open \/dev\/vfio\/devices\/vfio0/);
 });
 
 test('reports iommufd if it accepts unsafe interrupts', (t) => {
   const sys = SYS.replace('IR-IO-APIC', 'IO-APIC').replaceAll('interrupts = N', 'interrupts = Y');
-  t.is(one(diagnosed(t, { sys }), 'backend').says, 'opened by iommufd');
+  t.is(one(diagnosed(t, { sys }), 'backend').text, 'opened by iommufd');
 });
 
 test('reports both back ends while support of dma-bufs is unknown', (t) => {
   const top = TOP.replace(/config-.*/, '');
   const either = one(diagnosed(t, { top }), 'backend');
   t.is(either.state, 'ok', 'it can be opened in any case');
-  t.is(either.says, 'opened by iommufd if its BARs can be exported as dma-bufs, otherwise by type1');
+  t.is(either.text, 'opened by iommufd if its BARs can be exported as dma-bufs, otherwise by type1');
   const probes = { type1: noContainer('EACCES'), iommufd: { mapsFiles: true } };
   const perhaps = one(diagnosed(t, { top, facts: { probes } }), 'backend');
   t.is(perhaps.state, 'unknown');
-  t.regex(perhaps.says, /otherwise by type1, which then fails: this user may not open \/dev\/vfio\/vfio/);
+  t.regex(perhaps.text, /otherwise by type1, which then fails: this user may not open \/dev\/vfio\/vfio/);
   const variant = one(
     diagnosed(t, { machine: MACHINE.replace('driver=vfio-pci', 'driver=nvgrace-vfio-pci') }),
     'backend',
@@ -188,7 +188,7 @@ test('reports why neither back end can open a device', (t) => {
   const files = { '/dev/vfio/20': 'EACCES', '/dev/vfio/devices/vfio0': 'EACCES' };
   const finding = one(denied(t, {}, files), 'backend');
   t.like(finding, { state: 'blocked', code: 'ERR_PERMISSION', fix: 'sudo chown "$USER" /dev/vfio/20' });
-  t.regex(finding.says, /may not open \/dev\/vfio\/20, the group of 0000:01:00\.0/);
+  t.regex(finding.text, /may not open \/dev\/vfio\/20, the group of 0000:01:00\.0/);
   const missing = one(denied(t, {}, { '/dev/vfio/20': 'ENOENT', '/dev/vfio/devices/vfio0': 'ENOENT' }), 'backend');
   t.is(missing.code, 'ERR_GROUP_OPEN');
   t.is(missing.fix, undefined, 'a container has no command for files that it was not given');
@@ -197,7 +197,7 @@ test('reports why neither back end can open a device', (t) => {
 });
 
 test('reports the reset methods', (t) => {
-  t.like(one(diagnosed(t), 'reset'), { state: 'ok', says: 'can be reset: flr, bus' });
+  t.like(one(diagnosed(t), 'reset'), { state: 'ok', text: 'can be reset: flr, bus' });
   const none = one(diagnosed(t, { machine: MACHINE.replace(' reset=flr,bus', '') }), 'reset');
   t.is(none.state, 'warning');
   const facts = factsOf(t);
@@ -205,7 +205,7 @@ test('reports the reset methods', (t) => {
   if (gpu === undefined) throw new Error('there is a GPU');
   const functions = new Map([[GPU, { ...gpu, resetMethods: 'unknown' as const }]]);
   const old = one(diagnosisOf({ ...facts, host: { ...facts.host, functions } }, [GPU]), 'reset');
-  t.like(old, { state: 'ok', says: 'can be reset; kernels before 5.15 do not report how' });
+  t.like(old, { state: 'ok', text: 'can be reset; kernels before 5.15 do not report how' });
 });
 
 test('reports mapping, export and page size of BARs', (t) => {
@@ -225,16 +225,16 @@ test('reports mapping, export and page size of BARs', (t) => {
 test('reports BARs that cannot be mapped or are slow to map', (t) => {
   const [, large, small, io] = found(diagnosed(t), 'bar');
   t.is(large?.state, 'ok');
-  t.regex(small?.says ?? '', /^BAR 4, 256 B at 0x80000000: 256 bytes, less than a page/);
+  t.regex(small?.text ?? '', /^BAR 4, 256 B at 0x80000000: 256 bytes, less than a page/);
   t.like(io, { state: 'ok' }, 'it is not used in a mapping');
   const [, slow] = found(diagnosed(t, { top: TOP.replaceAll('7.3.4', '6.15.4') }), 'bar');
   t.is(slow?.state, 'warning');
-  t.regex(slow?.says ?? '', /Before Linux 6\.16/);
+  t.regex(slow?.text ?? '', /Before Linux 6\.16/);
   const [, fast] = found(diagnosed(t, { top: TOP.replaceAll('7.3.4', '6.16.4') }), 'bar');
   t.is(fast?.state, 'ok');
   const [homeless] = found(diagnosed(t, { machine: MACHINE.replace('16M@0x22000000000', '16M') }), 'bar');
   t.is(homeless?.state, 'warning');
-  t.regex(homeless?.says ?? '', /^BAR 0, 16 MiB: has no address on the host/);
+  t.regex(homeless?.text ?? '', /^BAR 0, 16 MiB: has no address on the host/);
   t.regex(homeless?.fix ?? '', /pci=realloc/);
 });
 

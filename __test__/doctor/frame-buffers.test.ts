@@ -40,7 +40,7 @@ for (const [what, iomem] of [
       t.deepEqual(mappable(findings), [2]);
       const [held] = findings;
       t.like(held, { state: 'warning' });
-      t.regex(held?.says ?? '', new RegExp(`^BAR 0, .*frame buffer \\(${name}\\)`));
+      t.regex(held?.text ?? '', new RegExp(`^BAR 0, .*frame buffer \\(${name}\\)`));
       t.regex(held?.fix ?? '', /initcall_blacklist=sysfb_init/);
     });
   }
@@ -78,7 +78,7 @@ test('a VGA device that is not bound can use its BAR once vfio-pci is bound', (t
   const top = TOP.replace('[proc]', `[proc]\niomem = ${iomem}`);
   const [held] = found(diagnosed(t, { machine: vga, top }), 'bar');
   t.like(held, { state: 'warning', fix: undefined });
-  t.regex(held?.says ?? '', /Bind the device to vfio-pci, which removes it/);
+  t.regex(held?.text ?? '', /Bind the device to vfio-pci, which removes it/);
   const [old] = found(diagnosed(t, { machine: vga, top: top.replaceAll('7.3.4', '5.15.4') }), 'bar');
   t.regex(old?.fix ?? '', /initcall_blacklist=sysfb_init/);
 });

@@ -9,7 +9,7 @@ const INTEL = { machine: NO_IOMMU, sys: SYS };
 const withWords = (words: string): string => TOP.replace('intel_iommu=on quiet', words);
 
 /** The parameters that the finding names as turned off, or suggests. */
-const cases: [words: string, wishes: { machine: string; sys: string }, says: RegExp][] = [
+const cases: [words: string, wishes: { machine: string; sys: string }, text: RegExp][] = [
   ['intel_iommu=on intel_iommu=off', INTEL, /Remove intel_iommu=off/],
   ['intel_iommu=off intel_iommu=on', INTEL, /enables it \(intel_iommu=on\)\. Read the kernel's log/],
   ['intel_iommu=off,on', INTEL, /enables it \(intel_iommu=off,on\)/],
@@ -39,12 +39,12 @@ const cases: [words: string, wishes: { machine: string; sys: string }, says: Reg
   [`${'long '.repeat(80)}intel_iommu=off`, INTEL, /Remove intel_iommu=off/],
 ];
 
-for (const [words, wishes, says] of cases) {
+for (const [words, wishes, text] of cases) {
   const maker = wishes === AMD ? 'AMD' : 'Intel';
   test(`${maker}: ${words.replace('\t', ' TAB ').slice(-50)}`, (t) => {
     const finding = one(diagnosed(t, { ...wishes, top: withWords(words) }), 'iommu');
     t.is(finding.state, 'blocked');
-    t.regex(finding.says, says);
+    t.regex(finding.text, text);
     if (/intel_iommu=\S*\bon\b/.test(words)) t.notRegex(finding.fix ?? '', /&intel_iommu=on/, 'it is there already');
   });
 }
@@ -63,15 +63,15 @@ test('does not suggest intel_iommu=on if the kernel enables the IOMMU by default
     'CONFIG_INTEL_IOMMU=y\\nCONFIG_INTEL_IOMMU_DEFAULT_ON=y',
   );
   const finding = one(diagnosed(t, { ...INTEL, top }), 'iommu');
-  t.regex(finding.says, /enables it \(CONFIG_INTEL_IOMMU_DEFAULT_ON\)/);
+  t.regex(finding.text, /enables it \(CONFIG_INTEL_IOMMU_DEFAULT_ON\)/);
   t.regex(finding.fix ?? '', /dmesg/);
 });
 
 test('prefers ACPI tables to the CPU for the vendor of the IOMMU', (t) => {
   const emulated = { ...INTEL, machine: AMD.machine };
-  t.regex(one(diagnosed(t, { ...emulated, top: withWords('quiet') }), 'iommu').says, /Boot Linux with intel_iommu=on/);
+  t.regex(one(diagnosed(t, { ...emulated, top: withWords('quiet') }), 'iommu').text, /Boot Linux with intel_iommu=on/);
   t.regex(
-    one(diagnosed(t, { ...emulated, top: withWords('intel_iommu=off') }), 'iommu').says,
+    one(diagnosed(t, { ...emulated, top: withWords('intel_iommu=off') }), 'iommu').text,
     /Remove intel_iommu=off/,
   );
 });
@@ -79,14 +79,14 @@ test('prefers ACPI tables to the CPU for the vendor of the IOMMU', (t) => {
 test("a kernel without the driver of this machine's IOMMU", (t) => {
   const top = TOP.replace('CONFIG_INTEL_IOMMU=y', 'CONFIG_AMD_IOMMU=y');
   const finding = one(diagnosed(t, { ...INTEL, top }), 'iommu');
-  t.regex(finding.says, /no driver for it/);
+  t.regex(finding.text, /no driver for it/);
   t.regex(finding.evidence, /CONFIG_INTEL_IOMMU is not set/);
 });
 
 test('reports that Xen reserves the IOMMU', (t) => {
   const sys = `${SYS.replace('DMAR = x\n', '')}\n[hypervisor]\ntype = xen`;
   const finding = one(diagnosed(t, { machine: NO_IOMMU, sys }), 'iommu');
-  t.regex(finding.says, /Xen, which reserves the IOMMU/);
+  t.regex(finding.text, /Xen, which reserves the IOMMU/);
 });
 
 test('interrupt remapping: the last option wins, in lists too', (t) => {

@@ -122,7 +122,7 @@ testCases([
 test('suggests no command for a parameter that a shell would interpret', (t) => {
   const top = TOP.replace('intel_iommu=on', "iommu=off,$(reboot)';");
   const finding = one(diagnosed(t, { machine: NO_IOMMU, top }), 'iommu');
-  t.regex(finding.says, /Remove iommu=off,\$\(reboot\)';/);
+  t.regex(finding.text, /Remove iommu=off,\$\(reboot\)';/);
   t.is(finding.fix, undefined);
 });
 

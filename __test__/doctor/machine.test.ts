@@ -79,14 +79,14 @@ test('reports invalid files of /sys as a warning', (t) => {
   const sys = `${SYS}\n[bus/pci/devices/0000:00:1f.0]\nclass = many\nvendor = 0x8086`;
   const finding = one(diagnosed(t, { sys }), 'sysfs');
   t.is(finding.state, 'warning');
-  t.regex(finding.says, /^1 file of \S+ is invalid$/);
+  t.regex(finding.text, /^1 file of \S+ is invalid$/);
   t.regex(finding.evidence, /0000:00:1f\.0\/class holds "many"/);
 });
 
 test('names the first eight of many invalid files, and the number of the others', (t) => {
   const odd = Array.from({ length: 20 }, (_, index) => `[bus/pci/devices/0000:05:${index + 10}.0]\nclass = many`);
   const finding = one(diagnosed(t, { sys: `${SYS}\n${odd.join('\n')}` }), 'sysfs');
-  t.regex(finding.says, /^20 files of /);
+  t.regex(finding.text, /^20 files of /);
   t.is(finding.evidence.match(/holds "many"/g)?.length, 8);
   t.regex(finding.evidence, / and 12 more$/);
 });
@@ -102,7 +102,7 @@ test('diagnoses a machine with any line removed and any character changed', (t) 
       const { machine, devices } = diagnosisOf(facts, [...host.functions.keys()]);
       const all = [...machine, ...devices.flatMap(({ findings }) => findings)];
       return all.every(
-        ({ says, evidence }) => says !== '' && evidence !== '' && !/undefined|NaN/.test(says + evidence),
+        ({ text, evidence }) => text !== '' && evidence !== '' && !/undefined|NaN/.test(text + evidence),
       );
     }),
   );

@@ -133,17 +133,17 @@ export type Case = readonly [
   wishes: Wishes,
   id: DoctorFindingId,
   state: DoctorFindingState,
-  says: RegExp,
+  text: RegExp,
   fix: RegExp | undefined,
 ];
 
 /** A test for each. */
 export function testCases(cases: readonly Case[]): void {
-  for (const [what, wishes, id, state, says, fix] of cases) {
+  for (const [what, wishes, id, state, text, fix] of cases) {
     test(`${id}: ${what}`, (t) => {
       const finding = one(diagnosed(t, wishes), id);
-      t.is(finding.state, state, finding.says);
-      t.regex(finding.says, says);
+      t.is(finding.state, state, finding.text);
+      t.regex(finding.text, text);
       if (fix === undefined) t.is(finding.fix, undefined);
       else t.regex(finding.fix ?? '', fix);
       t.not(finding.evidence, '');

@@ -62,7 +62,7 @@ test('the matrix and the doctor agree on which kernels keep a device with a 1:1 
       const need = prerequisites.find(({ code }) => code === 'direct-regions');
       const note = notes.find(({ code }) => code === 'direct-regions');
       const finding = findingsOf(t, host).find(({ id }) => id === 'direct-regions');
-      t.is(finding?.says, (need ?? note)?.text, name);
+      t.is(finding?.text, (need ?? note)?.text, name);
       t.is(finding?.state, need === undefined ? 'warning' : 'blocked', name);
       t.is(need === undefined, note !== undefined, `${name}: in one of the two lists`);
       t.not(verdict, 'no', 'a verdict is about the machine');
@@ -108,6 +108,6 @@ test('the matrix and the doctor name the VF token of a function whose physical f
   t.deepEqual(codes(prerequisites), ['vf-token']);
   t.regex(prerequisites[0]?.text ?? '', /0000:01:00\.0 is a virtual function of 0000:02:00\.0.*VF token.*vfToken/);
   const finding = findingsOf(t, virtual('vfio-pci')).find(({ id }) => id === 'vf-token');
-  t.is(finding?.says, prerequisites[0]?.text);
+  t.is(finding?.text, prerequisites[0]?.text);
   t.false(codes(pairOf(virtual('mlx5_core')).prerequisites).includes('vf-token'));
 });

@@ -107,10 +107,10 @@ test('a device that is not a PCI function is not reported as open in another pro
 test('the doctor names members that are not PCI functions, and suggests no command without effect', (t) => {
   const sys = `${SYS}\n${OTHERS.replaceAll('groups/3', 'groups/20')}`;
   const diagnosis = diagnosed(t, { sys });
-  t.is(one(diagnosis, 'group').says, 'IOMMU group 20, with ACPI0004:00 (no driver), fe300000.usb (xhci-hcd)');
+  t.is(one(diagnosis, 'group').text, 'IOMMU group 20, with ACPI0004:00 (no driver), fe300000.usb (xhci-hcd)');
   const viable = one(diagnosis, 'group-viable');
   t.like(viable, { state: 'blocked', code: 'ERR_GROUP_NOT_VIABLE', fix: undefined });
-  t.regex(viable.says, /fe300000\.usb \(driver xhci-hcd; not a PCI device, so it can only be unbound\)/);
+  t.regex(viable.text, /fe300000\.usb \(driver xhci-hcd; not a PCI device, so it can only be unbound\)/);
   const unbound = diagnosed(t, { sys: sys.replaceAll('groups/20', 'groups/21') }, [NIC]);
   t.is(one(unbound, 'driver').fix, `sudo npx peerdma bind ${NIC}`);
 });

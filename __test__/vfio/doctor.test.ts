@@ -67,15 +67,15 @@ testWith({ any: 1 }, 'a usable device opens, and is as the doctor described it',
     opened++;
     const { backend, reason } = manager.inspect();
     const [told] = findings(diagnosis, 'backend', address);
-    t.is(told?.says, `opened by ${backend}`);
+    t.is(told?.text, `opened by ${backend}`);
     t.true(told?.evidence.startsWith(reason), `${reason} / ${told?.evidence}`);
-    for (const { bar, says } of findings(diagnosis, 'bar', address)) {
+    for (const { bar, text } of findings(diagnosis, 'bar', address)) {
       const region = device.regions[bar?.index ?? NaN];
-      t.is(region?.length, bar?.length, says);
+      t.is(region?.length, bar?.length, text);
       const mapped = await isMapped(memory, region);
-      t.is(bar?.mappable, mapped, says);
-      t.is(bar?.exportable, backend === 'iommufd' && mapped, says);
-      if (mapped) t.is((region?.hostAddress ?? 1n) % (bar?.pageSize ?? 0n), 0n, says);
+      t.is(bar?.mappable, mapped, text);
+      t.is(bar?.exportable, backend === 'iommufd' && mapped, text);
+      if (mapped) t.is((region?.hostAddress ?? 1n) % (bar?.pageSize ?? 0n), 0n, text);
     }
   }
   t.true(opened > 0);
@@ -98,7 +98,7 @@ testWith({ any: 1 }, 'a device that a process has open is blocked', async (t, { 
   const diagnosis = await diagnose({ devices: [bdf] });
   t.deepEqual(blockedCodes(diagnosis), ['ERR_GROUP_BUSY']);
   const [free] = findings(diagnosis, 'free', bdf);
-  t.regex(free?.says ?? '', new RegExp(`\\(process ${process.pid}\\) has it`));
+  t.regex(free?.text ?? '', new RegExp(`\\(process ${process.pid}\\) has it`));
   t.deepEqual(findings(diagnosis, 'backend', bdf), [], 'back ends are not checked');
   await using memory = await GuestMemory.create();
   await using other = new VfioContainerManager(memory);
@@ -113,7 +113,7 @@ testWith({ any: 1 }, 'a device of the host is blocked if it is named, and otherw
   t.true(blockedCodes(asked).includes('ERR_DEVICE_NOT_BOUND'));
   const [driver] = findings(asked, 'driver', foreign);
   // The guest's files are on a virtio device. The doctor suggests no command that bind would refuse.
-  const needed = /in use by this machine\b.*: it/.test(driver?.says ?? '');
+  const needed = /in use by this machine\b.*: it/.test(driver?.text ?? '');
   t.is(driver?.fix, needed ? undefined : `sudo npx peerdma bind ${foreign}`);
   const { open } = await rig(t);
   await rejectsCode(t, open(foreign), 'ERR_DEVICE_NOT_BOUND');
@@ -133,7 +133,7 @@ if (entangled === undefined) {
     t.is(viable?.fix, `sudo npx peerdma bind --group ${entangled}`);
     const { manager, open } = await rig(t);
     const error = await rejectsCode(t, open(entangled), 'ERR_GROUP_NOT_VIABLE');
-    t.is(viable?.says, error.message, 'the error has the same text');
+    t.is(viable?.text, error.message, 'the error has the same text');
 
     const [, other = ''] = /: (\S+) \(driver virtio-pci\)\./.exec(error.message) ?? [];
     writeFileSync(`/sys/bus/pci/devices/${other}/driver/unbind`, other);
@@ -168,7 +168,7 @@ function agrees(t: ExecutionContext, { told, opened }: ReturnType<typeof inChild
     t.is(told.blocked[0], opened.code, what);
   } else {
     t.deepEqual(told.blocked, [], what);
-    t.is(told.backend?.says, `opened by ${opened.backend}`, what);
+    t.is(told.backend?.text, `opened by ${opened.backend}`, what);
   }
 }
 

@@ -118,8 +118,8 @@ async function comparePair(
   initiator: Initiator,
   peer: { readonly device: VfioDevice; readonly edu: boolean },
 ): Promise<number> {
-  const says = `${cell.initiator} to ${cell.target}: ${cell.reasons.map(({ text }) => text).join('; ')}`;
-  t.is(cell.verdict, 'host-bridge', says);
+  const text = `${cell.initiator} to ${cell.target}: ${cell.reasons.map(({ text }) => text).join('; ')}`;
+  t.is(cell.verdict, 'host-bridge', text);
   let tried = 0;
   for (const { index, problem } of cell.bars) {
     const bar = peer.device.regions[index];
@@ -131,8 +131,8 @@ async function comparePair(
         `BAR ${index} of ${cell.target}: ${shown}, ${problem ?? 'no problem'}`,
       );
       if (shown !== 'mapped') return;
-      if (peer.edu) t.true(await registersAreReached(initiator, bar, index + 30), `its registers: ${says}`);
-      else if (index === MEMORY_BAR) t.true(await dmaArrives(initiator, bar, index + 30), says);
+      if (peer.edu) t.true(await registersAreReached(initiator, bar, index + 30), `its registers: ${text}`);
+      else if (index === MEMORY_BAR) t.true(await dmaArrives(initiator, bar, index + 30), text);
       else return;
       tried++;
     });

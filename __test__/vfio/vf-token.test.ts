@@ -109,7 +109,7 @@ testWithCard('the doctor and the matrix name the token before a device is opened
   const { physical, virtual } = card;
   const token = async (address: string): Promise<string | undefined> => {
     const [device] = (await diagnose({ devices: [address] })).devices;
-    return device?.findings.find(({ id }) => id === 'vf-token')?.says;
+    return device?.findings.find(({ id }) => id === 'vf-token')?.text;
   };
   t.regex((await token(virtual)) ?? '', /it opens only with the VF token/);
   const [cell] = peerMatrix(readHost(), [virtual, physical]).cells;

@@ -48,7 +48,7 @@ testWith(
       t.teardown(() => writeFileSync(parameter, 'N'));
       const after = await told();
       t.is(after.remapping?.state, 'warning');
-      t.is(after.backend?.says, `opened by ${backend}`);
+      t.is(after.backend?.text, `opened by ${backend}`);
       await using manager = new VfioContainerManager(memory);
       await manager.open(bdf);
       t.is(manager.inspect().backend, backend);

@@ -40,14 +40,14 @@ async function diagnoseOpenDevice(facts: Facts, { address, pci, findings }: Devi
     const device = await manager.open(address);
     const { backend, reason } = manager.inspect();
     const evidence = `it was opened: ${reason}`;
-    const opened: DoctorFinding = { id: 'backend', state: 'ok', says: `opened by ${backend}`, evidence };
+    const opened: DoctorFinding = { id: 'backend', state: 'ok', text: `opened by ${backend}`, evidence };
     const bars = openBars(facts, pci, device, backend === 'iommufd');
     return aboutDevice(pci, [...withBackend(findings, opened).filter(({ id }) => id !== 'bar'), ...bars]);
   } catch (error) {
     if (!(error instanceof PeerDmaError)) throw error;
-    const { message: says, code } = error;
+    const { message: text, code } = error;
     const evidence = 'opening it failed';
-    return aboutDevice(pci, withBackend(findings, { id: 'backend', state: 'blocked', says, evidence, code }));
+    return aboutDevice(pci, withBackend(findings, { id: 'backend', state: 'blocked', text, evidence, code }));
   } finally {
     await manager.close();
     await memory.close();

@@ -104,14 +104,14 @@ function deviceDiagnosis(facts: Facts, lookups: Lookups, device: PciFunction, as
 
 function pciFindings({ host: { functions, root } }: Facts): DoctorFinding[] {
   if (functions.size > 0) return [];
-  const says =
+  const text =
     '/sys lists no PCI device: the machine has none, the kernel has no PCI (CONFIG_PCI, pci=off), or a container hides them. Run the doctor on the host';
-  return [{ id: 'pci', state: 'blocked', says, evidence: `${root}/bus/pci/devices is empty or missing` }];
+  return [{ id: 'pci', state: 'blocked', text, evidence: `${root}/bus/pci/devices is empty or missing` }];
 }
 
 function sysfsFindings({ host: { findings, root } }: Facts): DoctorFinding[] {
   if (findings.length === 0) return [];
   const [files, are] = findings.length === 1 ? ['1 file', 'is'] : [`${findings.length} files`, 'are'];
   const evidence = listed(findings, findings.length, ({ path, problem }) => `${root}/${path} ${problem}`);
-  return [{ id: 'sysfs', state: 'warning', says: `${files} of ${root} ${are} invalid`, evidence }];
+  return [{ id: 'sysfs', state: 'warning', text: `${files} of ${root} ${are} invalid`, evidence }];
 }

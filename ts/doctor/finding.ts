@@ -51,7 +51,7 @@ export interface DoctorFinding {
   /** Result of the check. */
   readonly state: DoctorFindingState;
   /** Text for people: the result, and a remedy if it is not `ok`. */
-  readonly says: string;
+  readonly text: string;
   /** Files and values that show it. */
   readonly evidence: string;
   /** Shell command that fixes the problem; missing if none does. */

@@ -25,7 +25,7 @@ export interface DirectRegions {
   /** Whether the kernel keeps the device from VFIO; `true` while the kernel or the IOMMU is unknown. */
   readonly kept: boolean;
   /** Text for people: the ranges, the reaction of the kernel, and a remedy if it keeps the device. */
-  readonly says: string;
+  readonly text: string;
 }
 
 /** A device and its IOMMU group. */
@@ -51,14 +51,14 @@ export function directRegionsOf(
   const demand = firmwareDemand(device, ranges);
   const kind = device.iommu === undefined ? undefined : iommus.get(device.iommu)?.kind;
   const kept = keepsDirectRegions(kind, kernel);
-  if (kept === true) return { ranges, kept, says: keptByFirmware(device, ranges) };
+  if (kept === true) return { ranges, kept, text: keptByFirmware(device, ranges) };
   if (kept === false) {
-    const says = `${demand}, which is missing while VFIO has the device: Linux 6.6 and later keep it from VFIO`;
-    return { ranges, kept, says };
+    const text = `${demand}, which is missing while VFIO has the device: Linux 6.6 and later keep it from VFIO`;
+    return { ranges, kept, text };
   }
   const who =
     kind === undefined ? 'Linux 6.6 and later, and before that with an IOMMU of Intel,' : 'Linux 6.6 and later';
-  return { ranges, kept: true, says: `${demand}: ${who} keep it from VFIO. ${REMEDY}` };
+  return { ranges, kept: true, text: `${demand}: ${who} keep it from VFIO. ${REMEDY}` };
 }
 
 /**

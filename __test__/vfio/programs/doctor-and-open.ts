@@ -10,7 +10,7 @@ export interface Verdict {
   /** Codes of the blocked findings, of the machine and then of the device. */
   readonly blocked: (string | undefined)[];
   readonly fixes: (string | undefined)[];
-  readonly backend: Pick<DoctorFinding, 'state' | 'says' | 'evidence'> | undefined;
+  readonly backend: Pick<DoctorFinding, 'state' | 'text' | 'evidence'> | undefined;
 }
 
 /** The code of the error, or the back end with its reason. */

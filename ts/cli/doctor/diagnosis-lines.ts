@@ -34,8 +34,8 @@ export function diagnosisLines(
   return [...lines, '', verdict([...machine, ...examined.flatMap(({ findings }) => findings)], paint)];
 }
 
-function findingLines({ state, says, evidence, fix }: DoctorFinding, paint: Paint): string[] {
-  const [first = '', ...rest] = item(`  ${state.padEnd(9)}`, says, WIDTH);
+function findingLines({ state, text, evidence, fix }: DoctorFinding, paint: Paint): string[] {
+  const [first = '', ...rest] = item(`  ${state.padEnd(9)}`, text, WIDTH);
   const lines = [first.replace(state, paint(STYLES[state], state)), ...rest];
   if (state === 'ok') return lines;
   lines.push(...item(`${INDENT}evidence: `, evidence, WIDTH).map((line) => paint('dim', line)));

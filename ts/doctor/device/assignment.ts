@@ -50,31 +50,31 @@ function groupFinding({ host }: Facts, { groups }: Lookups, device: PciFunction,
   const { address, group } = device;
   const path = `${host.root}/bus/pci/devices/${address}/iommu_group`;
   if (group === undefined) {
-    const { message: says, code } = noIommuGroup(address, host.groups.size > 0);
+    const { message: text, code } = noIommuGroup(address, host.groups.size > 0);
     const made = device.noIommuGroup;
     const evidence = made === undefined ? `no ${path}` : `${path}: ${made}, whose name is ${NO_IOMMU_NAME}`;
-    return wanted ? { id, state: 'blocked', says, evidence, code } : { id, state: 'warning', says, evidence };
+    return wanted ? { id, state: 'blocked', text, evidence, code } : { id, state: 'warning', text, evidence };
   }
   const { all } = groups.of(group);
   const others = without(all, new Set([device]));
   const list = listed(others, all.length - 1, (other) => `${other.address} (${other.driver ?? 'no driver'})`);
-  const says = `IOMMU group ${group}, ${list === '' ? 'alone' : `with ${list}`}`;
-  return { id, state: 'ok', says, evidence: `${path}; ${host.root}/kernel/iommu_groups/${group}/devices` };
+  const text = `IOMMU group ${group}, ${list === '' ? 'alone' : `with ${list}`}`;
+  return { id, state: 'ok', text, evidence: `${path}; ${host.root}/kernel/iommu_groups/${group}/devices` };
 }
 
 function driverFinding(facts: Facts, lookups: Lookups, device: PciFunction, asked: boolean): DoctorFinding {
   const id = 'driver';
   const { address, driver, bridge } = device;
   const evidence = `${facts.host.root}/bus/pci/devices/${address}/driver: ${driver ?? 'none'}`;
-  if (isVfioDriver(driver)) return { id, state: 'ok', says: `bound to ${driver}`, evidence };
+  if (isVfioDriver(driver)) return { id, state: 'ok', text: `bound to ${driver}`, evidence };
   if (bridge !== undefined) {
-    return { id, state: asked ? 'blocked' : 'warning', says: bridgeRefused(address), evidence };
+    return { id, state: asked ? 'blocked' : 'warning', text: bridgeRefused(address), evidence };
   }
   const { code, message } = notBound(asPciDevice(device));
   const needed = asked ? neededText(facts, device) : undefined;
-  const says = needed ?? unboundText(facts, lookups, device) ?? message;
+  const text = needed ?? unboundText(facts, lookups, device) ?? message;
   const fix = needed === undefined ? bindCommand(facts, lookups, device) : undefined;
-  return asked ? { id, state: 'blocked', says, evidence, fix, code } : { id, state: 'warning', says, evidence, fix };
+  return asked ? { id, state: 'blocked', text, evidence, fix, code } : { id, state: 'warning', text, evidence, fix };
 }
 
 /** Explains that `peerdma bind` rejects the device since the host uses it; `undefined` if it does not. */
@@ -131,15 +131,15 @@ function viabilityFindings(facts: Facts, lookups: Lookups, device: PciFunction, 
   const evidence = `${root}/kernel/iommu_groups/${group}/devices: ${list}`;
   const { others, count, pci } = othersInTheWay(lookups, device);
   if (count === 0) {
-    const ok = { id, state: 'ok', says: 'the host uses no member of the group', evidence } as const;
+    const ok = { id, state: 'ok', text: 'the host uses no member of the group', evidence } as const;
     return isVfioDriver(driver) ? [ok] : [];
   }
   const names = listed(others, count, (other) => nameOfBlocker({ bdf: other.address, driver: other.driver }));
-  const { message: says, code } = groupNotViable(address, group, names);
+  const { message: text, code } = groupNotViable(address, group, names);
   const fix = isKeptFromVfio(facts, device) || pci === 0 ? undefined : `sudo npx peerdma bind --group ${address}`;
   return wanted
-    ? [{ id, state: 'blocked', says, evidence, fix, code }]
-    : [{ id, state: 'warning', says, evidence, fix }];
+    ? [{ id, state: 'blocked', text, evidence, fix, code }]
+    : [{ id, state: 'warning', text, evidence, fix }];
 }
 
 function freeFinding(
@@ -150,14 +150,14 @@ function freeFinding(
 ): DoctorFinding {
   const id = 'free';
   if (system.openFiles === 'unknown') {
-    return { id, state: 'unknown', says: 'which processes have it open is unknown here', evidence: 'no /proc' };
+    return { id, state: 'unknown', text: 'which processes have it open is unknown here', evidence: 'no /proc' };
   }
   const { files, users } = lookups.openersOfGroup(group);
   const evidence = `/proc/*/fd, ${listed(files, files.length, (file) => file)}`;
   if (users.length > 0) {
-    return { id, state: 'blocked', says: openAlready(address, group, users), evidence, code: 'ERR_GROUP_BUSY' };
+    return { id, state: 'blocked', text: openAlready(address, group, users), evidence, code: 'ERR_GROUP_BUSY' };
   }
-  if (seesAllProcesses) return { id, state: 'ok', says: 'no visible process has it open', evidence };
-  const says = 'no process of this user has it open; only root can read those of other users';
-  return { id, state: 'unknown', says, evidence };
+  if (seesAllProcesses) return { id, state: 'ok', text: 'no visible process has it open', evidence };
+  const text = 'no process of this user has it open; only root can read those of other users';
+  return { id, state: 'unknown', text, evidence };
 }

@@ -23,7 +23,7 @@ import type { Probes } from '../probe.ts';
 
 /** Why a back end cannot open a device. */
 interface Refusal {
-  readonly says: string;
+  readonly text: string;
   readonly code?: PeerDmaError['code'];
   /** The file that this user cannot open. */
   readonly file?: string;
@@ -35,7 +35,7 @@ export function backendFinding(facts: Facts, device: PciFunction, group: number)
   const { driver } = device;
   const id = 'backend';
   if (probes === 'unknown') {
-    return { id, state: 'unknown', says: 'which back end would open it is unknown here', evidence: 'no /dev' };
+    return { id, state: 'unknown', text: 'which back end would open it is unknown here', evidence: 'no /dev' };
   }
   const iommufd = iommufdRefusal(facts, probes, device, group);
   const type1 = type1Refusal(facts, probes, device, group);
@@ -45,25 +45,25 @@ export function backendFinding(facts: Facts, device: PciFunction, group: number)
     return {
       id,
       state: 'ok',
-      says: 'opened by iommufd',
+      text: 'opened by iommufd',
       evidence: [WHY_IOMMUFD, dmaBufs.evidence, ...accessEvidence].join('; '),
     };
   }
   if (iommufd === undefined && dmaBufs.given === 'unknown') {
     const either = 'opened by iommufd if its BARs can be exported as dma-bufs, otherwise by type1';
     const evidence = [dmaBufs.evidence, ...accessEvidence].join('; ');
-    if (type1 === undefined) return { id, state: 'ok', says: either, evidence };
-    return { id, state: 'unknown', says: `${either}, which then fails: ${type1.says}`, evidence };
+    if (type1 === undefined) return { id, state: 'ok', text: either, evidence };
+    return { id, state: 'unknown', text: `${either}, which then fails: ${type1.text}`, evidence };
   }
   const evidence = [
-    whyType1(iommufd?.says ?? NO_DMA_BUFS),
+    whyType1(iommufd?.text ?? NO_DMA_BUFS),
     ...(iommufd === undefined ? [dmaBufs.evidence] : []),
     ...accessEvidence,
   ];
-  if (type1 === undefined) return { id, state: 'ok', says: 'opened by type1', evidence: evidence.join('; ') };
+  if (type1 === undefined) return { id, state: 'ok', text: 'opened by type1', evidence: evidence.join('; ') };
   const fix =
     type1.code === 'ERR_PERMISSION' && type1.file !== undefined ? `sudo chown "$USER" ${type1.file}` : undefined;
-  return { id, state: 'blocked', says: type1.says, evidence: evidence.join('; '), fix, code: type1.code };
+  return { id, state: 'blocked', text: type1.text, evidence: evidence.join('; '), fix, code: type1.code };
 }
 
 /** Checks all requirements of iommufd except dma-bufs, which the caller checks last. */
@@ -97,11 +97,11 @@ function type1Refusal({ system }: Facts, { type1 }: Probes, device: PciFunction,
 }
 
 function refusal({ message, code }: PeerDmaError): Refusal {
-  return { says: message, code };
+  return { text: message, code };
 }
 
 function unmapped(module: string): Refusal {
-  return { says: withoutRemapping('this machine', module), code: 'ERR_NO_INTERRUPT_REMAPPING' };
+  return { text: withoutRemapping('this machine', module), code: 'ERR_NO_INTERRUPT_REMAPPING' };
 }
 
 /** Returns the error of opening a file, by its permissions; `undefined` if they allow it. */

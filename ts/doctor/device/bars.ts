@@ -51,7 +51,7 @@ function heldFinding(facts: Facts, device: PciFunction, target: PeerTargetBar, f
   return {
     id: 'bar',
     state: 'warning',
-    says: `${nameOf(target)}: cannot be mapped while the firmware's frame buffer (${frameBuffer}) is on it. ${remedy}`,
+    text: `${nameOf(target)}: cannot be mapped while the firmware's frame buffer (${frameBuffer}) is on it. ${remedy}`,
     evidence: `/proc/iomem; ${resourceFile(host, device, index)}`,
     fix: released ? undefined : addToCommandLine('initcall_blacklist=sysfb_init'),
     bar: { index, length, mappable: false, exportable: false, pageSize: 0n },
@@ -85,7 +85,7 @@ function barFinding(
     // I/O ports are never mapped, so this is not a warning.
     const io = device.bars.some((each) => each.index === index && each.kind === 'io');
     const fix = address === undefined ? addToCommandLine('pci=realloc') : undefined;
-    return { id, state: io ? 'ok' : 'warning', says: `${name}: ${problem}`, evidence, fix, bar };
+    return { id, state: io ? 'ok' : 'warning', text: `${name}: ${problem}`, evidence, fix, bar };
   }
   const { kernel } = system;
   const slow = length >= LARGE && kernel !== 'unknown' && !isAtLeast(kernel, HUGE_MAPPINGS_SINCE);
@@ -96,8 +96,8 @@ function barFinding(
     exportable: dmaBufs.given,
     pageSize: address === undefined ? PAGE : pageSizeOf(address, length),
   };
-  const says = `${name}: ${abilities(bar)}${slow ? `. ${SLOW}` : ''}`;
-  return { id, state: slow ? 'warning' : 'ok', says, evidence: `${evidence}; ${dmaBufs.evidence}`, bar };
+  const text = `${name}: ${abilities(bar)}${slow ? `. ${SLOW}` : ''}`;
+  return { id, state: slow ? 'warning' : 'ok', text, evidence: `${evidence}; ${dmaBufs.evidence}`, bar };
 }
 
 function nameOf({ index, length, address }: PeerTargetBar): string {

@@ -20,7 +20,7 @@ export function isKeptFromVfio({ host, system }: Facts, device: PciFunction): bo
 export function directRegionFindings({ host, system }: Facts, device: PciFunction, wanted: boolean): DoctorFinding[] {
   const found = directRegionsOf(host, system.kernel, device);
   if (found === undefined) return [];
-  const { ranges, kept, says } = found;
+  const { ranges, kept, text } = found;
   const evidence = `${host.root}/kernel/iommu_groups/${device.group}/reserved_regions: ${ranges.length} of kind direct`;
-  return [{ id: 'direct-regions', state: kept && wanted ? 'blocked' : 'warning', says, evidence }];
+  return [{ id: 'direct-regions', state: kept && wanted ? 'blocked' : 'warning', text, evidence }];
 }

@@ -10,16 +10,16 @@ export function resetFinding({ host }: Facts, { address, responds, resetMethods 
   const id = 'reset';
   const file = `${host.root}/bus/pci/devices/${address}/reset_method`;
   if (responds === false) {
-    const says = 'cannot be reset while it does not respond';
-    return { id, state: 'warning', says, evidence: `${file} lists the methods of the device when it responded` };
+    const text = 'cannot be reset while it does not respond';
+    return { id, state: 'warning', text, evidence: `${file} lists the methods of the device when it responded` };
   }
   if (resetMethods === 'unknown') {
-    const says = 'can be reset; kernels before 5.15 do not report how';
-    return { id, state: 'ok', says, evidence: `reset exists, ${file} does not` };
+    const text = 'can be reset; kernels before 5.15 do not report how';
+    return { id, state: 'ok', text, evidence: `reset exists, ${file} does not` };
   }
   if (resetMethods.length > 0) {
-    return { id, state: 'ok', says: `can be reset: ${resetMethods.join(', ')}`, evidence: file };
+    return { id, state: 'ok', text: `can be reset: ${resetMethods.join(', ')}`, evidence: file };
   }
-  const says = 'cannot be reset on its own: the next guest finds the state that the last one left';
-  return { id, state: 'warning', says, evidence: `no ${file}` };
+  const text = 'cannot be reset on its own: the next guest finds the state that the last one left';
+  return { id, state: 'warning', text, evidence: `no ${file}` };
 }

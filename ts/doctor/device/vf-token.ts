@@ -10,11 +10,11 @@ import type { Lookups } from '../lookups.ts';
 
 /** Returns a finding only for a device that requires a token. @internal */
 export function tokenFindings({ host }: Facts, lookups: Lookups, device: PciFunction): DoctorFinding[] {
-  const says = tokenOfVirtual(host, device);
-  if (says === undefined) return ofPhysical(lookups, device);
+  const text = tokenOfVirtual(host, device);
+  if (text === undefined) return ofPhysical(lookups, device);
   const { driver } = host.functions.get(device.physicalFunction ?? '') ?? {};
   const evidence = `${host.root}/bus/pci/devices/${device.address}/physfn/driver: ${driver}`;
-  return [{ id: 'vf-token', state: 'warning', says, evidence }];
+  return [{ id: 'vf-token', state: 'warning', text, evidence }];
 }
 
 /** A physical function requires the token while one of its virtual functions is open. */
@@ -28,7 +28,7 @@ function ofPhysical(lookups: Lookups, { address, driver }: PciFunction): DoctorF
       {
         id: 'vf-token',
         state: 'warning',
-        says: `${open}: ${address} opens only with the VF token of that user. ${PASS_THE_TOKEN}`,
+        text: `${open}: ${address} opens only with the VF token of that user. ${PASS_THE_TOKEN}`,
         evidence: `/proc/*/fd, ${files.join(', ')}`,
       },
     ];

@@ -25,24 +25,24 @@ export function hugePagesFinding({ host, system, ram }: Facts): DoctorFinding {
   if (enough !== undefined) {
     const option = enough.pageSize === 1n << 30n ? '1G' : enough.pageSize === 1n << 21n ? '2M' : undefined;
     const how = option === undefined ? '' : ` (hugePages: '${option}')`;
-    const says = `free huge pages of ${sizeOf(enough.pageSize)} suffice for all RAM${how}`;
-    return { id, state: 'ok', says, evidence };
+    const text = `free huge pages of ${sizeOf(enough.pageSize)} suffice for all RAM${how}`;
+    return { id, state: 'ok', text, evidence };
   }
   if (TRANSPARENT.has(transparent)) {
-    const says = `RAM can have transparent huge pages (hugePages: 'transparent')`;
-    return { id, state: 'ok', says, evidence };
+    const text = `RAM can have transparent huge pages (hugePages: 'transparent')`;
+    return { id, state: 'ok', text, evidence };
   }
   if (transparent === 'unknown' && pools.length === 0) {
-    return { id, state: 'unknown', says: 'huge pages are unknown here', evidence: `no ${folder}` };
+    return { id, state: 'unknown', text: 'huge pages are unknown here', evidence: `no ${folder}` };
   }
   const some = pools.find((pool) => freeBytes(pool) > 0n);
   if (ram === undefined && some !== undefined) {
-    const says = `${sizeOf(freeBytes(some))} are free in huge pages of ${sizeOf(some.pageSize)}`;
-    return { id, state: 'ok', says, evidence };
+    const text = `${sizeOf(freeBytes(some))} are free in huge pages of ${sizeOf(some.pageSize)}`;
+    return { id, state: 'ok', text, evidence };
   }
-  const says = `RAM${ram === undefined ? '' : ` of ${sizeOf(ram)}`} will be in pages of 4 KiB; pinning takes about a microsecond for each. Allow transparent huge pages, or reserve huge pages (sysctl vm.nr_hugepages=N)`;
+  const text = `RAM${ram === undefined ? '' : ` of ${sizeOf(ram)}`} will be in pages of 4 KiB; pinning takes about a microsecond for each. Allow transparent huge pages, or reserve huge pages (sysctl vm.nr_hugepages=N)`;
   const fix = `echo advise | sudo tee /sys/kernel/mm/transparent_hugepage/shmem_enabled`;
-  return { id, state: 'warning', says, evidence, fix: transparent === 'unknown' ? undefined : fix };
+  return { id, state: 'warning', text, evidence, fix: transparent === 'unknown' ? undefined : fix };
 }
 
 function freeBytes({ pageSize, free }: HugePagePool): bigint {

@@ -16,14 +16,14 @@ const IOMMU_DRIVERS = { intel: 'INTEL_IOMMU', amd: 'AMD_IOMMU', other: 'VIRTIO_I
 /** Options that turn Intel's IOMMU on by default; Debian sets the second. */
 const ON_BY_DEFAULT = ['INTEL_IOMMU_DEFAULT_ON', 'INTEL_IOMMU_DEFAULT_ON_INTGPU_OFF'];
 
-type Remedy = Pick<DoctorFinding, 'says' | 'fix'>;
+type Remedy = Pick<DoctorFinding, 'text' | 'fix'>;
 
 /** @internal */
 export function iommuFinding(facts: Facts): DoctorFinding {
   const { groups, iommus, root } = facts.host;
   if (groups.size === 0 && !facts.system.showsGroups) {
-    const says = 'whether an IOMMU is on is unknown here';
-    return { id: 'iommu', state: 'unknown', says, evidence: `no ${root}/kernel/iommu_groups` };
+    const text = 'whether an IOMMU is on is unknown here';
+    return { id: 'iommu', state: 'unknown', text, evidence: `no ${root}/kernel/iommu_groups` };
   }
   if (groups.size === 0) {
     const evidence = evidenceOfNone(facts);
@@ -34,7 +34,7 @@ export function iommuFinding(facts: Facts): DoctorFinding {
   );
   const count = groups.size === 1 ? '1 group' : `${groups.size} groups`;
   const evidence = [`${root}/kernel/iommu_groups`, ...(names.length > 0 ? [`class/iommu: ${names.join(', ')}`] : [])];
-  return { id: 'iommu', state: 'ok', says: `the IOMMU is on, with ${count}`, evidence: evidence.join('; ') };
+  return { id: 'iommu', state: 'ok', text: `the IOMMU is on, with ${count}`, evidence: evidence.join('; ') };
 }
 
 function evidenceOfNone(facts: Facts): string {
@@ -70,25 +70,25 @@ function remedyForNone(facts: Facts): Remedy {
   if (off.length > 0) {
     const words = off.map(({ text }) => text);
     return {
-      says: `no IOMMU is on: the kernel's command line turns it off. Remove ${words.join(' and ')} and reboot`,
+      text: `no IOMMU is on: the kernel's command line turns it off. Remove ${words.join(' and ')} and reboot`,
       fix: removeFromCommandLine(...words),
     };
   }
   if (onXen) {
-    const says =
+    const text =
       'no IOMMU is on: Linux runs on Xen, which reserves the IOMMU for itself. Assign devices with Xen (xl pci-assignable-add), or boot Linux without Xen';
-    return { says };
+    return { text };
   }
   const byDefault = ON_BY_DEFAULT.find((name) => optionOf(kernel, name) === 'y');
   const asked = maker === 'intel' ? (on?.text ?? (byDefault && `CONFIG_${byDefault}`)) : undefined;
   if (iommuTables === 'unknown' || iommuTables.length === 0) {
     if (virtual === true) {
-      const says =
+      const text =
         'no IOMMU is on: this virtual machine has none. Add one on its host (QEMU: -machine kernel-irqchip=split -device intel-iommu,intremap=on; libvirt: <iommu model="intel">)';
-      return { says };
+      return { text };
     }
     return {
-      says:
+      text:
         asked === undefined
           ? `no IOMMU is on: ${TURN_ON_THE_IOMMU}`
           : `no IOMMU is on, though the kernel enables it (${asked}): ${TURN_ON_IN_FIRMWARE}`,
@@ -96,18 +96,18 @@ function remedyForNone(facts: Facts): Remedy {
     };
   }
   if (lackingDrivers(facts).length > 0) {
-    const says = "no IOMMU is on: this kernel has no driver for it. Boot a kernel with a driver, such as Debian's";
-    return { says, fix: INSTALL_KERNEL };
+    const text = "no IOMMU is on: this kernel has no driver for it. Boot a kernel with a driver, such as Debian's";
+    return { text, fix: INSTALL_KERNEL };
   }
   if (maker === 'intel' && asked === undefined && kernel !== 'unknown') {
     return {
-      says: 'no IOMMU is on, though the firmware has it on. Boot Linux with intel_iommu=on',
+      text: 'no IOMMU is on, though the firmware has it on. Boot Linux with intel_iommu=on',
       fix: addToCommandLine('intel_iommu=on'),
     };
   }
   const enabled = asked === undefined ? '' : ` and the kernel enables it (${asked})`;
   return {
-    says: `no IOMMU is on, though the firmware has one${enabled}. Read the kernel's log for the reason`,
+    text: `no IOMMU is on, though the firmware has one${enabled}. Read the kernel's log for the reason`,
     fix: `sudo dmesg | grep -iE 'iommu|dmar|amd-vi'`,
   };
 }
@@ -131,18 +131,18 @@ export function interruptFindings({ host, system }: Facts): DoctorFinding[] {
   const id = 'interrupt-remapping';
   const { remapped, chips, unsafeAllowed } = system.interrupts;
   if (remapped === 'unknown') {
-    const says = 'whether interrupts are remapped is unknown here';
-    return [{ id, state: 'unknown', says, evidence: `${host.root}/kernel/irq has no chip_name of an x86` }];
+    const text = 'whether interrupts are remapped is unknown here';
+    return [{ id, state: 'unknown', text, evidence: `${host.root}/kernel/irq has no chip_name of an x86` }];
   }
   const evidence = `${host.root}/kernel/irq/*/chip_name: ${chips.join(', ')}`;
-  if (remapped) return [{ id, state: 'ok', says: 'interrupts are remapped', evidence }];
-  const says = withoutRemapping('this machine', 'vfio_iommu_type1');
+  if (remapped) return [{ id, state: 'ok', text: 'interrupts are remapped', evidence }];
+  const text = withoutRemapping('this machine', 'vfio_iommu_type1');
   const allowed = (['type1', 'iommufd'] as const).filter((name) => unsafeAllowed[name]);
   if (allowed.length === 0) {
-    return [{ id, state: 'blocked', says, evidence, code: 'ERR_NO_INTERRUPT_REMAPPING', fix: remappingRemedy(system) }];
+    return [{ id, state: 'blocked', text, evidence, code: 'ERR_NO_INTERRUPT_REMAPPING', fix: remappingRemedy(system) }];
   }
-  const accepted = `${says}. It is allowed for ${allowed.join(' and ')}`;
-  return [{ id, state: 'warning', says: accepted, evidence, fix: remappingRemedy(system) }];
+  const accepted = `${text}. It is allowed for ${allowed.join(' and ')}`;
+  return [{ id, state: 'warning', text: accepted, evidence, fix: remappingRemedy(system) }];
 }
 
 function remappingRemedy({ kernel, virtual }: Facts['system']): string | undefined {

@@ -20,23 +20,23 @@ export function featureFindings(facts: Facts, iommufd: { readonly mapsFiles: boo
 
 function mapFile({ mapsFiles }: { readonly mapsFiles: boolean }): DoctorFinding {
   const [id, evidence] = ['map-file', 'ioctl(IOMMU_IOAS_MAP_FILE) of /dev/iommu'] as const;
-  if (mapsFiles) return { id, state: 'ok', says: 'iommufd maps RAM by its file', evidence };
-  return { id, state: 'warning', says: mapsNoFiles().message, evidence };
+  if (mapsFiles) return { id, state: 'ok', text: 'iommufd maps RAM by its file', evidence };
+  return { id, state: 'warning', text: mapsNoFiles().message, evidence };
 }
 
 function deviceFiles({ host, system: { kernel } }: Facts): DoctorFinding {
   const id = 'device-files';
   const bound = [...host.functions.values()].filter(({ driver }) => isVfioDriver(driver));
   const having = bound.find(({ vfioFile }) => vfioFile !== undefined);
-  const ok = { id, state: 'ok', says: 'devices have their own device files' } as const;
+  const ok = { id, state: 'ok', text: 'devices have their own device files' } as const;
   if (having !== undefined) return { ...ok, evidence: `${having.address} is /dev/vfio/devices/${having.vfioFile}` };
-  const missing = { id, state: 'warning', says: noDeviceFile('a device').message } as const;
+  const missing = { id, state: 'warning', text: noDeviceFile('a device').message } as const;
   if (bound.length > 0) return { ...missing, evidence: `${bound[0]?.address} has no vfio-dev in ${host.root}` };
   const release = kernel === 'unknown' ? '' : `derived from Linux ${kernel.release}`;
   const option = optionOf(kernel, 'VFIO_DEVICE_CDEV');
   if (kernel === 'unknown' || (isAtLeast(kernel, DEVICE_FILES_SINCE) && option === 'unknown')) {
-    const says = 'whether devices have their own device files is unknown until one is bound to vfio-pci';
-    return { id, state: 'unknown', says, evidence: release || 'no device is bound to VFIO' };
+    const text = 'whether devices have their own device files is unknown until one is bound to vfio-pci';
+    return { id, state: 'unknown', text, evidence: release || 'no device is bound to VFIO' };
   }
   const configured = option === 'unknown' ? '' : `, with CONFIG_VFIO_DEVICE_CDEV ${option === 'y' ? 'set' : 'not set'}`;
   const given = isAtLeast(kernel, DEVICE_FILES_SINCE) && option === 'y';
@@ -46,8 +46,8 @@ function deviceFiles({ host, system: { kernel } }: Facts): DoctorFinding {
 function dmaBuf({ system: { kernel } }: Facts): DoctorFinding {
   const id = 'dma-buf';
   const { given, evidence } = dmaBufsOf(kernel);
-  if (given === true) return { id, state: 'ok', says: 'BARs can be exported as dma-bufs', evidence };
-  if (given === false) return { id, state: 'warning', says: NO_DMA_BUFS, evidence };
-  const says = 'BARs can be exported as dma-bufs if the kernel was built with it. Open a device to find out (--open)';
-  return { id, state: 'unknown', says, evidence };
+  if (given === true) return { id, state: 'ok', text: 'BARs can be exported as dma-bufs', evidence };
+  if (given === false) return { id, state: 'warning', text: NO_DMA_BUFS, evidence };
+  const text = 'BARs can be exported as dma-bufs if the kernel was built with it. Open a device to find out (--open)';
+  return { id, state: 'unknown', text, evidence };
 }

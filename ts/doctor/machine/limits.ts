@@ -18,32 +18,32 @@ export function memlockFinding({ system: { limits, inUserNamespace }, ram }: Fac
   const id = 'memlock';
   const { memlock, ipcLock } = limits;
   if (memlock === 'unknown') {
-    return { id, state: 'unknown', says: 'how much memory can be locked is unknown here', evidence: 'no /proc' };
+    return { id, state: 'unknown', text: 'how much memory can be locked is unknown here', evidence: 'no /proc' };
   }
   if (ipcLock === true) {
-    const says = 'this process can lock any amount of memory; a VMM of another user has the limit of that user';
-    return { id, state: 'ok', says, evidence: '/proc/self/status: CapEff has CAP_IPC_LOCK' };
+    const text = 'this process can lock any amount of memory; a VMM of another user has the limit of that user';
+    return { id, state: 'ok', text, evidence: '/proc/self/status: CapEff has CAP_IPC_LOCK' };
   }
   const evidence = `/proc/self/limits: Max locked memory ${memlock}`;
-  if (memlock === 'unlimited') return { id, state: 'ok', says: 'any amount of memory can be locked', evidence };
+  if (memlock === 'unlimited') return { id, state: 'ok', text: 'any amount of memory can be locked', evidence };
   const namespace = inUserNamespace === true ? ' (CAP_IPC_LOCK of a user namespace does not lift the limit)' : '';
   const most = `up to ${sizeOf(memlock)} of memory can be locked${namespace}`;
   if (ram === undefined) {
-    const says = `${most}, which is the most RAM of a guest with a device. Pass --ram SIZE to check a size`;
-    return { id, state: 'warning', says, evidence };
+    const text = `${most}, which is the most RAM of a guest with a device. Pass --ram SIZE to check a size`;
+    return { id, state: 'warning', text, evidence };
   }
   if (ram <= memlock) {
-    const says = `${most}; ${sizeOf(ram)} of RAM fit once, and type1 counts them for each container`;
-    return { id, state: 'ok', says, evidence };
+    const text = `${most}; ${sizeOf(ram)} of RAM fit once, and type1 counts them for each container`;
+    return { id, state: 'ok', text, evidence };
   }
   if (inUserNamespace === true) {
-    const says = `${most}, but a guest locks all its RAM, ${sizeOf(ram)}. Start the container with a higher limit (--ulimit memlock=${ram})`;
-    return { id, state: 'blocked', says, evidence: `${evidence}; /proc/self/uid_map`, code: 'ERR_MEMLOCK_LIMIT' };
+    const text = `${most}, but a guest locks all its RAM, ${sizeOf(ram)}. Start the container with a higher limit (--ulimit memlock=${ram})`;
+    return { id, state: 'blocked', text, evidence: `${evidence}; /proc/self/uid_map`, code: 'ERR_MEMLOCK_LIMIT' };
   }
   return {
     id,
     state: 'blocked',
-    says: `${most}, but a guest locks all its RAM, ${sizeOf(ram)}. Raise RLIMIT_MEMLOCK (prlimit for this shell, LimitMEMLOCK= for systemd, /etc/security/limits.d for logins)`,
+    text: `${most}, but a guest locks all its RAM, ${sizeOf(ram)}. Raise RLIMIT_MEMLOCK (prlimit for this shell, LimitMEMLOCK= for systemd, /etc/security/limits.d for logins)`,
     evidence,
     fix: `sudo prlimit --pid $$ --memlock=${ram}:${ram}`,
     code: 'ERR_MEMLOCK_LIMIT',
@@ -55,8 +55,8 @@ export function mappingsFinding({ system: { limits, dmaEntries }, ram }: Facts):
   const id = 'mappings';
   const { mappings } = limits;
   if (mappings === 'unknown') {
-    const says = 'how many memory mappings a process can have is unknown here';
-    return { id, state: 'unknown', says, evidence: 'no /proc/sys/vm/max_map_count' };
+    const text = 'how many memory mappings a process can have is unknown here';
+    return { id, state: 'unknown', text, evidence: 'no /proc/sys/vm/max_map_count' };
   }
   const used = limits.mapped === 'unknown' ? 0 : limits.mapped;
   const inProcess = Math.max(0, Math.floor((usable(mappings) - used) / MAPPINGS_EACH));
@@ -70,19 +70,19 @@ export function mappingsFinding({ system: { limits, dmaEntries }, ram }: Facts):
   const capacity = `guest memory can have ${pieces} separate pieces`;
   if (pieces >= wanted) {
     const smallest = (ram ?? 0n) / BigInt(pieces) + 1n;
-    const says =
+    const text =
       ram === undefined
         ? capacity
         : `${capacity}: ${sizeOf(ram)} of RAM in pieces of ${sizeOf(rounded(smallest, PAGE))}`;
-    return { id, state: 'ok', says, evidence };
+    return { id, state: 'ok', text, evidence };
   }
-  const says = `${capacity}, fewer than the ${wanted} blocks of 128 MiB in which RAM can be added and removed`;
+  const text = `${capacity}, fewer than the ${wanted} blocks of 128 MiB in which RAM can be added and removed`;
   const fix =
     pieces < inProcess
       ? `echo ${wanted} | sudo tee /sys/module/vfio_iommu_type1/parameters/dma_entry_limit`
       : `sudo sysctl vm.max_map_count=${allowing(wanted * MAPPINGS_EACH + used)}`;
-  if (pieces >= MIN_PIECES) return { id, state: 'warning', says, evidence, fix };
-  return { id, state: 'blocked', says, evidence, fix, code: 'ERR_MAPPING_LIMIT' };
+  if (pieces >= MIN_PIECES) return { id, state: 'warning', text, evidence, fix };
+  return { id, state: 'blocked', text, evidence, fix, code: 'ERR_MAPPING_LIMIT' };
 }
 
 function rounded(bytes: bigint, unit: bigint): bigint {

@@ -21,14 +21,14 @@ export function kernelFinding({ system: { kernel } }: Facts): DoctorFinding {
     return {
       id,
       state: 'unknown',
-      says: 'the kernel is unknown here',
+      text: 'the kernel is unknown here',
       evidence: 'no /proc/sys/kernel/osrelease',
     };
   }
   const evidence = '/proc/sys/kernel/osrelease';
-  if (isAtLeast(kernel, OLDEST)) return { id, state: 'ok', says: `the kernel is Linux ${kernel.release}`, evidence };
-  const says = `Linux ${kernel.release} is older than 5.4, the first that this package supports`;
-  return { id, state: 'warning', says, evidence };
+  if (isAtLeast(kernel, OLDEST)) return { id, state: 'ok', text: `the kernel is Linux ${kernel.release}`, evidence };
+  const text = `Linux ${kernel.release} is older than 5.4, the first that this package supports`;
+  return { id, state: 'warning', text, evidence };
 }
 
 /** Reports VFIO, and its back ends if VFIO is loaded. @internal */
@@ -41,12 +41,12 @@ export function vfioFindings(facts: Facts): DoctorFinding[] {
 }
 
 function notProbed(id: 'type1' | 'iommufd', path: string): DoctorFinding {
-  return { id, state: 'unknown', says: `whether ${path} can be opened is unknown here`, evidence: 'no /dev' };
+  return { id, state: 'unknown', text: `whether ${path} can be opened is unknown here`, evidence: 'no /dev' };
 }
 
 function coreFinding({ code, message }: PeerDmaError): DoctorFinding {
   const fix = code === 'ERR_NATIVE_CORE_MISSING' ? 'npm install --include=optional peerdma' : undefined;
-  return { id: 'native-core', state: 'blocked', says: message, evidence: `${code} of its import`, code, fix };
+  return { id: 'native-core', state: 'blocked', text: message, evidence: `${code} of its import`, code, fix };
 }
 
 function vfioFinding({ host, system, probes }: Facts): DoctorFinding {
@@ -56,10 +56,10 @@ function vfioFinding({ host, system, probes }: Facts): DoctorFinding {
   const path = `${host.root}/bus/pci/drivers`;
   if (vfioPci === true || bound !== undefined) {
     const evidence = vfioPci === true ? `${path}/vfio-pci` : `${bound?.address} has the driver ${bound?.driver}`;
-    return { id, state: 'ok', says: 'VFIO is loaded', evidence };
+    return { id, state: 'ok', text: 'VFIO is loaded', evidence };
   }
   if (vfioPci === 'unknown') {
-    return { id, state: 'unknown', says: 'whether VFIO is loaded is unknown here', evidence: `no ${path}` };
+    return { id, state: 'unknown', text: 'whether VFIO is loaded is unknown here', evidence: `no ${path}` };
   }
   if (kernel !== 'unknown' && optionOf(kernel, 'VFIO_PCI', 'vfio_pci') === 'n') {
     const where =
@@ -67,17 +67,17 @@ function vfioFinding({ host, system, probes }: Facts): DoctorFinding {
     return {
       id,
       state: 'blocked',
-      says: `this kernel has no VFIO. Boot a kernel with CONFIG_VFIO_PCI, such as Debian's`,
+      text: `this kernel has no VFIO. Boot a kernel with CONFIG_VFIO_PCI, such as Debian's`,
       evidence: `no ${path}/vfio-pci; Linux ${kernel.release}: ${where}`,
       fix: INSTALL_KERNEL,
     };
   }
   const refused = probes !== 'unknown' && probes.type1 instanceof PeerDmaError ? probes.type1 : undefined;
-  const says =
+  const text =
     refused?.code === 'ERR_VFIO_UNAVAILABLE'
       ? refused.message
       : 'the driver vfio-pci is not loaded. Load it with "modprobe vfio-pci"';
-  return { id, state: 'blocked', says, evidence: `no ${path}/vfio-pci`, fix: 'sudo modprobe vfio-pci' };
+  return { id, state: 'blocked', text, evidence: `no ${path}/vfio-pci`, fix: 'sudo modprobe vfio-pci' };
 }
 
 /** One back end is enough: if the other cannot be opened, it is a warning. */
@@ -86,18 +86,18 @@ function backendFindings(facts: Facts, { type1, iommufd }: Probes): DoctorFindin
   const refused = (id: 'type1' | 'iommufd', error: PeerDmaError, fix: string | undefined): DoctorFinding => ({
     id,
     state: neither ? 'blocked' : 'warning',
-    says: error.message,
+    text: error.message,
     evidence: evidenceOf(facts, id, error),
     code: neither ? error.code : undefined,
     fix,
   });
   const found: DoctorFinding[] = [
     type1 === 'opened'
-      ? { id: 'type1', state: 'ok', says: 'type1 containers can be opened', evidence: 'open(/dev/vfio/vfio)' }
+      ? { id: 'type1', state: 'ok', text: 'type1 containers can be opened', evidence: 'open(/dev/vfio/vfio)' }
       : refused('type1', type1, type1.code === 'ERR_PERMISSION' ? 'sudo chmod a+rw /dev/vfio/vfio' : undefined),
   ];
   if (iommufd instanceof PeerDmaError) return [...found, refused('iommufd', iommufd, iommufdRemedy(facts, iommufd))];
-  found.push({ id: 'iommufd', state: 'ok', says: 'iommufd can be opened', evidence: 'open(/dev/iommu)' });
+  found.push({ id: 'iommufd', state: 'ok', text: 'iommufd can be opened', evidence: 'open(/dev/iommu)' });
   return [...found, ...featureFindings(facts, iommufd)];
 }
 

@@ -50,7 +50,7 @@ export function checkPlan(machine: Machine, plan: BindingPlan, force: boolean): 
     throw new DeviceNeededError(reasons, first.address);
   }
   const { host } = machine;
-  const direct = devicesBoundBy(plan).flatMap((device) => directRegionsOf(host, host.kernel, device)?.says ?? []);
+  const direct = devicesBoundBy(plan).flatMap((device) => directRegionsOf(host, host.kernel, device)?.text ?? []);
   return [...needed.map(({ reason }) => reason), ...warnings, ...direct, ...describeUnboundMembers(host, plan)];
 }
 

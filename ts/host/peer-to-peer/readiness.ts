@@ -63,7 +63,7 @@ function reasonsOf(host: HostMachine, device: PciFunction): DeviceReasons {
     prerequisites.push({ code: 'no-iommu', text: noGroupText(address, host.groups.size > 0) });
   }
   const direct = directRegionsOf(host, host.kernel, device);
-  const regions: PeerReason[] = direct === undefined ? [] : [{ code: 'direct-regions', text: direct.says }];
+  const regions: PeerReason[] = direct === undefined ? [] : [{ code: 'direct-regions', text: direct.text }];
   const kept = direct?.kept === true;
   if (kept) prerequisites.push(...regions);
   // Binding a device that the kernel keeps from VFIO does not help.
