@@ -59,7 +59,7 @@ test('formats the IDs and the names that are known', (t) => {
   t.is(idsText(GPU), GPU_TEXT);
   t.is(idsText(ids(0x10de, 0x9999)), '10de:9999 NVIDIA Corporation');
   t.is(idsText(ids(0x10de, 'unknown')), '10de:???? NVIDIA Corporation');
-  t.is(idsText(ids(0x15b3, 0x101e)), '15b3:101e Mellanox Technologies ConnectX Family mlx5Gen Virtual Function');
+  t.is(idsText(ids(0x15b3, 0x101e)), '15b3:101e ConnectX Family mlx5Gen Virtual Function, Mellanox Technologies');
   t.is(idsText(ids(1, 0x2330)), '0001:2330');
   t.is(idsText(ids('unknown', 'unknown')), '????:????');
 });
