@@ -44,7 +44,7 @@ const SAFE = [
   'memory::extent_test::pieces_cover_the_memory_and_locate_each_byte',
   'memory::extent_test::records_match_the_mappings',
   'range_list::tests::matches_a_btree_map',
-  'vfio::power::tests::accepts_any_config_space',
+  'vfio::config_space::tests::accepts_any_config_space',
 ];
 const FUZZ_TARGETS = ['container_info', 'region_info'];
 const FUZZ_SECONDS = 60;

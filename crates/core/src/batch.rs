@@ -5,7 +5,7 @@ use crate::{Error, ErrorCode, Range, Result};
 
 /// The memory of a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum MemorySource {
     /// A part of the batch's reservation.
     Memory {
         /// Whether to fault the memory in before mapping it.
@@ -22,7 +22,7 @@ pub struct MapRequest {
     pub range: Range,
     /// The offset in the reservation or file.
     pub offset: u64,
-    pub source: Source,
+    pub source: MemorySource,
     /// Whether devices can write the memory.
     pub writable: bool,
 }
@@ -31,19 +31,19 @@ impl MapRequest {
     /// The part of the reservation, if the memory is in it.
     fn memory(&self) -> Option<Range> {
         match self.source {
-            Source::Memory { .. } => Range::new(self.offset, self.range.len()).ok(),
-            Source::File(_) => None,
+            MemorySource::Memory { .. } => Range::new(self.offset, self.range.len()).ok(),
+            MemorySource::File(_) => None,
         }
     }
 
     /// The index of the file and the part of it, if the memory is a file.
     fn part_of_file(&self) -> Option<(usize, Range)> {
         match self.source {
-            Source::File(index) => Some((
+            MemorySource::File(index) => Some((
                 usize::try_from(index).ok()?,
                 Range::new(self.offset, self.range.len()).ok()?,
             )),
-            Source::Memory { .. } => None,
+            MemorySource::Memory { .. } => None,
         }
     }
 }
@@ -89,8 +89,10 @@ impl Batch {
         requests: Vec<MapRequest>,
     ) -> Result<Self> {
         let requested = requests.iter().filter_map(|request| match request.source {
-            Source::Memory { fault_in } => Some((request.offset, request.range.len(), fault_in)),
-            Source::File(_) => None,
+            MemorySource::Memory { fault_in } => {
+                Some((request.offset, request.range.len(), fault_in))
+            }
+            MemorySource::File(_) => None,
         });
         let absent = match reservation {
             Some(reservation) => reservation.lease_ranges(requested)?,
@@ -135,7 +137,7 @@ impl Batch {
         let Some(reservation) = &self.reservation else {
             return Ok(());
         };
-        let fault_in = |one: &&MapRequest| one.source == Source::Memory { fault_in: true };
+        let fault_in = |one: &&MapRequest| one.source == MemorySource::Memory { fault_in: true };
         let requested = self.requests.iter().filter(fault_in);
         // SAFETY: the batch has leased the ranges.
         let result =
@@ -231,8 +233,8 @@ impl Batch {
     /// Returns the memory of the next request, and passes its lease to the caller.
     fn memory_of(&self, request: &MapRequest) -> Result<Memory<'_>> {
         match request.source {
-            Source::File(index) => self.file(index).map(Memory::File),
-            Source::Memory { .. } => {
+            MemorySource::File(index) => self.file(index).map(Memory::File),
+            MemorySource::Memory { .. } => {
                 let reservation = self.reservation.as_ref().ok_or_else(no_reservation)?;
                 let range = Range::new(request.offset, request.range.len())?;
                 // SAFETY: the batch has leased the range, and does not release it after this.
@@ -283,18 +285,18 @@ impl From<Error> for BatchError {
     }
 }
 
-/// Unmaps the ranges one after another. Returns the index and error of each failure; without `all`, stops at the
+/// Unmaps the ranges one after another. Returns the index and error of each failure; without `continue_after_failure`, stops at the
 /// first.
 pub(crate) fn unmap_each(
     ranges: &[Range],
-    all: bool,
+    continue_after_failure: bool,
     mut unmap: impl FnMut(&Range) -> Result<()>,
 ) -> Vec<(usize, Error)> {
     let mut failures = Vec::new();
     for (index, range) in ranges.iter().enumerate() {
         if let Err(error) = unmap(range) {
             failures.push((index, error));
-            if !all {
+            if !continue_after_failure {
                 break;
             }
         }

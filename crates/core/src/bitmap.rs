@@ -5,7 +5,7 @@ use crate::{Error, ErrorCode, Range, Result};
 
 /// The largest bitmap that type1 accepts, in pages: 256 MiB, or 8 TiB of 4 KiB pages. The kernel's name is
 /// `DIRTY_BITMAP_SIZE_MAX` (`drivers/vfio/vfio_iommu_type1.c`). It limits the allocation for iommufd too.
-const MOST_PAGES: u64 = i32::MAX as u64;
+const MAX_PAGES: u64 = i32::MAX as u64;
 
 /// Returns the number of 64-bit words that hold one bit for each page of `range`.
 ///
@@ -19,9 +19,9 @@ pub(crate) fn words_of(range: &Range, page_size: u64) -> Result<usize> {
     }
     range.check_aligned(page_size, "IOVA")?;
     let pages = range.len() >> page_size.trailing_zeros();
-    if pages > MOST_PAGES {
+    if pages > MAX_PAGES {
         let message = format!(
-            "{range} has {pages} pages of {page_size} bytes, a bitmap at most {MOST_PAGES}. Ask for parts of it"
+            "{range} has {pages} pages of {page_size} bytes, a bitmap at most {MAX_PAGES}. Ask for parts of it"
         );
         return Err(Error::new(ErrorCode::OutOfRange, message));
     }
@@ -39,7 +39,7 @@ mod tests {
         assert_eq!(words(0, 4096, 4096).unwrap(), 1);
         assert_eq!(words(0x8000, 64 * 4096, 4096).unwrap(), 1);
         assert_eq!(words(0, 65 * 4096, 4096).unwrap(), 2);
-        assert_eq!(words(0, MOST_PAGES << 21, 1 << 21).unwrap(), 1 << 25);
+        assert_eq!(words(0, MAX_PAGES << 21, 1 << 21).unwrap(), 1 << 25);
     }
 
     #[test]
@@ -50,7 +50,7 @@ mod tests {
         };
         assert_eq!(code(1 << 63, 1), ErrorCode::OutOfRange);
         assert_eq!(code(1 << 63, 4096), ErrorCode::OutOfRange);
-        assert_eq!(code((MOST_PAGES + 1) << 12, 4096), ErrorCode::OutOfRange);
+        assert_eq!(code((MAX_PAGES + 1) << 12, 4096), ErrorCode::OutOfRange);
         assert_eq!(code(4096, 0), ErrorCode::InvalidArgument);
         assert_eq!(code(3 * 4096, 3), ErrorCode::InvalidArgument);
         assert_eq!(code(4096, 8192), ErrorCode::Unaligned);

@@ -29,7 +29,7 @@ mod space;
 mod space_test;
 pub mod vfio;
 
-pub use batch::{Batch, BatchError, MapRequest, Source};
+pub use batch::{Batch, BatchError, MapRequest, MemorySource};
 pub use dropper::flush;
 pub use error::{Error, ErrorCode, Result};
 pub use page::{check_page_size, host_page_size};

@@ -91,9 +91,17 @@ impl<S: SpaceState> Space<S> {
         })
     }
 
-    /// Unmaps ranges, and returns those that failed; without `all`, stops at the first.
-    pub(crate) fn unmap(&self, ranges: &[Range], all: bool) -> Vec<(usize, Error)> {
-        self.change(|state, removed| unmap_each(ranges, all, |range| state.unmap(range, removed)))
+    /// Unmaps ranges, and returns those that failed; without `continue_after_failure`, stops at the first.
+    pub(crate) fn unmap(
+        &self,
+        ranges: &[Range],
+        continue_after_failure: bool,
+    ) -> Vec<(usize, Error)> {
+        self.change(|state, removed| {
+            unmap_each(ranges, continue_after_failure, |range| {
+                state.unmap(range, removed)
+            })
+        })
     }
 
     /// Removes all mappings.

@@ -3,7 +3,7 @@
 
 use nix::errno::Errno;
 
-use crate::batch::{Batch, BatchError, MapRequest, Source};
+use crate::batch::{Batch, BatchError, MapRequest, MemorySource};
 use crate::fake_kernel::{self, Call};
 use crate::memory::{AddressSpaceReservation, HugePages, MemoryFile};
 use crate::{Error, ErrorCode, Range, Result};
@@ -20,7 +20,7 @@ pub(crate) trait Space: Sized {
     /// Creates an address space of the fake kernel that accepts mappings.
     fn fake() -> Self;
     fn map(&self, batch: Batch) -> Result<(), BatchError>;
-    fn unmap(&self, ranges: &[Range], all: bool) -> Vec<(usize, Error)>;
+    fn unmap(&self, ranges: &[Range], continue_after_failure: bool) -> Vec<(usize, Error)>;
     fn unmap_all(&self) -> Result<()>;
     fn count(&self) -> usize;
 }
@@ -50,7 +50,7 @@ impl<S: Space> Fixture<S> {
         let request = |(first, pages): &(u64, u64)| MapRequest {
             range: range(*first, *pages),
             offset: first * PAGE,
-            source: Source::Memory { fault_in: false },
+            source: MemorySource::Memory { fault_in: false },
             writable: true,
         };
         let requests = ranges.iter().map(request).collect();
@@ -195,15 +195,15 @@ fn a_batch_that_is_rolled_back_reports_the_range_that_could_not_be_mapped<S: Spa
 }
 
 fn an_unmap_of_several_ranges_stops_at_a_failure_or_goes_on<S: Space>() {
-    for (all, mappings) in [(false, 2), (true, 1)] {
+    for (continue_after_failure, mappings) in [(false, 2), (true, 1)] {
         let fixture = Fixture::<S>::new();
         for page in [0, 2, 4] {
             fixture.map(page, 1);
         }
         fake_kernel::expect([(S::UNMAP, Ok(PAGE)), (S::UNMAP, Err(Errno::EBUSY))]);
-        fake_kernel::expect(all.then_some((S::UNMAP, Ok(PAGE))));
+        fake_kernel::expect(continue_after_failure.then_some((S::UNMAP, Ok(PAGE))));
         let ranges = [range(0, 1), range(2, 1), range(4, 1)];
-        let failures = fixture.space.unmap(&ranges, all);
+        let failures = fixture.space.unmap(&ranges, continue_after_failure);
         let failed: Vec<usize> = failures.iter().map(|(index, _)| *index).collect();
         assert_eq!(failed, [1]);
         assert_eq!(

@@ -9,7 +9,7 @@ mod common;
 
 use common::{PAGE, code, file, page_of, reservation};
 use peerdma_core::memory::{FilePart, MemoryFile};
-use peerdma_core::{Batch, ErrorCode, MapRequest, Range, Source};
+use peerdma_core::{Batch, ErrorCode, MapRequest, MemorySource, Range};
 
 fn part(page: u64, file_page: u64, pages: u64) -> FilePart {
     FilePart {
@@ -123,7 +123,7 @@ fn a_closed_reservation_rejects_leases_and_a_leased_one_rejects_close() {
     space.close().unwrap();
 }
 
-fn request(page: u64, pages: u64, source: Source) -> MapRequest {
+fn request(page: u64, pages: u64, source: MemorySource) -> MapRequest {
     MapRequest {
         range: Range::new(page * PAGE, pages * PAGE).unwrap(),
         offset: page * PAGE,
@@ -132,7 +132,7 @@ fn request(page: u64, pages: u64, source: Source) -> MapRequest {
     }
 }
 
-const MEMORY: Source = Source::Memory { fault_in: false };
+const MEMORY: MemorySource = MemorySource::Memory { fault_in: false };
 
 #[test]
 fn a_batch_leases_its_memory_until_it_is_dropped() {
@@ -145,7 +145,7 @@ fn a_batch_leases_its_memory_until_it_is_dropped() {
     let mut requests: Vec<MapRequest> = memory
         .map(|(page, pages)| request(page, pages, MEMORY))
         .to_vec();
-    requests.push(request(6, 1, Source::File(0)));
+    requests.push(request(6, 1, MemorySource::File(0)));
     let batch = Batch::new(Some(&space), vec![file], requests).unwrap();
     let held = [0, 1, 2, 3, 4, 5, 6].map(|page| space.unmap(page * PAGE, PAGE).is_err());
     assert_eq!(held, [true, true, false, true, true, false, false]);
@@ -172,7 +172,7 @@ fn a_rejected_batch_holds_no_lease() {
     );
     let error = refused(&[
         request(0, 1, MEMORY),
-        request(4, 3, Source::Memory { fault_in: true }),
+        request(4, 3, MemorySource::Memory { fault_in: true }),
     ]);
     assert_eq!(error.code(), ErrorCode::VaNotMapped);
     assert!(

@@ -3,7 +3,7 @@
 use napi::bindgen_prelude::ClassInstance;
 use napi_derive::napi;
 use peerdma_core::memory::MemoryFile;
-use peerdma_core::{Batch, BatchError, Error, MapRequest, Range, Result, Source};
+use peerdma_core::{Batch, BatchError, Error, MapRequest, MemorySource, Range, Result};
 
 use crate::error::{NativeError, invalid};
 use crate::memory::NativeMemoryFile;
@@ -60,8 +60,8 @@ fn read_request([iova, length, flags, offset]: &[u64; 4], files: usize) -> Resul
         flags & ((1 << FILE_INDEX_SHIFT) - 1),
     );
     let source = match kind & !WRITABLE {
-        FILE => Source::File(file_number(file_index, files)?),
-        fault_in @ (0 | FAULT_IN) if file_index == 0 => Source::Memory {
+        FILE => MemorySource::File(file_number(file_index, files)?),
+        fault_in @ (0 | FAULT_IN) if file_index == 0 => MemorySource::Memory {
             fault_in: fault_in != 0,
         },
         _ => {

@@ -41,16 +41,19 @@ macro_rules! space_methods {
             }
 
             /// Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns
-            /// the ranges that failed; without `all`, stops at the first.
+            /// the ranges that failed; without `continue_after_failure`, stops at the first.
             #[napi]
             pub fn unmap(
                 &self,
                 env: &Env,
                 ranges: BigUint64ArraySlice<'_>,
-                all: bool,
+                continue_after_failure: bool,
             ) -> napi::Result<Vec<NativeFailure>> {
                 or_throw(env, || {
-                    Ok(failures(self.space.unmap(&read_ranges(&ranges)?, all)))
+                    Ok(failures(
+                        self.space
+                            .unmap(&read_ranges(&ranges)?, continue_after_failure),
+                    ))
                 })
             }
 
@@ -60,12 +63,12 @@ macro_rules! space_methods {
                 &self,
                 env: &Env,
                 ranges: BigUint64ArraySlice<'_>,
-                all: bool,
+                continue_after_failure: bool,
             ) -> napi::Result<AsyncTask<FailureTask>> {
                 or_throw(env, || {
                     let space = self.space.clone();
                     let ranges = read_ranges(&ranges)?;
-                    let unmap = move || Ok(failures(space.unmap(&ranges, all)));
+                    let unmap = move || Ok(failures(space.unmap(&ranges, continue_after_failure)));
                     Ok(Work::make(unmap, std::convert::identity))
                 })
             }

@@ -35,11 +35,11 @@ pub struct Watcher {
 struct Shared {
     /// Each eventfd reports once (`EPOLLONESHOT`), and again after its count was taken.
     epoll: Epoll,
-    state: Mutex<State>,
+    state: Mutex<WatcherState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WatcherState {
     watched: BTreeMap<u64, EventFd>,
     /// The ids that have reported since the last `collect`.
     ready: Vec<u64>,

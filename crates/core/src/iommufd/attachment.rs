@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::context::Iommufd;
-use super::ioas::{Ioas, IoasInner, Open, State};
+use super::ioas::{Ioas, IoasInner, IoasState, OpenIoas};
 use crate::{Error, ErrorCode, Result};
 
 /// A device's hold on its address space, which is not destroyed meanwhile. It begins before the device is attached.
@@ -17,7 +17,7 @@ pub(crate) struct Attachment {
 impl Attachment {
     /// Counts a device while the lock keeps the address space alive. At first it counts as one without dirty-page
     /// logging.
-    fn begin(ioas: &Arc<IoasInner>, state: &State) -> Result<(Open, Self)> {
+    fn begin(ioas: &Arc<IoasInner>, state: &IoasState) -> Result<(OpenIoas, Self)> {
         let open = state.open()?;
         ioas.unguarded.count.fetch_add(1, Ordering::AcqRel);
         ioas.unguarded.unlogged.fetch_add(1, Ordering::AcqRel);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 
-use super::ioas::{Ioas, IoasInner, Open};
+use super::ioas::{Ioas, IoasInner, OpenIoas};
 use super::ioctl;
 use crate::bitmap::words_of;
 use crate::locked::lock;
@@ -26,7 +26,7 @@ impl IoasInner {
     /// `ERR_UNSUPPORTED` if logging is on and the device's IOMMU does not support it: its writes would go unrecorded.
     pub(super) fn attach_logged(
         &self,
-        open: &Open,
+        open: &OpenIoas,
         device: u32,
         attach: &mut impl FnMut(u32) -> nix::Result<()>,
     ) -> Result<bool> {
@@ -51,7 +51,7 @@ impl Logging {
 
     fn attach_to_new(
         &mut self,
-        open: &Open,
+        open: &OpenIoas,
         device: u32,
         attach: &mut impl FnMut(u32) -> nix::Result<()>,
     ) -> bool {

@@ -20,20 +20,20 @@ use crate::{Error, ErrorCode, Range, Result};
 const UNMAP: &str = "ioctl(IOMMU_IOAS_UNMAP)";
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct IoasState {
     /// `None` after it is destroyed.
-    open: Option<Open>,
+    open: Option<OpenIoas>,
     pub(super) mappings: Mappings<MemoryOwner>,
 }
 
 /// The id of an address space, and its iommufd.
 #[derive(Debug, Clone)]
-pub(super) struct Open {
+pub(super) struct OpenIoas {
     pub(super) iommufd: Iommufd,
     pub(super) id: u32,
 }
 
-impl Open {
+impl OpenIoas {
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.iommufd.fd()
     }
@@ -58,7 +58,7 @@ impl Open {
 }
 
 /// An address space, for its handles and attached devices.
-pub(super) type IoasInner = Space<State>;
+pub(super) type IoasInner = Space<IoasState>;
 
 /// The devices of an address space, and their page tables.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ pub(crate) struct Devices {
 #[derive(Debug, Clone)]
 pub struct Ioas {
     pub(super) inner: Arc<IoasInner>,
-    _handle: Arc<Handle<State>>,
+    _handle: Arc<Handle<IoasState>>,
 }
 
 impl Ioas {
@@ -97,11 +97,11 @@ impl Ioas {
 
     /// Returns the empty address space with that id.
     pub(super) fn with_id(iommufd: &Iommufd, id: u32) -> Self {
-        let open = Open {
+        let open = OpenIoas {
             iommufd: iommufd.clone(),
             id,
         };
-        let state = State {
+        let state = IoasState {
             open: Some(open),
             mappings: Mappings::default(),
         };
@@ -144,9 +144,9 @@ impl Ioas {
     }
 }
 
-impl State {
+impl IoasState {
     /// Returns the id of the address space, unless it is destroyed.
-    pub(super) fn open(&self) -> Result<Open> {
+    pub(super) fn open(&self) -> Result<OpenIoas> {
         let closed = || Error::new(ErrorCode::Closed, "the address space is closed");
         self.open.clone().ok_or_else(closed)
     }
@@ -154,7 +154,7 @@ impl State {
 
 impl IoasInner {
     /// Returns the id of the address space, unless it is destroyed.
-    pub(super) fn open(&self) -> Result<Open> {
+    pub(super) fn open(&self) -> Result<OpenIoas> {
         self.lock().open()
     }
 
@@ -176,7 +176,7 @@ impl IoasInner {
     }
 }
 
-impl SpaceState for State {
+impl SpaceState for IoasState {
     type Owner = MemoryOwner;
     type Removed = RemovedOwners;
     type Unguarded = Devices;
@@ -227,7 +227,7 @@ impl SpaceState for State {
 
 /// An address space without attached devices that was dropped instead of closed.
 struct UnclosedIoas {
-    open: Open,
+    open: OpenIoas,
     tables: Vec<u32>,
     mappings: Mappings<MemoryOwner>,
 }

@@ -89,7 +89,7 @@ pub(super) fn ioas_alloc(fd: BorrowedFd<'_>) -> nix::Result<u32> {
 }
 
 /// The largest number of ranges to allocate memory for; no address space has as many.
-const MOST_RANGES: usize = 1 << 16;
+const MAX_RANGES: usize = 1 << 16;
 
 /// `IOMMU_IOAS_IOVA_RANGES`: returns the first and last address of each range. Also returns the alignment of mappings.
 pub(super) fn ioas_iova_ranges(
@@ -117,7 +117,7 @@ pub(super) fn ioas_iova_ranges(
                 let pairs = ranges.iter().map(|range| (range.start, range.last));
                 return Ok((pairs.collect(), request.out_iova_alignment));
             }
-            Err(Errno::EMSGSIZE) if count > room && count <= MOST_RANGES => room = count,
+            Err(Errno::EMSGSIZE) if count > room && count <= MAX_RANGES => room = count,
             Ok(_) => return Err(Errno::EOVERFLOW),
             Err(errno) => return Err(errno),
         }

@@ -5,10 +5,10 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::ioas::{Ioas, Open};
+use super::ioas::{Ioas, OpenIoas};
 use super::ioctl::{self, Access};
 use super::owners::{MemoryOwner, RemovedOwners};
-use crate::batch::{Batch, BatchError, MapRequest, Memory, Source};
+use crate::batch::{Batch, BatchError, MapRequest, Memory, MemorySource};
 use crate::dropper;
 use crate::memory::{self, MemoryFile};
 use crate::vfio::{DeviceInner, DeviceMapping, DmaBuf};
@@ -29,7 +29,7 @@ fn prepare(batch: &Batch, maps_files: bool) -> Result<VecDeque<Bar>, BatchError>
     let mut bars = VecDeque::new();
     let mut writable = None;
     for (index, request) in batch.requests().iter().enumerate() {
-        let Source::File(file_index) = request.source else {
+        let MemorySource::File(file_index) = request.source else {
             continue;
         };
         let failed = |error| BatchError::at(index, error);
@@ -75,7 +75,7 @@ fn check_writable(file: &MemoryFile, request: &MapRequest) -> Result<()> {
 /// Makes one mapping, of `bar` if it is given. Records the owner of the memory for as long as the mapping exists.
 /// Adds owners to drop after the lock is released to `removed`.
 fn map_one(
-    open: &Open,
+    open: &OpenIoas,
     request: &MapRequest,
     memory: Memory<'_>,
     bar: Option<Bar>,
@@ -156,7 +156,7 @@ impl Ioas {
         // Before the lock: finding a BAR's dma-buf takes the device's lock.
         let mut bars = prepare(&batch, open.iommufd.maps_files())?;
         batch.fault_in()?;
-        let is_file = |one: &&MapRequest| matches!(one.source, Source::File(_));
+        let is_file = |one: &&MapRequest| matches!(one.source, MemorySource::File(_));
         let bytes = batch
             .requests()
             .iter()
@@ -175,7 +175,7 @@ impl Ioas {
     }
 
     /// For each of the ranges, removes all mappings that lie wholly in it, one by one. A range can have gaps or be
-    /// empty; if it cuts a mapping, nothing in it is removed. Returns the ranges that failed; without `all`, stops at
+    /// empty; if it cuts a mapping, nothing in it is removed. Returns the ranges that failed; without `continue_after_failure`, stops at
     /// the first.
     ///
     /// # Errors
@@ -183,7 +183,7 @@ impl Ioas {
     /// unmapped only a part of it (`ENOENT`: none). Its record keeps its memory; the mappings before it are removed.
     /// `ERR_CLOSED`.
     #[must_use]
-    pub fn unmap(&self, ranges: &[Range], all: bool) -> Vec<(usize, Error)> {
-        self.inner.unmap(ranges, all)
+    pub fn unmap(&self, ranges: &[Range], continue_after_failure: bool) -> Vec<(usize, Error)> {
+        self.inner.unmap(ranges, continue_after_failure)
     }
 }

@@ -3,7 +3,7 @@
 
 use super::context::Iommufd;
 use super::ioas::Ioas;
-use crate::batch::{Batch, MapRequest, Source};
+use crate::batch::{Batch, MapRequest, MemorySource};
 use crate::dropper::{Gate, QUEUED, flush};
 use crate::fake_kernel::{self, Call};
 use crate::memory::{AddressSpaceReservation, HugePages, MemoryFile};
@@ -19,7 +19,7 @@ fn fixture() -> (Ioas, AddressSpaceReservation) {
     let request = MapRequest {
         range: crate::Range::new(0, PAGE).unwrap(),
         offset: 0,
-        source: Source::Memory { fault_in: false },
+        source: MemorySource::Memory { fault_in: false },
         writable: true,
     };
     let batch = Batch::new(Some(&memory), vec![], vec![request]).unwrap();

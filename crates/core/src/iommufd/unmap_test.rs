@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::context::Iommufd;
 use super::ioas::Ioas;
 use super::owners::MemoryOwner;
-use crate::batch::{Batch, BatchError, MapRequest, Source};
+use crate::batch::{Batch, BatchError, MapRequest, MemorySource};
 use crate::dropper::flush;
 use crate::fake_kernel::{self, Call};
 use crate::memory::{HugePages, MemoryFile, PartPages};
@@ -29,8 +29,8 @@ impl Space for Ioas {
         self.map(batch)
     }
 
-    fn unmap(&self, ranges: &[Range], all: bool) -> Vec<(usize, Error)> {
-        self.unmap(ranges, all)
+    fn unmap(&self, ranges: &[Range], continue_after_failure: bool) -> Vec<(usize, Error)> {
+        self.unmap(ranges, continue_after_failure)
     }
 
     fn unmap_all(&self) -> Result<()> {
@@ -79,7 +79,7 @@ fn faults_in_a_file_before_mapping_it_and_leaves_failures_to_the_kernel() {
         let request = MapRequest {
             range: range(0, pages),
             offset: 0,
-            source: Source::File(0),
+            source: MemorySource::File(0),
             writable: true,
         };
         let batch = Batch::new(None, vec![file.clone()], vec![request]).unwrap();
@@ -120,7 +120,7 @@ fn pages_of_a_file_that_are_not_cleared_are_faulted_in_before_it_is_mapped() {
     let request = |first, pages| MapRequest {
         range: range(first, pages),
         offset: first * PAGE,
-        source: Source::File(0),
+        source: MemorySource::File(0),
         writable: true,
     };
     let requests = vec![request(0, 1), request(1, 3)];

@@ -10,14 +10,14 @@ use crate::range_list::{Position, RangeList, Ranged};
 
 /// The memory of an extent, and the offset in it.
 #[derive(Debug, Clone)]
-pub(crate) enum Source {
+pub(crate) enum ExtentSource {
     /// Part of a file, from this offset.
     File(Arc<PlacedFile>, u64),
     /// Part of private memory, from this offset.
     Private(PrivateMemory, u64),
 }
 
-impl Source {
+impl ExtentSource {
     /// Returns the source `delta` bytes further. No source passes 2^64: its range is checked when it is mapped.
     fn advanced(&self, delta: u64) -> Self {
         match self {
@@ -43,7 +43,7 @@ impl Source {
 #[derive(Debug, Clone)]
 pub(crate) struct Extent {
     pub(crate) range: Range,
-    pub(crate) source: Source,
+    pub(crate) source: ExtentSource,
     pub(crate) writable: bool,
     /// The extent was faulted in, and nobody can remove its memory.
     pub(crate) present: bool,
@@ -71,7 +71,7 @@ impl Extent {
 
     /// Whether the extent is memory of a device.
     pub(super) fn is_device(&self) -> bool {
-        matches!(&self.source, Source::File(placed, _) if placed.file.is_device())
+        matches!(&self.source, ExtentSource::File(placed, _) if placed.file.is_device())
     }
 
     /// Whether `next` continues the same mapping.
@@ -94,8 +94,8 @@ impl Extent {
     /// Marks only memory of sealed length: another file may be truncated before the next access.
     fn mark_present(&mut self) {
         self.present |= match &self.source {
-            Source::File(file, _) => file.file.is_fixed(),
-            Source::Private(..) => true,
+            ExtentSource::File(file, _) => file.file.is_fixed(),
+            ExtentSource::Private(..) => true,
         };
     }
 }
@@ -128,8 +128,8 @@ impl Side<'_> {
         let same = first.range == second.range;
         let continued = match (&first.source, &second.source) {
             // The kernel can regard two of our files as one.
-            (Source::File(_, from), Source::File(_, to))
-            | (Source::Private(_, from), Source::Private(_, to)) => follows(*from, *to),
+            (ExtentSource::File(_, from), ExtentSource::File(_, to))
+            | (ExtentSource::Private(_, from), ExtentSource::Private(_, to)) => follows(*from, *to),
             _ => false,
         };
         same || first.writable == second.writable && continued

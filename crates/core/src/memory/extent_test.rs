@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU32;
 
 use proptest::prelude::*;
 
-use super::extent::{Extent, ExtentMap, Source};
+use super::extent::{Extent, ExtentMap, ExtentSource};
 use super::file::{Kind, MemoryFile};
 use super::pieces::{Piece, is_within_piece, overlapping, split};
 use super::placed_file::PlacedFile;
@@ -53,8 +53,8 @@ fn cells(range: &Range) -> std::ops::Range<usize> {
 
 fn source(extent: &Extent) -> (usize, u64) {
     match &extent.source {
-        Source::File(file, from) => (Arc::as_ptr(file).addr(), *from),
-        Source::Private(..) => panic!("no private memory was mapped"),
+        ExtentSource::File(file, from) => (Arc::as_ptr(file).addr(), *from),
+        ExtentSource::Private(..) => panic!("no private memory was mapped"),
     }
 }
 
@@ -167,7 +167,7 @@ proptest! {
                     let placement = Arc::as_ptr(&file).addr();
                     extents.insert(Extent {
                         range,
-                        source: Source::File(file, from),
+                        source: ExtentSource::File(file, from),
                         writable,
                         present: false,
                         leases: 0,
@@ -270,7 +270,7 @@ fn an_overflow_of_the_lease_count_holds_for_ever() {
     let mut extents = ExtentMap::default();
     extents.insert(Extent {
         range,
-        source: Source::File(placed_file(), 0),
+        source: ExtentSource::File(placed_file(), 0),
         writable: true,
         present: false,
         leases: u32::MAX - 1,

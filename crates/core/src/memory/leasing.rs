@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::extent::{Extent, Source};
+use super::extent::{Extent, ExtentSource};
 use super::lease::Lease;
 use super::populate;
 use super::reservation::{AddressSpaceReservation, Inner};
@@ -162,11 +162,12 @@ impl Inner {
         };
         let state = lock(&self.state);
         let cut = state.extents.overlapping(&range).any(|extent| {
-            let (Some(part), Source::File(placed, _)) = (extent.clipped(&range), &extent.source)
+            let (Some(part), ExtentSource::File(placed, _)) =
+                (extent.clipped(&range), &extent.source)
             else {
                 return false;
             };
-            let Source::File(_, from) = part.source else {
+            let ExtentSource::File(_, from) = part.source else {
                 return false;
             };
             let end = from.saturating_add(part.range.len());
@@ -198,9 +199,9 @@ fn target(extent: &Extent, range: &Range) -> Option<populate::Target> {
     }
     let part = extent.range.intersection(range)?;
     let (page_size, hugetlb) = match &extent.source {
-        Source::File(file, _) if file.file.is_device() => return None,
-        Source::File(file, _) => (file.file.page_size(), file.file.is_hugetlb()),
-        Source::Private(memory, _) => (memory.page_size(), false),
+        ExtentSource::File(file, _) if file.file.is_device() => return None,
+        ExtentSource::File(file, _) => (file.file.page_size(), file.file.is_hugetlb()),
+        ExtentSource::Private(memory, _) => (memory.page_size(), false),
     };
     Some(populate::Target {
         range: part,

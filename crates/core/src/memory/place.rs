@@ -3,9 +3,9 @@
 use nix::sys::mman::ProtFlags;
 
 use super::charged::Charged;
-use super::extent::{Extent, Source};
+use super::extent::{Extent, ExtentSource};
 use super::private::PrivateMemory;
-use super::reservation::{AddressSpaceReservation, Inner, State, in_use};
+use super::reservation::{AddressSpaceReservation, Inner, ReservationState, in_use};
 use super::sys::Window;
 use super::{budget, sys};
 use crate::dropper;
@@ -38,7 +38,7 @@ impl AddressSpaceReservation {
         let (at, _) = self.inner.locate(&range)?;
         let extent = Extent {
             range,
-            source: Source::Private(memory.clone(), memory_offset),
+            source: ExtentSource::Private(memory.clone(), memory_offset),
             writable: true,
             present: false,
             leases: 0,
@@ -100,13 +100,17 @@ impl RemovedMappings {
 impl Inner {
     /// Unmaps `range`: all of it or, on failure, nothing. Returns the removed mappings, to drop after the lock is
     /// released.
-    pub(super) fn unmap(&self, state: &mut State, range: &Range) -> Result<RemovedMappings> {
+    pub(super) fn unmap(
+        &self,
+        state: &mut ReservationState,
+        range: &Range,
+    ) -> Result<RemovedMappings> {
         if let Some(leased) = state.first_leased(range) {
             return Err(in_use(&leased));
         }
         let touched = state.extents.parts_in(range);
         for extent in &touched {
-            if let Source::File(file, _) = &extent.source {
+            if let ExtentSource::File(file, _) = &extent.source {
                 extent.range.check_aligned(file.file.page_size(), "range")?;
             }
         }
@@ -115,7 +119,7 @@ impl Inner {
         }
         let fewer = self.charge_for_emptying(state, range, &touched)?;
         for (index, extent) in touched.iter().enumerate() {
-            let Source::Private(memory, offset) = &extent.source else {
+            let ExtentSource::Private(memory, offset) = &extent.source else {
                 continue;
             };
             let part = Range::new(*offset, extent.range.len())?;
@@ -177,13 +181,13 @@ impl Inner {
     /// Returns the number of mappings that it removes, to credit afterwards.
     fn charge_for_emptying(
         &self,
-        state: &State,
+        state: &ReservationState,
         range: &Range,
         touched: &[Extent],
     ) -> Result<usize> {
         let (removed, mut added) = state.extents.cost_of_emptying(range, &self.whole()?);
         for extent in touched {
-            if let Source::Private(memory, offset) = &extent.source {
+            if let ExtentSource::Private(memory, offset) = &extent.source {
                 let part = Range::new(*offset, extent.range.len())?;
                 added = added.saturating_add(memory.cost_of_splitting(&part));
             }
@@ -196,9 +200,9 @@ impl Inner {
     }
 
     /// Reverts the moves of a failed unmap. Pages that cannot be moved stay at the origin and are no longer mapped.
-    fn place_again(&self, state: &mut State, extents: &[Extent]) {
+    fn place_again(&self, state: &mut ReservationState, extents: &[Extent]) {
         for extent in extents {
-            let Source::Private(memory, offset) = &extent.source else {
+            let ExtentSource::Private(memory, offset) = &extent.source else {
                 continue;
             };
             let (Ok(part), Ok((at, _))) = (
@@ -217,8 +221,8 @@ impl Inner {
     /// Updates the records of `extent`'s range after a failed move that was not fully rolled back. They receive the
     /// actual addresses of its private memory. The pages in the range become extents; the rest becomes inaccessible.
     /// Returns a range that contains all of the pages that stay mapped.
-    fn reconcile(&self, state: &mut State, extent: &Extent) -> Option<Range> {
-        let Source::Private(memory, offset) = &extent.source else {
+    fn reconcile(&self, state: &mut ReservationState, extent: &Extent) -> Option<Range> {
+        let ExtentSource::Private(memory, offset) = &extent.source else {
             return None;
         };
         let part = Range::new(*offset, extent.range.len()).ok()?;
@@ -275,12 +279,12 @@ impl Inner {
 /// Whether moving an extent is possible, and faster than unmapping it. BARs and huge pages cannot be moved
 /// (`VM_PFNMAP`, `VM_DONTEXPAND`), and are fast to unmap.
 fn is_movable(extent: &Extent) -> bool {
-    matches!(&extent.source, Source::File(placed, _) if !placed.file.is_device() && !placed.file.is_hugetlb())
+    matches!(&extent.source, ExtentSource::File(placed, _) if !placed.file.is_device() && !placed.file.is_hugetlb())
         && extent.range.len() >= WORTH_MOVING
 }
 
 /// Checks that nothing is mapped in `range`.
-pub(super) fn check_free(state: &State, range: &Range) -> Result<()> {
+pub(super) fn check_free(state: &ReservationState, range: &Range) -> Result<()> {
     let Some(extent) = state.extents.overlapping(range).next() else {
         return Ok(());
     };

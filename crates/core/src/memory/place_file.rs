@@ -5,7 +5,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::sys::mman::{MmapAdvise, ProtFlags};
 
-use super::extent::{Extent, Source};
+use super::extent::{Extent, ExtentSource};
 use super::file::MemoryFile;
 use super::huge::huge_page_code;
 use super::pacer::Pacer;
@@ -180,7 +180,7 @@ impl AddressSpaceReservation {
         }
         state.extents.insert(Extent {
             range,
-            source: Source::File(placed, *file_offset),
+            source: ExtentSource::File(placed, *file_offset),
             writable: *writable,
             present: false,
             leases: 0,

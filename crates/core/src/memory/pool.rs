@@ -20,11 +20,11 @@ pub(super) const FILE_LENGTH: u64 = 1 << 40;
 #[derive(Debug)]
 pub struct FilePool {
     name: String,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<PoolState>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct PoolState {
     pub(super) file: Weak<Kind>,
     /// The offset of the next piece.
     end: u64,
@@ -63,7 +63,7 @@ impl FilePool {
             }
         }
         let whole = MemoryFile::create(length.max(file_length(page)), &self.name, HugePages::None)?;
-        *state = State {
+        *state = PoolState {
             file: Arc::downgrade(&whole.kind),
             end: length,
         };

@@ -1,6 +1,6 @@
 //! The addresses of a reservation after its last handle and its last lease.
 
-use super::extent::{Extent, ExtentMap, Source};
+use super::extent::{Extent, ExtentMap, ExtentSource};
 use super::{budget, sys};
 use crate::Range;
 use crate::range::{to_u64, to_usize};
@@ -76,7 +76,7 @@ impl Drop for ReleasedAddresses {
 
 /// Moves private memory back to its origin. Returns whether the extent's addresses are unused now.
 fn returned_to_origin(extent: &Extent) -> bool {
-    let Source::Private(memory, offset) = &extent.source else {
+    let ExtentSource::Private(memory, offset) = &extent.source else {
         return true;
     };
     let part = Range::new(*offset, extent.range.len());

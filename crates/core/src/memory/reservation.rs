@@ -18,12 +18,12 @@ use crate::{Error, ErrorCode, Range, Result, host_page_size};
 const WIDTHS: std::ops::RangeInclusive<u32> = 12..=57;
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct ReservationState {
     pub(super) closed: bool,
     pub(super) extents: ExtentMap,
 }
 
-impl State {
+impl ReservationState {
     /// Returns the first leased part of `range`.
     pub(super) fn first_leased(&self, range: &Range) -> Option<Range> {
         let mut extents = self.extents.overlapping(range);
@@ -37,7 +37,7 @@ pub(crate) struct Inner {
     pub(super) base: usize,
     length: u64,
     pub(super) page: u64,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<ReservationState>,
 }
 
 /// `2^width` bytes of address space, inaccessible until something is mapped there.
@@ -189,7 +189,7 @@ impl Inner {
     }
 
     /// Locks the state of an open reservation.
-    pub(super) fn open_state(&self) -> Result<std::sync::MutexGuard<'_, State>> {
+    pub(super) fn open_state(&self) -> Result<std::sync::MutexGuard<'_, ReservationState>> {
         let state = lock(&self.state);
         if state.closed {
             return Err(Error::new(ErrorCode::Closed, "the reservation is closed"));

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::ptr;
 
-use super::device::{Device, DeviceInner, Open};
+use super::device::{Device, DeviceInner, OpenDevice};
 use super::info::RegionInfo;
 use super::region::{RegionWindow, is_config};
 use crate::locked::{lock, read};
@@ -147,7 +147,7 @@ impl DeviceInner {
     /// Returns the address of `range`, and maps its area first if necessary. `None` if it cannot be mapped.
     fn mapped_address(
         &self,
-        open: &Open,
+        open: &OpenDevice,
         index: u32,
         region: &RegionInfo,
         range: &Range,

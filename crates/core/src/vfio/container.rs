@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::abi::{VFIO_API_VERSION, VFIO_TYPE1v2_IOMMU, VFIO_UNMAP_ALL};
-use super::container_state::State;
+use super::container_state::ContainerState;
 use super::info::ContainerInfo;
 use super::ioctl;
 use crate::device_file;
@@ -17,7 +17,7 @@ use crate::space::{Handle, Space};
 use crate::{Error, ErrorCode, Result};
 
 /// A container, for its handles and attached groups.
-pub(super) type ContainerInner = Space<State>;
+pub(super) type ContainerInner = Space<ContainerState>;
 
 /// An open container. Clones share it; attached groups keep it open. After the last clone the dropper's thread unmaps
 /// everything: otherwise a mapped BAR would keep its device open, the device its group, and the group the container,
@@ -25,7 +25,7 @@ pub(super) type ContainerInner = Space<State>;
 #[derive(Debug, Clone)]
 pub struct Container {
     pub(super) inner: Arc<ContainerInner>,
-    _handle: Arc<Handle<State>>,
+    _handle: Arc<Handle<ContainerState>>,
 }
 
 impl Container {
@@ -60,7 +60,7 @@ impl Container {
     /// Creates an empty container from a descriptor. If `unmap_all` is set, the kernel supports
     /// `VFIO_DMA_UNMAP_FLAG_ALL`.
     pub(super) fn with_descriptor(fd: OwnedFd, unmap_all: bool) -> Self {
-        let state = State {
+        let state = ContainerState {
             fd: Some(fd),
             unmap_all,
             iommu_set: false,

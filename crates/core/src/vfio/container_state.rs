@@ -20,7 +20,7 @@ const UNMAP: &str = "ioctl(VFIO_IOMMU_UNMAP_DMA)";
 
 /// The guarded state: the descriptor, and the records of its mappings.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct ContainerState {
     // Declared before the mappings, so that the descriptor is closed first.
     pub(super) fd: Option<OwnedFd>,
     /// The kernel supports `VFIO_DMA_UNMAP_FLAG_ALL` (since Linux 5.12).
@@ -32,7 +32,7 @@ pub(super) struct State {
     pub(super) detach_unconfirmed: bool,
 }
 
-impl State {
+impl ContainerState {
     /// Returns the descriptor of an open container.
     pub(super) fn open(&self) -> Result<BorrowedFd<'_>> {
         let fd = self.fd.as_ref().map(AsFd::as_fd);
@@ -135,7 +135,7 @@ impl State {
     }
 }
 
-impl SpaceState for State {
+impl SpaceState for ContainerState {
     type Owner = Lease;
     type Removed = Leases;
     type Unguarded = ();
@@ -184,7 +184,7 @@ impl SpaceState for State {
     }
 }
 
-impl Drop for State {
+impl Drop for ContainerState {
     fn drop(&mut self) {
         if self.detach_unconfirmed {
             // A device may still reach this memory. Leaks it, so that nothing else is mapped there.

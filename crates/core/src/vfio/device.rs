@@ -9,12 +9,12 @@ use nix::sys::uio::pread;
 
 use super::abi::{VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_PCI_CONFIG_REGION_INDEX};
 use super::cdev::Binding;
+use super::config_space::{Capabilities, is_absent};
 use super::dma_buf::DmaBuf;
 use super::group::{GroupInner, GroupUse};
 use super::info::RegionInfo;
 use super::ioctl;
 use super::ioctl_feature::set_vf_token;
-use super::power::{Capabilities, is_silent};
 use super::region::RegionWindow;
 use super::token::VfToken;
 use crate::dropper;
@@ -24,11 +24,11 @@ use crate::range::to_offset;
 use crate::{Error, ErrorCode, Result};
 
 /// The largest number of regions to query at open; no device has as many.
-const MOST_REGIONS: u32 = 256;
+const MAX_REGIONS: u32 = 256;
 
 /// The state of an open device. Its fields are dropped in this order.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct OpenDevice {
     /// The BARs mapped for single accesses. They keep the file open in the kernel, so they are dropped first.
     pub(super) windows: Mutex<Vec<RegionWindow>>,
     /// The areas of BARs exported to iommufd.
@@ -45,7 +45,7 @@ pub(super) enum DeviceOwner {
     Iommufd(Binding),
 }
 
-impl Open {
+impl OpenDevice {
     /// The group through which the device was opened, if any.
     pub(super) fn group(&self) -> Option<&Arc<GroupInner>> {
         match &self.owner {
@@ -60,7 +60,7 @@ pub(crate) struct DeviceInner {
     pub(super) name: String,
     /// Locked shared for any use of the device, and exclusively to close it or to disable its memory. Writes to config
     /// space and a reset of the device or its bus may disable its memory.
-    pub(super) open: RwLock<Option<Open>>,
+    pub(super) open: RwLock<Option<OpenDevice>>,
     pub(super) regions: Vec<Option<RegionInfo>>,
     can_reset: bool,
     /// The number of mappings of its memory: in reservations, and as dma-bufs.
@@ -80,7 +80,7 @@ pub struct Device {
 impl Device {
     /// Creates a device from its descriptor.
     pub(super) fn new(name: &str, fd: OwnedFd, owner: DeviceOwner) -> Result<Self> {
-        let open = Open {
+        let open = OpenDevice {
             windows: Mutex::default(),
             dma_bufs: Mutex::default(),
             fd,
@@ -104,7 +104,7 @@ impl Device {
             ));
         }
         let mut regions = Vec::new();
-        for index in 0..info.num_regions.min(MOST_REGIONS) {
+        for index in 0..info.num_regions.min(MAX_REGIONS) {
             regions.push(match ioctl::device_get_region_info(fd, index) {
                 Ok(bytes) => RegionInfo::decode(&bytes)
                     .map_err(|error| error.context(format!("device {name}, region {index}")))?,
@@ -118,7 +118,7 @@ impl Device {
 
     fn with_regions(
         name: &str,
-        open: Open,
+        open: OpenDevice,
         regions: Vec<Option<RegionInfo>>,
         can_reset: bool,
     ) -> Self {
@@ -163,7 +163,7 @@ impl Device {
             mmap_areas: Vec::new(),
             msix_mappable: false,
         }));
-        let open = Open {
+        let open = OpenDevice {
             windows: Mutex::default(),
             dma_bufs: Mutex::default(),
             fd,
@@ -226,7 +226,7 @@ impl Device {
             self.inner.was_reset(fd);
         }
         result.map_err(|errno| {
-            if errno == Errno::ENOTTY && self.inner.is_silent(fd) {
+            if errno == Errno::ENOTTY && self.inner.is_absent(fd) {
                 return self.inner.not_returned("ioctl(VFIO_DEVICE_RESET)");
             }
             let code = match errno {
@@ -314,7 +314,7 @@ impl DeviceInner {
         })
     }
 
-    pub(super) fn expect_open<'a>(&self, open: Option<&'a Open>) -> Result<&'a Open> {
+    pub(super) fn expect_open<'a>(&self, open: Option<&'a OpenDevice>) -> Result<&'a OpenDevice> {
         open.ok_or_else(|| Error::new(ErrorCode::Closed, format!("device {} is closed", self.name)))
     }
 
@@ -361,8 +361,8 @@ impl DeviceInner {
         self.capabilities.get()
     }
 
-    pub(super) fn is_silent(&self, fd: BorrowedFd<'_>) -> bool {
-        is_silent(|at| self.config_field(fd, at))
+    pub(super) fn is_absent(&self, fd: BorrowedFd<'_>) -> bool {
+        is_absent(|at| self.config_field(fd, at))
     }
 
     /// The error of a device that did not return from its reset. The kernel returns `ENOTTY` both if it cannot reset

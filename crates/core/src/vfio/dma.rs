@@ -1,7 +1,7 @@
 //! Maps memory in a container's IOMMU, and unmaps it.
 
 use super::container::Container;
-use super::container_state::State;
+use super::container_state::ContainerState;
 use crate::batch::{Batch, BatchError};
 use crate::{Error, Range};
 
@@ -16,17 +16,17 @@ impl Container {
     /// `ERR_CONTAINER_EMPTY`, `ERR_CLOSED`, `ERR_INVALID_ARGUMENT` for a file.
     pub fn map(&self, mut batch: Batch) -> Result<(), BatchError> {
         batch.fault_in()?;
-        self.inner.map(&mut batch, State::map)
+        self.inner.map(&mut batch, ContainerState::map)
     }
 
     /// For each of the ranges, removes all mappings that lie wholly in it. A range can have gaps or be empty, but
-    /// must not cut a mapping. Returns the ranges that failed; without `all`, stops at the first.
+    /// must not cut a mapping. Returns the ranges that failed; without `continue_after_failure`, stops at the first.
     ///
     /// # Errors
     /// `ERR_UNMAP_FAILED` if the kernel failed (`EINVAL`, `ENOENT`: the range cuts a mapping), or unmapped another size
     /// than recorded; the records then keep their memory. `ERR_CLOSED`.
     #[must_use]
-    pub fn unmap(&self, ranges: &[Range], all: bool) -> Vec<(usize, Error)> {
-        self.inner.unmap(ranges, all)
+    pub fn unmap(&self, ranges: &[Range], continue_after_failure: bool) -> Vec<(usize, Error)> {
+        self.inner.unmap(ranges, continue_after_failure)
     }
 }

@@ -14,7 +14,7 @@ use crate::locked::{lock, owned};
 use crate::{Error, ErrorCode, Result};
 
 #[derive(Debug)]
-struct Open {
+struct OpenGroup {
     fd: OwnedFd,
     container: Option<Arc<ContainerInner>>,
     devices: usize,
@@ -23,7 +23,7 @@ struct Open {
 #[derive(Debug)]
 pub(super) struct GroupInner {
     id: u32,
-    open: Mutex<Option<Open>>,
+    open: Mutex<Option<OpenGroup>>,
 }
 
 /// An open group. Clones share it; its devices keep it open.
@@ -46,7 +46,7 @@ impl Group {
         let operation = format!("opening VFIO group {id}");
         let path = format!("/dev/vfio/{id}");
         let fd = device_file::open(&path, ErrorCode::GroupOpen, operation)?;
-        let open = Open {
+        let open = OpenGroup {
             fd,
             container: None,
             devices: 0,
@@ -62,7 +62,7 @@ impl Group {
     /// Creates a group without a kernel.
     #[cfg(test)]
     pub(super) fn fake(container: Option<&Container>) -> Self {
-        let open = Open {
+        let open = OpenGroup {
             fd: crate::fake_kernel::descriptor(),
             container: container.map(|container| Arc::clone(&container.inner)),
             devices: 0,
@@ -184,7 +184,7 @@ impl Group {
 }
 
 impl GroupInner {
-    fn with<T>(&self, f: impl FnOnce(&mut Open) -> Result<T>) -> Result<T> {
+    fn with<T>(&self, f: impl FnOnce(&mut OpenGroup) -> Result<T>) -> Result<T> {
         let mut open = lock(&self.open);
         match open.as_mut() {
             Some(open) => f(open),
@@ -221,7 +221,7 @@ fn closed(id: u32) -> Error {
 
 impl Drop for GroupInner {
     fn drop(&mut self) {
-        if let Some(Open { fd, container, .. }) = owned(&mut self.open).take() {
+        if let Some(OpenGroup { fd, container, .. }) = owned(&mut self.open).take() {
             let id = self.id;
             dropper::drop_later(UnclosedGroup { id, fd, container });
         }

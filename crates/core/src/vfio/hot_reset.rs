@@ -105,7 +105,7 @@ impl Device {
         result.map_err(|errno| {
             let lost = opened
                 .iter()
-                .find(|(device, open)| device.inner.is_silent(open.fd.as_fd()));
+                .find(|(device, open)| device.inner.is_absent(open.fd.as_fd()));
             if let (Errno::ENOTTY, Some((device, _))) = (errno, lost) {
                 return device
                     .inner

@@ -13,6 +13,7 @@ mod abi;
 mod access;
 mod caps;
 mod cdev;
+mod config_space;
 mod container;
 mod container_state;
 mod device;
@@ -27,7 +28,6 @@ mod ioctl_feature;
 mod ioctl_hot_reset;
 mod ioctl_irq;
 mod irq;
-mod power;
 mod region;
 #[cfg(test)]
 mod reset_test;

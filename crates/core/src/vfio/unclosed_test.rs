@@ -3,7 +3,7 @@
 
 use super::container::Container;
 use super::{Device, Group};
-use crate::batch::{Batch, MapRequest, Source};
+use crate::batch::{Batch, MapRequest, MemorySource};
 use crate::dropper::{Gate, QUEUED, flush};
 use crate::fake_kernel::{self, Call};
 use crate::memory::{AddressSpaceReservation, HugePages, MemoryFile};
@@ -33,7 +33,7 @@ impl Fixture {
         let request = MapRequest {
             range: crate::Range::new(0, PAGE).unwrap(),
             offset: 0,
-            source: Source::Memory { fault_in: false },
+            source: MemorySource::Memory { fault_in: false },
             writable: true,
         };
         let batch = Batch::new(Some(&memory), vec![], vec![request]).unwrap();

@@ -29,8 +29,8 @@ impl Space for Container {
         self.map(batch)
     }
 
-    fn unmap(&self, ranges: &[Range], all: bool) -> Vec<(usize, Error)> {
-        self.unmap(ranges, all)
+    fn unmap(&self, ranges: &[Range], continue_after_failure: bool) -> Vec<(usize, Error)> {
+        self.unmap(ranges, continue_after_failure)
     }
 
     fn unmap_all(&self) -> Result<()> {

@@ -28,7 +28,7 @@ const PMCSR: u64 = 4;
 const POWER_STATE: u16 = 0b11;
 const D3_HOT: u16 = 3;
 /// The largest number of capabilities in the 256 bytes of conventional config space.
-const MOST: usize = 48;
+const MAX_CAPABILITIES: usize = 48;
 
 /// The offsets of the capabilities that affect a device's memory. They do not change while the device is open: the
 /// kernel fixes the chain at open (`vfio_config_init`).
@@ -44,14 +44,14 @@ impl Capabilities {
     /// does not respond, the offsets are unknown.
     pub(super) fn find(mut read: impl FnMut(u64) -> Option<u16>) -> Option<Self> {
         let mut found = Self::default();
-        if is_silent(&mut read) {
+        if is_absent(&mut read) {
             return None;
         }
         if read(STATUS)? & STATUS_CAPABILITIES == 0 {
             return Some(found);
         }
         let mut at = pointer(read(CAPABILITIES)?.to_le_bytes()[0]);
-        for _ in 0..MOST {
+        for _ in 0..MAX_CAPABILITIES {
             if at < 0x40 {
                 break;
             }
@@ -66,13 +66,13 @@ impl Capabilities {
             at = pointer(next);
         }
         // If the device disappears meanwhile, the chain ends anywhere.
-        (!is_silent(&mut read)).then_some(found)
+        (!is_absent(&mut read)).then_some(found)
     }
 
     /// Whether accessing a mapped BAR is safe: memory decode is on and the device is not in D3hot. Otherwise the
     /// kernel sends `SIGBUS`.
     pub(super) fn memory_accessible(&self, mut read: impl FnMut(u64) -> Option<u16>) -> bool {
-        if is_silent(&mut read) {
+        if is_absent(&mut read) {
             return false;
         }
         if read(COMMAND).is_none_or(|command| command & COMMAND_MEMORY == 0) {
@@ -108,7 +108,7 @@ impl Capabilities {
 
 /// Whether the device does not respond. Then everything reads as all ones, which is not a valid header type. `read`
 /// returns 16 bits of config space, or `None`: the result is `false` then.
-pub(super) fn is_silent(mut read: impl FnMut(u64) -> Option<u16>) -> bool {
+pub(super) fn is_absent(mut read: impl FnMut(u64) -> Option<u16>) -> bool {
     read(HEADER_TYPE).is_some_and(|field| field & 0xff == 0xff)
 }
 
