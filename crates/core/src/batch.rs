@@ -285,8 +285,7 @@ impl From<Error> for BatchError {
     }
 }
 
-/// Unmaps the ranges one after another. Returns the index and error of each failure; without `continue_after_failure`, stops at the
-/// first.
+/// Unmaps the ranges one after another. Returns the index and error of each failure.
 pub(crate) fn unmap_each(
     ranges: &[Range],
     continue_after_failure: bool,

@@ -175,8 +175,7 @@ impl Ioas {
     }
 
     /// For each of the ranges, removes all mappings that lie wholly in it, one by one. A range can have gaps or be
-    /// empty; if it cuts a mapping, nothing in it is removed. Returns the ranges that failed; without `continue_after_failure`, stops at
-    /// the first.
+    /// empty; if it cuts a mapping, nothing in it is removed. Returns the ranges that failed.
     ///
     /// # Errors
     /// `ERR_UNMAP_FAILED` with the range of a mapping that remains: the range cuts it, or the kernel failed or

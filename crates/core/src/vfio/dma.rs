@@ -20,7 +20,7 @@ impl Container {
     }
 
     /// For each of the ranges, removes all mappings that lie wholly in it. A range can have gaps or be empty, but
-    /// must not cut a mapping. Returns the ranges that failed; without `continue_after_failure`, stops at the first.
+    /// must not cut a mapping. Returns the ranges that failed.
     ///
     /// # Errors
     /// `ERR_UNMAP_FAILED` if the kernel failed (`EINVAL`, `ENOENT`: the range cuts a mapping), or unmapped another size

@@ -180,7 +180,7 @@ pub(super) fn iommu_unmap_dma(
 }
 
 /// The largest size to allocate for a result; no kernel returns as much.
-const MOST: u32 = 1 << 20;
+const MAX_RESULT_BYTES: u32 = 1 << 20;
 
 /// Calls an ioctl whose result may be longer than its structure of `header` bytes. The kernel then stores the
 /// required size in `argsz`, the first field, and the ioctl is called again with that size.
@@ -202,7 +202,7 @@ fn variable(
         if required <= size {
             return Ok(bytes);
         }
-        if required > MOST {
+        if required > MAX_RESULT_BYTES {
             // A result without its capabilities would be wrong: it would mean that all of a region can be mapped, or
             // that IOVAs have no limits.
             break;
@@ -256,7 +256,7 @@ mod tests {
     fn fails_if_the_required_size_keeps_growing_or_is_too_large() {
         let (answer, sizes) = call_with_sizes(|call| 24 + 8 * u32::try_from(call).unwrap());
         assert_eq!((answer.unwrap_err(), sizes.len()), (Errno::E2BIG, 8));
-        for huge in [MOST + 1, 1 << 31, u32::MAX] {
+        for huge in [MAX_RESULT_BYTES + 1, 1 << 31, u32::MAX] {
             let (answer, sizes) = call_with_sizes(|_| huge);
             assert_eq!((answer.unwrap_err(), sizes), (Errno::E2BIG, vec![24]));
         }

@@ -19,7 +19,7 @@ pub(super) const WORDS_EACH: usize = 2;
 /// The words of argsz, flags and count.
 const HEADER: usize = 3;
 /// The largest number of devices to allocate memory for: 256 buses have no more.
-const MOST: usize = 1 << 16;
+const MAX_DEVICES: usize = 1 << 16;
 
 /// `VFIO_DEVICE_GET_PCI_HOT_RESET_INFO`: returns the words of the devices.
 pub(super) fn get_pci_hot_reset_info(fd: BorrowedFd<'_>) -> nix::Result<Vec<u32>> {
@@ -67,7 +67,7 @@ fn devices(mut call: impl FnMut(&mut [u32]) -> nix::Result<i32>) -> nix::Result<
                 return Ok(words.split_off(HEADER));
             }
             Ok(_) => return Err(Errno::EOVERFLOW),
-            Err(Errno::ENOSPC) if count > room && count <= MOST => room = count,
+            Err(Errno::ENOSPC) if count > room && count <= MAX_DEVICES => room = count,
             Err(errno) => return Err(errno),
         }
     }
