@@ -75,9 +75,9 @@ export declare class NativeIoas {
    * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns
    * the ranges that failed; without `all`, stops at the first.
    */
-  unmap(ranges: BigUint64Array, all: boolean): Array<NativeFailure>
+  unmap(ranges: BigUint64Array, continueAfterFailure: boolean): Array<NativeFailure>
   /** As `unmap`, on a worker thread. */
-  unmapAsync(ranges: BigUint64Array, all: boolean): Promise<Array<NativeFailure>>
+  unmapAsync(ranges: BigUint64Array, continueAfterFailure: boolean): Promise<Array<NativeFailure>>
   /** The number of recorded mappings. */
   get mappingCount(): Index
   /** Turns dirty-page logging on or off, on a worker thread. */
@@ -223,9 +223,9 @@ export declare class NativeVfioContainer {
    * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns
    * the ranges that failed; without `all`, stops at the first.
    */
-  unmap(ranges: BigUint64Array, all: boolean): Array<NativeFailure>
+  unmap(ranges: BigUint64Array, continueAfterFailure: boolean): Array<NativeFailure>
   /** As `unmap`, on a worker thread. */
-  unmapAsync(ranges: BigUint64Array, all: boolean): Promise<Array<NativeFailure>>
+  unmapAsync(ranges: BigUint64Array, continueAfterFailure: boolean): Promise<Array<NativeFailure>>
   /** The number of recorded mappings. */
   get mappingCount(): Index
   /** Turns dirty-page logging on or off, on a worker thread. */
