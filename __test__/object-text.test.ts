@@ -89,7 +89,7 @@ test('shows targets, their host memory and DMA buffers', async (t) => {
   await buffer.close();
   t.is(inspect(buffer), `DmaBuffer ${range} (100 B) { closed }`);
   await handle.remove();
-  t.is(inspect(handle), `DmaMapperHandle "recorder" { peerToPeer: 'best-effort', removed }`);
+  t.is(inspect(handle), `DmaMapperHandle "recorder" { peerToPeer: 'best-effort', left }`);
   t.is(inspect(host), 'HostMemory (4 KiB) { released }');
 });
 
