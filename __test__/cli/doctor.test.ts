@@ -54,7 +54,10 @@ test('without devices examines those that are bound to VFIO, and lists the other
   const { status, stdout } = await program(['doctor', '--sysfs', sysfs(t)]);
   t.is(status, 0);
   t.regex(stdout, /^0000:01:00\.0 3D controller, .*\n {2}ok /m);
-  t.regex(stdout, /^not bound to VFIO: .*\n {2}0000:02:00\.0 network, 15b3:101e ConnectX .*, Mellanox .*:\n {15}driver mlx5_core$/m);
+  t.regex(
+    stdout,
+    /^not bound to VFIO: .*\n {2}0000:02:00\.0 network, 15b3:101e ConnectX .*, Mellanox .*:\n {15}driver mlx5_core$/m,
+  );
   t.notRegex(stdout, /npx peerdma bind/);
   t.regex(
     stdout,
