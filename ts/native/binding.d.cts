@@ -73,7 +73,7 @@ export declare class NativeIoas {
   mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<Array<NativeFailure>>
   /**
    * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns
-   * the ranges that failed; without `continue_after_failure`, stops at the first.
+   * the ranges that failed; without `continueAfterFailure`, stops at the first.
    */
   unmap(ranges: BigUint64Array, continueAfterFailure: boolean): Array<NativeFailure>
   /** As `unmap`, on a worker thread. */
@@ -221,7 +221,7 @@ export declare class NativeVfioContainer {
   mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<Array<NativeFailure>>
   /**
    * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns
-   * the ranges that failed; without `continue_after_failure`, stops at the first.
+   * the ranges that failed; without `continueAfterFailure`, stops at the first.
    */
   unmap(ranges: BigUint64Array, continueAfterFailure: boolean): Array<NativeFailure>
   /** As `unmap`, on a worker thread. */

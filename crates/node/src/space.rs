@@ -41,7 +41,7 @@ macro_rules! space_methods {
             }
 
             /// Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns
-            /// the ranges that failed; without `continue_after_failure`, stops at the first.
+            /// the ranges that failed; without `continueAfterFailure`, stops at the first.
             #[napi]
             pub fn unmap(
                 &self,
