@@ -52,7 +52,7 @@ async function bundle(entryPoints) {
   });
 }
 
-/** Removes the chunks of another day. A guest that runs may read those of today. */
+/** Removes chunks that are older than a day. A guest that runs may read the others. */
 function removeOldChunks() {
   const folder = join(OUT, 'chunks');
   for (const name of existsSync(folder) ? readdirSync(folder) : []) {

@@ -58,7 +58,8 @@ test('explains hidden regions, and addresses that the VMM emulates', async (t) =
   );
   t.is(
     memory.explain(at(5)).text,
-    '0x5000 is offset 0x5000 of "bar" (device, priority 0), which has no memory there: accesses exit to the VMM. A has nothing mapped there.',
+    '0x5000 is offset 0x5000 of "bar" (device, priority 0), which has no memory there: accesses exit to the VMM. ' +
+      'A has nothing mapped there.',
   );
   t.is(memory.explain(at(5)).memory, undefined);
 });

@@ -22,7 +22,8 @@ export function requireBackingPresent(added: readonly SubMapping[], mappers: Ite
     if (!isDevice(memory)) throw truncated(memory, range, { target });
     throw new PeerDmaError(
       'ERR_MEMORY_FAULT',
-      `${target}: cannot map "${name}" at ${range}: the device's memory is switched off. Turn on its memory decode (Command register, bit 1) first`,
+      `${target}: cannot map "${name}" at ${range}: the device's memory is switched off. ` +
+        'Turn on its memory decode (Command register, bit 1) first',
       { range, target },
     );
   }

@@ -67,7 +67,7 @@ export class Sysfs {
   hostAddresses(bdf: string): (bigint | undefined)[] {
     const files = this.#files;
     const { bars } = readResources(files, `${DEVICES}/${bdf}`, false);
-    if (files.text(`${DEVICES}/${bdf}/resource`) === undefined) throw noSuchDevice(bdf);
+    if (bars.length === 0 && files.text(`${DEVICES}/${bdf}/resource`) === undefined) throw noSuchDevice(bdf);
     return Array.from({ length: REGIONS }, (_, region) => bars.find(({ index }) => index === region)?.address);
   }
 

@@ -171,16 +171,16 @@ impl Batch {
             let Some(file) = self.files.get(number) else {
                 continue;
             };
-            let may_lack_clearing = file.may_have_uncleared_pages();
+            let may_be_uncleared = file.may_have_uncleared_pages();
             let is_left_to_kernel = |(_, part, _): &(usize, Range, usize)| threads(part.len()) < 2;
-            if !may_lack_clearing && of_file.iter().all(is_left_to_kernel) {
+            if !may_be_uncleared && of_file.iter().all(is_left_to_kernel) {
                 continue;
             }
             let Some(mut pages) = file.pages() else {
                 continue;
             };
             for (_, part, index) in of_file {
-                let state = if may_lack_clearing {
+                let state = if may_be_uncleared {
                     pages.part(part)
                 } else {
                     PartPages::Missing

@@ -19,7 +19,9 @@ export function respondsFindings({ host }: Facts, device: PciFunction, wanted: b
     {
       id: 'responds',
       state: wanted ? 'blocked' : 'warning',
-      text: `${address} does not respond${power}: it hangs, has no power or fell off the bus. Reset the bridge above it, or switch the machine off and on. Read the end of dmesg for details`,
+      text:
+        `${address} does not respond${power}: it hangs, has no power or fell off the bus. Reset the bridge above it, ` +
+        'or switch the machine off and on. Read the end of dmesg for details',
       evidence: `${host.root}/bus/pci/devices/${address}/config reads as all ones`,
     },
   ];

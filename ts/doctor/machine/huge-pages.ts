@@ -40,7 +40,10 @@ export function hugePagesFinding({ host, system, ram }: Facts): DoctorFinding {
     const text = `${sizeOf(freeBytes(some))} are free in huge pages of ${sizeOf(some.pageSize)}`;
     return { id, state: 'ok', text, evidence };
   }
-  const text = `RAM${ram === undefined ? '' : ` of ${sizeOf(ram)}`} will be in pages of 4 KiB; pinning takes about a microsecond for each. Allow transparent huge pages, or reserve huge pages (sysctl vm.nr_hugepages=N)`;
+  const size = ram === undefined ? '' : ` of ${sizeOf(ram)}`;
+  const text =
+    `RAM${size} will be in pages of 4 KiB; pinning takes about a microsecond for each. ` +
+    'Allow transparent huge pages, or reserve huge pages (sysctl vm.nr_hugepages=N)';
   const fix = `echo advise | sudo tee /sys/kernel/mm/transparent_hugepage/shmem_enabled`;
   return { id, state: 'warning', text, evidence, fix: transparent === 'unknown' ? undefined : fix };
 }

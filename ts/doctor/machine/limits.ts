@@ -37,13 +37,17 @@ export function memlockFinding({ system: { limits, inUserNamespace }, ram }: Fac
     return { id, state: 'ok', text, evidence };
   }
   if (inUserNamespace === true) {
-    const text = `${most}, but a guest locks all its RAM, ${sizeOf(ram)}. Start the container with a higher limit (--ulimit memlock=${ram})`;
+    const text =
+      `${most}, but a guest locks all its RAM, ${sizeOf(ram)}. ` +
+      `Start the container with a higher limit (--ulimit memlock=${ram})`;
     return { id, state: 'blocked', text, evidence: `${evidence}; /proc/self/uid_map`, code: 'ERR_MEMLOCK_LIMIT' };
   }
   return {
     id,
     state: 'blocked',
-    text: `${most}, but a guest locks all its RAM, ${sizeOf(ram)}. Raise RLIMIT_MEMLOCK (prlimit for this shell, LimitMEMLOCK= for systemd, /etc/security/limits.d for logins)`,
+    text:
+      `${most}, but a guest locks all its RAM, ${sizeOf(ram)}. Raise RLIMIT_MEMLOCK (prlimit for this shell, ` +
+      'LimitMEMLOCK= for systemd, /etc/security/limits.d for logins)',
     evidence,
     fix: `sudo prlimit --pid $$ --memlock=${ram}:${ram}`,
     code: 'ERR_MEMLOCK_LIMIT',

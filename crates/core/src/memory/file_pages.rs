@@ -30,9 +30,9 @@ pub(crate) enum PartPages {
     Uncleared,
 }
 
-/// Another open file of the same shared memory.
+/// A second open description of a file of shared memory.
 ///
-/// A search for holes moves the position of an open file, which a caller of the file may use.
+/// A search for holes moves the position of a description, and the caller may use that of the first.
 #[derive(Debug)]
 pub(crate) struct FilePages {
     file: File,
@@ -114,7 +114,7 @@ impl FilePages {
         }
     }
 
-    /// Returns the parts of `range` that may lack pages, cleared ones.
+    /// Returns the parts of `range` that may lack cleared pages.
     pub(crate) fn missing(&self, range: &Range) -> Vec<Range> {
         let mut missing: Vec<Range> = Vec::new();
         let mut at = range.start();
@@ -268,11 +268,13 @@ mod tests {
 
     #[test]
     fn only_regular_files_of_shared_memory_are_opened_again() {
-        let pages_of = |path: &str| {
-            let file = File::options().read(true).write(true).open(path).unwrap();
-            MemoryFile::from_fd(file.as_raw_fd()).unwrap().pages()
-        };
-        assert!(pages_of("/dev/zero").is_none());
+        let executable = File::open(std::env::current_exe().unwrap()).unwrap();
+        let device = File::open("/dev/zero").unwrap();
+        let (reader, _writer) = nix::unistd::pipe().unwrap();
+        for fd in [executable.as_fd(), device.as_fd(), reader.as_fd()] {
+            let file = MemoryFile::from_fd(fd.as_raw_fd()).unwrap();
+            assert!(file.pages().is_none());
+        }
         assert!(file().pages().is_some());
     }
 }
