@@ -105,6 +105,88 @@ export declare class NativeIommufd {
   close(): void
 }
 
+/** A virtual machine: memory slots, processors and interrupts. */
+export declare class NativeMachine {
+  /**
+   * Creates a machine with paused processors. `notify` is called when there are exits to take with `nextExit`. It
+   * does not keep a process or worker alive.
+   */
+  static create(processors: Index, notify: () => void): NativeMachine
+  /** The largest number of mappings. */
+  get slots(): number
+  /** The exits of all processors, 64 bytes each: kind (32 bits), width (32 bits), address (64 bits), data (64 bits). */
+  exitCells(): ArrayBuffer
+  /** Returns a processor that has posted an exit, or -1. Call it after each notification until it returns -1. */
+  nextExit(): number
+  /**
+   * Answers the exit of a processor that `nextExit` has returned, with the data in its cell, and returns the next one
+   * or -1.
+   */
+  answerExit(processor: number): number
+  /** Answers an exit outside of a notification. */
+  answerLater(processor: number): void
+  /** Lets the processors execute the guest. */
+  run(): void
+  /** Makes all processors leave the guest. Does not wait for them. */
+  requestPause(): void
+  /** Waits, on a worker thread, until no processor executes the guest and each has completed its last exit. */
+  pauseAsync(): Promise<void>
+  /** Keeps all processors out of the guest until `release`, and waits until they are. */
+  hold(): void
+  /** Ends one `hold`. */
+  release(): void
+  /** Returns the registers of a processor as words. */
+  registers(processor: Index): Words
+  /** Sets the registers of a processor. */
+  setRegisters(processor: Index, words: BigUint64Array): void
+  /** Sets the level of an interrupt line. */
+  setLine(line: Index, high: boolean): void
+  /**
+   * Makes an eventfd raise an interrupt. With `resample`, the interrupt is a level, which ends when the guest
+   * acknowledges it: `resample` is signalled then.
+   */
+  connect(event: NativeEventFd, gsi: Index, resample?: NativeEventFd | undefined | null): void
+  /** Ends the effect of `connect`. */
+  disconnect(event: NativeEventFd, gsi: Index): void
+  /** Replaces the messages of interrupts. A route is three words: number, address and data. */
+  setRoutes(routes: BigUint64Array): void
+  /** Sends a message (MSI) once. */
+  sendMessage(address: U64, data: number): void
+  /** Makes writes of the guest signal an eventfd instead of an exit: all writes, or those of `width` bytes with a value. */
+  addDoorbell(event: NativeEventFd, isPort: boolean, address: U64, width?: number | undefined | null, value?: U64 | undefined | null): void
+  /** Ends the effect of `addDoorbell`. */
+  removeDoorbell(event: NativeEventFd, isPort: boolean, address: U64, width?: number | undefined | null, value?: U64 | undefined | null): void
+  /**
+   * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a
+   * file; bit 2: fault in first; from bit 32 on: the index in `files`), and the offset in the reservation
+   * or file. Returns the request that failed, followed by the earlier requests that could not be unmapped
+   * again.
+   */
+  map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Array<NativeFailure>
+  /** As `map`, on a worker thread. */
+  mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<Array<NativeFailure>>
+  /**
+   * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns
+   * the ranges that failed; without `continueAfterFailure`, stops at the first.
+   */
+  unmap(ranges: BigUint64Array, continueAfterFailure: boolean): Array<NativeFailure>
+  /** As `unmap`, on a worker thread. */
+  unmapAsync(ranges: BigUint64Array, continueAfterFailure: boolean): Promise<Array<NativeFailure>>
+  /** The number of recorded mappings. */
+  get mappingCount(): Index
+  /** Turns dirty-page logging on or off, on a worker thread. */
+  setDirtyTracking(on: boolean): Promise<void>
+  /**
+   * Returns a bit for each page, set if a device may have written it since the last call. Reads the log on
+   * a worker thread.
+   */
+  dirtyPages(iova: U64, length: U64, pageSize: U64): Promise<BigUint64Array>
+  /** Closes the address space; fails while a group or device is attached. */
+  close(): void
+  /** As `close`, on a worker thread. */
+  closeAsync(): Promise<void>
+}
+
 /** Memory of a file descriptor. */
 export declare class NativeMemoryFile {
   /** Creates a memfd of zeros. `hugePageShift` is 0, 21 (2 MiB) or 30 (1 GiB). */

@@ -61,6 +61,12 @@ codes! {
     VfioUnsupported = "ERR_VFIO_UNSUPPORTED",
     /// `/dev/iommu` cannot be opened.
     IommufdUnavailable = "ERR_IOMMUFD_UNAVAILABLE",
+    /// `/dev/kvm` cannot be opened.
+    KvmUnavailable = "ERR_KVM_UNAVAILABLE",
+    /// The kernel's KVM lacks a required feature.
+    KvmUnsupported = "ERR_KVM_UNSUPPORTED",
+    /// A virtual processor executes the guest.
+    CpuRunning = "ERR_CPU_RUNNING",
     /// The kernel, the IOMMU or the device does not support the operation.
     Unsupported = "ERR_UNSUPPORTED",
     /// The kernel refused to set the IOMMU type of a container.

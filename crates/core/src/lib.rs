@@ -18,6 +18,8 @@ pub mod event;
 #[cfg(test)]
 mod fake_kernel;
 pub mod iommufd;
+#[cfg(target_arch = "x86_64")]
+pub mod kvm;
 mod locked;
 mod mappings;
 pub mod memory;

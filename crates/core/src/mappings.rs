@@ -86,6 +86,25 @@ impl<T> Mappings<T> {
         self.get_within(self.near, range)
     }
 
+    /// Returns the first mapping wholly in `range`, with a property of its owner.
+    pub(crate) fn first_in<P>(
+        &mut self,
+        range: &Range,
+        property: impl FnOnce(&T) -> P,
+    ) -> Option<(Range, P)> {
+        self.near = self.first_within(range);
+        let first = self.get_within(self.near, range)?;
+        let record = self.records.get(self.near)?;
+        Some((first, property(&record.owner)))
+    }
+
+    /// All mappings with their owners, in the order of their addresses.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Range, &T)> {
+        self.records
+            .iter()
+            .map(|record| (record.range, &record.owner))
+    }
+
     /// Returns a mapping that is partly in `range`.
     pub(crate) fn cut_by(&mut self, range: &Range) -> Option<Range> {
         self.near = self.records.find(range.start(), self.near);

@@ -14,6 +14,8 @@ mod environment;
 mod error;
 mod event;
 mod iommufd;
+#[cfg(target_arch = "x86_64")]
+mod kvm;
 mod memory;
 mod numbers;
 mod reservation;

@@ -1,0 +1,337 @@
+//! Exits: accesses of the guest that its threads post, and one receiver answers.
+//!
+//! A processor posts an exit in its cell, and waits for the answer. The receiver sleeps until it is notified. While
+//! exits follow one another closely, both sides spin for a short time instead, which saves two wake-ups an exit.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use crate::locked::lock;
+
+/// The states of a post.
+const EMPTY: u32 = 0;
+const POSTED: u32 = 1;
+const TAKEN: u32 = 2;
+const ANSWERED: u32 = 3;
+const CANCELLED: u32 = 4;
+
+/// Spins at most this long, and only after a wait that was shorter.
+const SPIN: Duration = Duration::from_micros(20);
+/// The receiver returns to its event loop at least this often.
+const TURN: Duration = Duration::from_millis(2);
+
+/// An exit, as the receiver reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// The number of the kind, which the caller of [`Exits::post`] chooses.
+    pub kind: u32,
+    /// The width of an access in bytes.
+    pub length: u32,
+    pub address: u64,
+    pub data: u64,
+}
+
+/// The exit of one processor in memory that the receiver reads without a call. Nothing here trusts what the receiver
+/// writes to it.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct ExitCell {
+    kind: AtomicU32,
+    length: AtomicU32,
+    address: AtomicU64,
+    /// The value of a write; the answer to a read.
+    data: AtomicU64,
+}
+
+const _: () = assert!(size_of::<ExitCell>() == 64);
+
+/// The state of a cell, out of the receiver's reach.
+#[derive(Debug, Default)]
+struct Post {
+    state: AtomicU32,
+    /// The thread that posts.
+    thread: OnceLock<Thread>,
+    /// The times of the last exit and of the last answer, in nanoseconds.
+    posted: AtomicU64,
+    answered: AtomicU64,
+    /// Whether the last answer came within [`SPIN`].
+    spins: AtomicBool,
+}
+
+/// The cells of all processors, and their receiver.
+pub struct Exits {
+    cells: Box<[ExitCell]>,
+    posts: Box<[Post]>,
+    /// The origin of times.
+    origin: Instant,
+    /// Whether the receiver is notified or at work.
+    awake: AtomicBool,
+    /// Whether the last exit came within [`SPIN`] after the answer to the one before.
+    receiver_spins: AtomicBool,
+    receiver: Mutex<Receiver>,
+    notify: Box<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Debug, Default)]
+struct Receiver {
+    /// The index after the last one taken.
+    next: usize,
+    /// The start of this turn.
+    began: Option<Instant>,
+}
+
+impl std::fmt::Debug for Exits {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Exits")
+            .field("cells", &self.cells)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Exits {
+    /// Creates the cells of `processors` processors. `notify` is called on any thread when the receiver sleeps and an
+    /// exit is posted; it must not panic.
+    pub fn new(processors: usize, notify: impl Fn() + Send + Sync + 'static) -> Self {
+        Self {
+            cells: (0..processors).map(|_| ExitCell::default()).collect(),
+            posts: (0..processors).map(|_| Post::default()).collect(),
+            origin: Instant::now(),
+            awake: AtomicBool::new(false),
+            receiver_spins: AtomicBool::new(false),
+            receiver: Mutex::default(),
+            notify: Box::new(notify),
+        }
+    }
+
+    /// The cells, for a view of them.
+    #[must_use]
+    pub fn cells(&self) -> &[ExitCell] {
+        &self.cells
+    }
+
+    /// Posts the exit of a processor, and waits for the answer: for a read, the value. Returns `None` if it is
+    /// cancelled. One thread posts for each processor.
+    pub fn post(&self, index: usize, exit: Exit) -> Option<u64> {
+        let (cell, post) = (self.cells.get(index)?, self.posts.get(index)?);
+        cell.kind.store(exit.kind, Ordering::Relaxed);
+        cell.length.store(exit.length, Ordering::Relaxed);
+        cell.address.store(exit.address, Ordering::Relaxed);
+        cell.data.store(exit.data, Ordering::Relaxed);
+        post.thread.get_or_init(std::thread::current);
+        let now = self.now();
+        post.posted.store(now, Ordering::Relaxed);
+        let pays = is_short(post.answered.load(Ordering::Relaxed), now);
+        self.receiver_spins.store(pays, Ordering::Relaxed);
+        post.change(EMPTY, POSTED).then_some(())?; // otherwise it is cancelled for good
+        if !self.awake.swap(true, Ordering::SeqCst) {
+            (self.notify)();
+        }
+        if post.spins.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            while !post.is_settled() && began.elapsed() < SPIN {
+                std::hint::spin_loop();
+            }
+        }
+        while !post.is_settled() {
+            std::thread::park();
+        }
+        post.change(ANSWERED, EMPTY)
+            .then(|| cell.data.load(Ordering::Relaxed))
+    }
+
+    /// Returns the processor of a posted exit, for the receiver's turn after a notification. Without one, waits for as
+    /// long as spinning pays, and returns `None`: the receiver is notified of the next one.
+    pub fn next(&self) -> Option<usize> {
+        let mut receiver = lock(&self.receiver);
+        let now = Instant::now();
+        if now.duration_since(*receiver.began.get_or_insert(now)) > TURN {
+            receiver.began = None;
+            (self.notify)(); // another turn, after the event loop had its own
+            return None;
+        }
+        loop {
+            if let Some(index) = self.take(&mut receiver) {
+                return Some(index);
+            }
+            if self.receiver_spins.load(Ordering::Relaxed) && now.elapsed() < SPIN {
+                std::hint::spin_loop();
+                continue;
+            }
+            self.awake.store(false, Ordering::SeqCst);
+            // A processor that has posted before that store has not notified the receiver.
+            if !self.has_posted() || self.awake.swap(true, Ordering::SeqCst) {
+                receiver.began = None;
+                return None;
+            }
+        }
+    }
+
+    /// Answers the exit that the receiver has taken. The answer to a read is in the cell.
+    pub fn answer(&self, index: usize) {
+        let Some(post) = self.posts.get(index) else {
+            return;
+        };
+        let now = self.now();
+        let pays = is_short(post.posted.load(Ordering::Relaxed), now);
+        post.spins.store(pays, Ordering::Relaxed);
+        post.answered.store(now, Ordering::Relaxed);
+        if post.change(TAKEN, ANSWERED) {
+            post.wake();
+        }
+    }
+
+    /// Ends the wait of a processor for good, whether it has posted an exit or will.
+    pub fn cancel(&self, index: usize) {
+        if let Some(post) = self.posts.get(index) {
+            post.state.store(CANCELLED, Ordering::SeqCst);
+            post.wake();
+        }
+    }
+
+    /// Takes a posted exit, those of all processors in turn.
+    fn take(&self, receiver: &mut Receiver) -> Option<usize> {
+        let count = self.posts.len();
+        let order = (receiver.next..count).chain(0..receiver.next.min(count));
+        for index in order {
+            if self.posts.get(index)?.change(POSTED, TAKEN) {
+                receiver.next = index.saturating_add(1);
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    fn has_posted(&self) -> bool {
+        let state = |post: &Post| post.state.load(Ordering::SeqCst);
+        self.posts.iter().any(|post| state(post) == POSTED)
+    }
+
+    /// The time in nanoseconds; at least 1.
+    fn now(&self) -> u64 {
+        let elapsed = self.origin.elapsed().as_nanos();
+        u64::try_from(elapsed).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+impl Post {
+    fn change(&self, from: u32, to: u32) -> bool {
+        let (success, failure) = (Ordering::SeqCst, Ordering::Relaxed);
+        let changed = self.state.compare_exchange(from, to, success, failure);
+        changed.is_ok()
+    }
+
+    /// Whether the exit is answered or cancelled.
+    fn is_settled(&self) -> bool {
+        matches!(self.state.load(Ordering::Acquire), ANSWERED | CANCELLED)
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+/// Whether so little time has passed that spinning pays.
+fn is_short(since: u64, now: u64) -> bool {
+    since != 0 && Duration::from_nanos(now.saturating_sub(since)) < SPIN
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver as Notifications, channel};
+    use std::thread;
+
+    use super::*;
+
+    fn read_of(address: u64) -> Exit {
+        Exit {
+            kind: 1,
+            length: 4,
+            address,
+            data: 0,
+        }
+    }
+
+    fn exits(processors: usize) -> (Arc<Exits>, Notifications<()>) {
+        let (sender, receiver) = channel();
+        let notify = move || sender.send(()).unwrap();
+        (Arc::new(Exits::new(processors, notify)), receiver)
+    }
+
+    /// Answers every exit with its address, increased by one.
+    fn answer_all(exits: &Exits) -> usize {
+        let mut count = 0;
+        while let Some(index) = exits.next() {
+            let cell = exits.cells().get(index).unwrap();
+            let address = cell.address.load(Ordering::Relaxed);
+            cell.data.store(address + 1, Ordering::Relaxed);
+            exits.answer(index);
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn answers_each_exit_of_several_processors_once() {
+        const EACH: u64 = 20_000;
+        let (exits, notifications) = exits(3);
+        let threads: Vec<_> = (0..3)
+            .map(|index| {
+                let exits = Arc::clone(&exits);
+                thread::spawn(move || {
+                    for address in 0..EACH {
+                        let answer = exits.post(index, read_of(address));
+                        assert_eq!(answer, Some(address + 1));
+                    }
+                })
+            })
+            .collect();
+        let mut count = 0;
+        while count < 3 * usize::try_from(EACH).unwrap() {
+            notifications.recv_timeout(Duration::from_secs(60)).unwrap();
+            count += answer_all(&exits);
+        }
+        threads.into_iter().for_each(|one| one.join().unwrap());
+        assert_eq!(exits.next(), None);
+    }
+
+    #[test]
+    fn a_cancelled_processor_does_not_wait_any_more() {
+        let (exits, notifications) = exits(1);
+        let waiting = Arc::clone(&exits);
+        let thread =
+            thread::spawn(move || [waiting.post(0, read_of(1)), waiting.post(0, read_of(2))]);
+        notifications.recv().unwrap();
+        assert_eq!(exits.next(), Some(0));
+        exits.cancel(0);
+        exits.answer(0);
+        assert_eq!(thread.join().unwrap(), [None, None]);
+        assert_eq!(exits.next(), None);
+    }
+
+    #[test]
+    fn the_receiver_has_another_turn_while_exits_go_on() {
+        let (exits, notifications) = exits(1);
+        let posting = Arc::clone(&exits);
+        let thread = thread::spawn(move || while posting.post(0, read_of(0)).is_some() {});
+        notifications.recv().unwrap();
+        answer_all(&exits);
+        notifications.recv_timeout(Duration::from_secs(60)).unwrap();
+        exits.cancel(0);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn an_index_without_a_processor_has_no_exit() {
+        let (exits, _notifications) = exits(1);
+        assert_eq!(exits.post(1, read_of(0)), None);
+        exits.answer(1);
+        exits.cancel(1);
+    }
+}

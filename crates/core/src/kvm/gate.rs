@@ -1,0 +1,281 @@
+//! Decides when each processor may execute the guest.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use nix::sys::pthread::{Pthread, pthread_self};
+
+use super::kick::Kick;
+use crate::locked::lock;
+
+/// What a processor does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Execute the guest.
+    Run,
+    /// Complete the last exit, and return without executing the guest.
+    Complete,
+    /// End the thread.
+    End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Request {
+    Pause,
+    Run,
+    End,
+}
+
+/// A gate in front of the guest, for the threads of all processors.
+#[derive(Debug)]
+pub(super) struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct GateState {
+    /// The number of callers that keep all processors out of the guest.
+    holds: usize,
+    request: Request,
+    processors: Vec<Processor>,
+}
+
+#[derive(Debug, Default)]
+struct Processor {
+    /// Its thread, once it runs.
+    thread: Option<Pthread>,
+    in_guest: bool,
+    /// It was signalled since it entered the guest.
+    kicked: bool,
+    /// It waits at the gate with no exit to complete, or has ended.
+    parked: bool,
+}
+
+impl Gate {
+    /// Creates a gate for paused processors.
+    pub(super) fn new(processors: usize) -> Self {
+        let state = GateState {
+            holds: 0,
+            request: Request::Pause,
+            processors: (0..processors).map(|_| Processor::default()).collect(),
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Waits until this processor may execute the guest. If its last exit has been answered and not `completed`, a
+    /// paused processor completes it first.
+    pub(super) fn enter(&self, index: usize, completed: bool) -> Turn {
+        let mut state = lock(&self.state);
+        loop {
+            let turn = match state.request {
+                Request::End => Turn::End,
+                Request::Run => Turn::Run,
+                Request::Pause => Turn::Complete,
+            };
+            let waits = match turn {
+                Turn::End => false,
+                Turn::Run => state.holds > 0,
+                Turn::Complete => completed || state.holds > 0,
+            };
+            let Some(processor) = state.processors.get_mut(index) else {
+                return Turn::End;
+            };
+            if !waits {
+                processor.thread = Some(pthread_self());
+                processor.in_guest = turn != Turn::End;
+                processor.parked = turn == Turn::End;
+                self.changed.notify_all();
+                return turn;
+            }
+            processor.parked = completed;
+            self.changed.notify_all();
+            state = self.wait(state);
+        }
+    }
+
+    /// Records that the processor is out of the guest. Returns whether it was signalled meanwhile.
+    pub(super) fn leave(&self, index: usize) -> bool {
+        let mut state = lock(&self.state);
+        let Some(processor) = state.processors.get_mut(index) else {
+            return false;
+        };
+        processor.in_guest = false;
+        let kicked = std::mem::take(&mut processor.kicked);
+        if kicked {
+            self.changed.notify_all();
+        }
+        kicked
+    }
+
+    /// Records that the thread of the processor has ended.
+    pub(super) fn ended(&self, index: usize) {
+        let mut state = lock(&self.state);
+        if let Some(processor) = state.processors.get_mut(index) {
+            processor.in_guest = false;
+            processor.parked = true;
+            processor.thread = None;
+        }
+        self.changed.notify_all();
+    }
+
+    /// Lets all processors execute the guest.
+    pub(super) fn run(&self) {
+        drop(self.request(Request::Run));
+    }
+
+    /// Makes all processors leave the guest. Does not wait for them.
+    pub(super) fn request_pause(&self) {
+        drop(self.request(Request::Pause));
+    }
+
+    /// Waits until no processor executes the guest, and each has completed its last exit: somebody else has to answer
+    /// it.
+    pub(super) fn pause(&self) {
+        let mut state = self.request(Request::Pause);
+        while state.request == Request::Pause && !state.processors.iter().all(|one| one.parked) {
+            state = self.wait(state);
+        }
+    }
+
+    /// Makes all threads end. Does not wait for them.
+    pub(super) fn end(&self) {
+        drop(self.request(Request::End));
+    }
+
+    /// Keeps all processors out of the guest until [`release`](Self::release), and waits until they are. A processor
+    /// that waits for an answer is out.
+    pub(super) fn hold(&self) {
+        let mut state = lock(&self.state);
+        state.holds = state.holds.saturating_add(1);
+        state.kick();
+        while state.holds > 0 && state.processors.iter().any(|one| one.in_guest) {
+            state = self.wait(state);
+        }
+    }
+
+    /// Ends one [`hold`](Self::hold).
+    pub(super) fn release(&self) {
+        let mut state = lock(&self.state);
+        state.holds = state.holds.saturating_sub(1);
+        self.changed.notify_all();
+    }
+
+    /// Nothing replaces a request to end.
+    fn request(&self, request: Request) -> MutexGuard<'_, GateState> {
+        let mut state = lock(&self.state);
+        if state.request != Request::End {
+            state.request = request;
+        }
+        if request != Request::Run {
+            state.kick();
+        }
+        self.changed.notify_all();
+        state
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, GateState>) -> MutexGuard<'a, GateState> {
+        self.changed
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl GateState {
+    /// Makes each processor leave the guest, or not enter it.
+    fn kick(&mut self) {
+        for processor in &mut self.processors {
+            if processor.in_guest
+                && !processor.kicked
+                && let Some(thread) = processor.thread
+            {
+                processor.kicked = true;
+                Kick::send(thread);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+
+    /// A processor that is in the guest until it is signalled. Sends each of its turns.
+    fn processor(gate: &Arc<Gate>) -> (thread::JoinHandle<()>, std::sync::mpsc::Receiver<Turn>) {
+        let (sender, receiver) = channel();
+        let gate = Arc::clone(gate);
+        let body = move || {
+            let kick = Kick::for_this_thread().unwrap();
+            let mut completed = true;
+            loop {
+                let turn = gate.enter(0, completed);
+                sender.send(turn).unwrap();
+                match turn {
+                    Turn::End => return gate.ended(0),
+                    Turn::Run => {
+                        kick.take();
+                        assert!(gate.leave(0));
+                        completed = false;
+                    }
+                    Turn::Complete => {
+                        assert!(!gate.leave(0));
+                        completed = true;
+                    }
+                }
+            }
+        };
+        (thread::spawn(body), receiver)
+    }
+
+    #[test]
+    fn a_pause_waits_until_the_last_exit_is_completed() {
+        let gate = Arc::new(Gate::new(1));
+        let (thread, turns) = processor(&gate);
+        gate.run();
+        assert_eq!(turns.recv().unwrap(), Turn::Run);
+        gate.pause();
+        assert_eq!(turns.try_recv().unwrap(), Turn::Complete);
+        assert!(
+            turns.try_recv().is_err(),
+            "a paused processor does not enter the guest"
+        );
+        gate.run();
+        assert_eq!(turns.recv().unwrap(), Turn::Run);
+        gate.end();
+        assert_eq!(turns.recv().unwrap(), Turn::End);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_hold_keeps_processors_out_until_its_release() {
+        let gate = Arc::new(Gate::new(1));
+        let (thread, turns) = processor(&gate);
+        gate.run();
+        assert_eq!(turns.recv().unwrap(), Turn::Run);
+        gate.hold();
+        gate.hold();
+        gate.release();
+        assert!(!lock(&gate.state).processors.first().unwrap().in_guest);
+        assert!(turns.try_recv().is_err(), "one hold is left");
+        gate.release();
+        assert_eq!(turns.recv().unwrap(), Turn::Run);
+        gate.end();
+        assert_eq!(turns.recv().unwrap(), Turn::End);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn nothing_runs_after_the_end() {
+        let gate = Gate::new(1);
+        gate.end();
+        gate.run();
+        assert_eq!(gate.enter(0, true), Turn::End);
+    }
+}

@@ -1,0 +1,338 @@
+//! A virtual machine: its memory slots, processors and interrupts.
+
+use std::sync::{Arc, Mutex};
+
+use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
+use kvm_ioctls::{Kvm, VmFd};
+use nix::errno::Errno;
+
+use super::cpu::Cpu;
+use super::cpuid;
+use super::exits::Exits;
+use super::gate::Gate;
+use super::interrupts::{self, Doorbell, MsiRoute};
+use super::slots::SlotState;
+use super::system::{self, errno_of, failed};
+use crate::event::EventFd;
+use crate::locked::{lock, owned};
+use crate::space::{Handle, Space};
+use crate::{Batch, BatchError, Error, ErrorCode, Range, Result};
+
+/// Where KVM for Intel keeps four pages of its own, below the BIOS and out of guest memory: the identity map, then the
+/// task state segment. AMD needs neither.
+const IDENTITY_MAP: u64 = 0xfffb_c000;
+const TASK_STATE: usize = 0xfffb_d000;
+
+/// Limits of a virtual machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MachineInfo {
+    /// The largest number of mappings.
+    pub slots: u32,
+}
+
+/// An open virtual machine. Clones share it. After the last clone its processors end, and the dropper's thread removes
+/// its mappings.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    // Declared before the handle, so that the processors end before the mappings do.
+    parts: Arc<Parts>,
+    space: Arc<Space<SlotState>>,
+    _handle: Arc<Handle<SlotState>>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    info: MachineInfo,
+    gate: Arc<Gate>,
+    exits: Arc<Exits>,
+    cpus: Mutex<Vec<Cpu>>,
+}
+
+impl Machine {
+    /// Creates a machine with one processor for each cell of `exits`. It has the interrupt controllers and the timer of
+    /// a PC, and no memory. Its processors are paused in their power-on state; all but the first wait until the guest
+    /// starts them.
+    ///
+    /// # Errors
+    /// `ERR_KVM_UNAVAILABLE`, `ERR_KVM_UNSUPPORTED`; `ERR_INVALID_ARGUMENT` for too many processors; `ERR_SYSTEM`.
+    pub fn new(exits: Arc<Exits>) -> Result<Self> {
+        let kvm = system::open()?;
+        let count = exits.cells().len();
+        let most = kvm.get_max_vcpus().min(255); // an APIC id of 8 bits
+        if count == 0 || count > most {
+            let message = format!("a virtual machine has 1 to {most} processors here, not {count}");
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
+        }
+        let vm = Arc::new(create_vm(&kvm)?);
+        set_up(&vm)?;
+        let slots = u32::try_from(kvm.get_nr_memslots()).unwrap_or(u32::MAX);
+        let space = Space::new(SlotState::new(Arc::clone(&vm), slots), ());
+        let mut parts = Parts {
+            info: MachineInfo { slots },
+            gate: Arc::new(Gate::new(count)),
+            exits,
+            cpus: Mutex::default(),
+        };
+        // If this fails, the drop ends the threads that have started.
+        parts.start_processors(&kvm, &vm, count)?;
+        Ok(Self {
+            parts: Arc::new(parts),
+            _handle: Handle::new(&space),
+            space,
+        })
+    }
+
+    /// The limits of the machine.
+    #[must_use]
+    pub fn info(&self) -> MachineInfo {
+        self.parts.info
+    }
+
+    /// The exits of its processors.
+    #[must_use]
+    pub fn exits(&self) -> &Arc<Exits> {
+        &self.parts.exits
+    }
+
+    /// Makes all mappings of a batch or none.
+    ///
+    /// # Errors
+    /// `ERR_MAP_FAILED`, `ERR_UNALIGNED`, `ERR_CLOSED`; as [`Batch`].
+    pub fn map(&self, mut batch: Batch) -> Result<(), BatchError> {
+        batch.fault_in()?;
+        self.space
+            .map(&mut batch, |state, request, memory, removed| {
+                state.map(request, memory, removed)
+            })
+    }
+
+    /// Unmaps ranges, and returns those that failed; without `continue_after_failure`, stops at the first.
+    #[must_use]
+    pub fn unmap(&self, ranges: &[Range], continue_after_failure: bool) -> Vec<(usize, Error)> {
+        self.space.unmap(ranges, continue_after_failure)
+    }
+
+    /// Returns the number of recorded mappings. Does not wait for a call in progress.
+    #[must_use]
+    pub fn mapping_count(&self) -> usize {
+        self.space.count()
+    }
+
+    /// Turns the dirty log of guest writes on or off.
+    ///
+    /// # Errors
+    /// `ERR_SYSTEM`, `ERR_CLOSED`.
+    pub fn set_dirty_tracking(&self, on: bool) -> Result<()> {
+        self.space.lock().set_dirty_tracking(on)
+    }
+
+    /// Returns a bit for each page of 4 KiB, set if the guest has written it since the last call.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_SYSTEM`, `ERR_CLOSED`.
+    pub fn dirty_pages(&self, range: &Range, page_size: u64) -> Result<Vec<u64>> {
+        self.space.lock().dirty_pages(range, page_size)
+    }
+
+    /// Lets the processors execute the guest.
+    ///
+    /// # Errors
+    /// `ERR_CLOSED`.
+    pub fn run(&self) -> Result<()> {
+        self.vm()?;
+        self.parts.gate.run();
+        Ok(())
+    }
+
+    /// Makes all processors leave the guest. Does not wait for them.
+    pub fn request_pause(&self) {
+        self.parts.gate.request_pause();
+    }
+
+    /// Waits until no processor executes the guest, and each has completed its last exit. Somebody else has to answer
+    /// exits meanwhile.
+    pub fn pause(&self) {
+        self.parts.gate.pause();
+    }
+
+    /// Keeps all processors out of the guest until [`release`](Self::release), and waits until they are. Unlike after
+    /// [`pause`](Self::pause), exits may have no answer yet.
+    pub fn hold(&self) {
+        self.parts.gate.hold();
+    }
+
+    /// Ends one [`hold`](Self::hold).
+    pub fn release(&self) {
+        self.parts.gate.release();
+    }
+
+    /// Returns the registers of a processor as words.
+    ///
+    /// # Errors
+    /// `ERR_CPU_RUNNING`, `ERR_CLOSED`, `ERR_SYSTEM`; `ERR_INVALID_ARGUMENT` for another index.
+    pub fn registers(&self, index: usize) -> Result<Vec<u64>> {
+        self.cpu(index, Cpu::registers)
+    }
+
+    /// Sets the registers of a processor.
+    ///
+    /// # Errors
+    /// As [`registers`](Self::registers); `ERR_INVALID_ARGUMENT` for another number of words; `ERR_SYSTEM` for values
+    /// that the processor rejects.
+    pub fn set_registers(&self, index: usize, words: &[u64]) -> Result<()> {
+        self.cpu(index, |cpu| cpu.set_registers(words))
+    }
+
+    /// Sets the level of an interrupt line.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn set_line(&self, line: u32, high: bool) -> Result<()> {
+        if line >= interrupts::LINES {
+            let most = interrupts::LINES.saturating_sub(1);
+            let message = format!("an interrupt line has a number from 0 to {most}, not {line}");
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
+        }
+        let operation = format!("setting interrupt line {line}");
+        self.vm()?
+            .set_irq_line(line, high)
+            .map_err(failed("ioctl(KVM_IRQ_LINE)", operation))
+    }
+
+    /// Makes an eventfd raise an interrupt. With `resample`, the interrupt is a level, which ends when the guest
+    /// acknowledges it: `resample` is signalled then.
+    ///
+    /// # Errors
+    /// `ERR_CLOSED`, `ERR_SYSTEM` (`EBUSY`: it is connected already).
+    pub fn connect(&self, event: &EventFd, gsi: u32, resample: Option<&EventFd>) -> Result<()> {
+        interrupts::connect(&*self.vm()?, event, gsi, resample)
+    }
+
+    /// Ends the effect of [`connect`](Self::connect).
+    ///
+    /// # Errors
+    /// `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn disconnect(&self, event: &EventFd, gsi: u32) -> Result<()> {
+        interrupts::disconnect(&*self.vm()?, event, gsi)
+    }
+
+    /// Replaces the messages that numbers of interrupts are routed to.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn set_routes(&self, routes: &[MsiRoute]) -> Result<()> {
+        interrupts::set_routes(&*self.vm()?, routes)
+    }
+
+    /// Sends a message (MSI) once.
+    ///
+    /// # Errors
+    /// `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn send_message(&self, address: u64, data: u32) -> Result<()> {
+        interrupts::send(&*self.vm()?, address, data)
+    }
+
+    /// Makes writes of the guest signal an eventfd instead of an exit, or ends that.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn set_doorbell(&self, event: &EventFd, doorbell: &Doorbell, on: bool) -> Result<()> {
+        interrupts::set_doorbell(&*self.vm()?, event, doorbell, on)
+    }
+
+    /// Ends the processors, removes all mappings, and closes the machine; a second call does nothing. Exits without an
+    /// answer are cancelled.
+    ///
+    /// # Errors
+    /// `ERR_UNMAP_FAILED`: that memory stays mapped.
+    pub fn close(&self) -> Result<()> {
+        self.parts.end();
+        self.space.change(|state, removed| {
+            if state.open().is_ok() {
+                crate::space::SpaceState::unmap_all(state, removed)?;
+                state.close();
+            }
+            Ok(())
+        })
+    }
+
+    fn vm(&self) -> Result<Arc<VmFd>> {
+        self.space.lock().open().cloned()
+    }
+
+    fn cpu<T>(&self, index: usize, act: impl FnOnce(&Cpu) -> Result<T>) -> Result<T> {
+        let cpus = lock(&self.parts.cpus);
+        match cpus.get(index) {
+            Some(cpu) => act(cpu),
+            None => {
+                let message = format!("the virtual machine has no processor {index}");
+                Err(Error::new(ErrorCode::InvalidArgument, message))
+            }
+        }
+    }
+}
+
+fn create_vm(kvm: &Kvm) -> Result<VmFd> {
+    loop {
+        return match kvm.create_vm() {
+            Err(error) if errno_of(error) == Errno::EINTR => continue,
+            result => result.map_err(failed("ioctl(KVM_CREATE_VM)", "creating a virtual machine")),
+        };
+    }
+}
+
+fn set_up(vm: &VmFd) -> Result<()> {
+    let operation = "setting up a virtual machine";
+    vm.set_identity_map_address(IDENTITY_MAP)
+        .map_err(failed("ioctl(KVM_SET_IDENTITY_MAP_ADDR)", operation))?;
+    vm.set_tss_address(TASK_STATE)
+        .map_err(failed("ioctl(KVM_SET_TSS_ADDR)", operation))?;
+    vm.create_irq_chip()
+        .map_err(failed("ioctl(KVM_CREATE_IRQCHIP)", operation))?;
+    let timer = kvm_pit_config {
+        flags: KVM_PIT_SPEAKER_DUMMY, // port 0x61 is handled with the timer
+        ..Default::default()
+    };
+    vm.create_pit2(timer)
+        .map_err(failed("ioctl(KVM_CREATE_PIT2)", operation))
+}
+
+impl Parts {
+    fn start_processors(&mut self, kvm: &Kvm, vm: &VmFd, count: usize) -> Result<()> {
+        let supported = cpuid::supported(kvm)?;
+        let area = kvm.get_vcpu_mmap_size().map_err(failed(
+            "ioctl(KVM_GET_VCPU_MMAP_SIZE)",
+            "creating a virtual processor",
+        ))?;
+        let processors = u32::try_from(count).unwrap_or(u32::MAX);
+        for id in 0..processors {
+            let operation = format!("creating virtual processor {id}");
+            let fd = vm
+                .create_vcpu(u64::from(id))
+                .map_err(failed("ioctl(KVM_CREATE_VCPU)", &operation))?;
+            let cpuid = cpuid::of_processor(&supported, id, processors)?;
+            fd.set_cpuid2(&cpuid)
+                .map_err(failed("ioctl(KVM_SET_CPUID2)", &operation))?;
+            let cpus = owned(&mut self.cpus);
+            let cpu = Cpu::start(cpus.len(), fd, area, &self.gate, &self.exits)?;
+            cpus.push(cpu);
+        }
+        Ok(())
+    }
+
+    /// Ends the threads of all processors, and waits for them.
+    fn end(&self) {
+        self.gate.end();
+        let mut cpus = lock(&self.cpus);
+        for index in 0..cpus.len() {
+            self.exits.cancel(index);
+        }
+        cpus.iter_mut().for_each(Cpu::join);
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

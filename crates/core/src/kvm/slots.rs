@@ -1,0 +1,320 @@
+//! The memory slots of a virtual machine: its mappings of guest-physical addresses to memory of this process.
+
+use std::sync::Arc;
+
+use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_userspace_memory_region};
+use kvm_ioctls::VmFd;
+use nix::errno::Errno;
+
+use super::system::errno_of;
+use crate::batch::{MapRequest, Memory};
+use crate::bitmap::words_of;
+use crate::dropper;
+use crate::mappings::Mappings;
+use crate::memory::{Lease, Leases};
+use crate::range::to_usize;
+use crate::space::{SpaceState, unmap_refused};
+use crate::{Error, ErrorCode, Range, Result};
+
+const SET: &str = "ioctl(KVM_SET_USER_MEMORY_REGION)";
+const GET_DIRTY_LOG: &str = "ioctl(KVM_GET_DIRTY_LOG)";
+/// The unit of memory slots and of their dirty log on x86.
+pub(super) const PAGE: u64 = 4096;
+
+/// A memory slot.
+#[derive(Debug)]
+pub(super) struct Slot {
+    number: u32,
+    writable: bool,
+    /// Keeps the memory mapped as it is while the guest can reach it.
+    lease: Lease,
+}
+
+/// The leases of removed slots.
+#[derive(Debug, Default)]
+pub(super) struct RemovedSlots(Leases);
+
+impl Extend<Slot> for RemovedSlots {
+    fn extend<I: IntoIterator<Item = Slot>>(&mut self, slots: I) {
+        self.0.extend(slots.into_iter().map(|slot| slot.lease));
+    }
+}
+
+/// The descriptor of the virtual machine, and the records of its slots.
+#[derive(Debug, Default)]
+pub(super) struct SlotState {
+    /// `None` after the machine is closed.
+    vm: Option<Arc<VmFd>>,
+    mappings: Mappings<Slot>,
+    /// Numbers of removed slots.
+    free: Vec<u32>,
+    /// The lowest number that was never used.
+    next: u32,
+    /// The number of slots that the kernel supports.
+    limit: u32,
+    logs_dirty_pages: bool,
+}
+
+impl SlotState {
+    pub(super) fn new(vm: Arc<VmFd>, limit: u32) -> Self {
+        Self {
+            vm: Some(vm),
+            mappings: Mappings::default(),
+            free: Vec::new(),
+            next: 0,
+            limit,
+            logs_dirty_pages: false,
+        }
+    }
+
+    /// Returns the descriptor of an open machine.
+    pub(super) fn open(&self) -> Result<&Arc<VmFd>> {
+        let closed = || Error::new(ErrorCode::Closed, "the virtual machine is closed");
+        self.vm.as_ref().ok_or_else(closed)
+    }
+
+    /// Closes the descriptor of the machine. No slot is left.
+    pub(super) fn close(&mut self) {
+        self.vm = None;
+    }
+
+    /// Makes a slot and records it. Adds leases to drop to `removed`.
+    pub(super) fn map(
+        &mut self,
+        request: &MapRequest,
+        memory: Memory<'_>,
+        removed: &mut RemovedSlots,
+    ) -> Result<()> {
+        let range = request.range;
+        let Memory::Leased(lease) = memory else {
+            let message = format!(
+                "mapping {range} to a file is not possible: KVM maps only memory of this process"
+            );
+            return Err(Error::new(ErrorCode::InvalidArgument, message).at(range));
+        };
+        match self.make(&range, request.writable, &lease) {
+            Ok(number) => {
+                let writable = request.writable;
+                let slot = Slot {
+                    number,
+                    writable,
+                    lease,
+                };
+                self.mappings.insert(range, slot, removed);
+                Ok(())
+            }
+            Err(error) => {
+                removed.extend([Slot {
+                    number: 0,
+                    writable: false,
+                    lease,
+                }]);
+                Err(error.at(range))
+            }
+        }
+    }
+
+    /// Makes a slot, and returns its number.
+    fn make(&mut self, range: &Range, writable: bool, lease: &Lease) -> Result<u32> {
+        range.check_aligned(PAGE, "guest address")?;
+        self.open()?;
+        let reused = self.free.last().copied();
+        let number = reused.unwrap_or(self.next);
+        if number >= self.limit {
+            let message = format!(
+                "mapping {range} for KVM: all {} memory slots are in use",
+                self.limit
+            );
+            return Err(Error::new(ErrorCode::MapFailed, message));
+        }
+        self.set(number, range, writable, lease, self.logs_dirty_pages)
+            .map_err(|errno| {
+                let operation = format!(
+                    "mapping {range} to {} of the reservation for KVM",
+                    lease.range()
+                );
+                Error::os(ErrorCode::MapFailed, errno, SET, operation)
+            })?;
+        if reused.is_some() {
+            self.free.pop();
+        } else {
+            self.next = self.next.saturating_add(1);
+        }
+        Ok(number)
+    }
+
+    /// Makes a slot, or changes the flags of an existing one.
+    fn set(
+        &self,
+        number: u32,
+        range: &Range,
+        writable: bool,
+        lease: &Lease,
+        log: bool,
+    ) -> nix::Result<()> {
+        let read_only = if writable { 0 } else { KVM_MEM_READONLY };
+        // The kernel has no log of memory that the guest cannot write.
+        let logged = if log && writable {
+            KVM_MEM_LOG_DIRTY_PAGES
+        } else {
+            0
+        };
+        let region = kvm_userspace_memory_region {
+            slot: number,
+            flags: read_only | logged,
+            guest_phys_addr: range.start(),
+            memory_size: range.len(),
+            userspace_addr: lease.host_address(),
+        };
+        let Some(vm) = &self.vm else {
+            return Err(Errno::EBADF);
+        };
+        // SAFETY: the lease keeps the memory mapped as it is, and the record owns it until the kernel has confirmed
+        // the removal of the slot. The guest changes the memory at any time; no Rust reference points into it.
+        unsafe { vm.set_user_memory_region(region) }.map_err(errno_of)
+    }
+
+    /// Removes a slot in the kernel, which waits until no processor uses it.
+    fn delete(vm: &VmFd, range: &Range, number: u32) -> Result<()> {
+        let region = kvm_userspace_memory_region {
+            slot: number,
+            flags: 0,
+            guest_phys_addr: range.start(),
+            memory_size: 0,
+            userspace_addr: 0,
+        };
+        // SAFETY: a slot of size 0 maps no memory.
+        unsafe { vm.set_user_memory_region(region) }
+            .map_err(|error| unmap_refused(SET, range, errno_of(error)).at(*range))
+    }
+
+    /// Turns the dirty log of all slots on or off. If it fails, it is as before, except for logs that nobody reads.
+    pub(super) fn set_dirty_tracking(&mut self, on: bool) -> Result<()> {
+        self.open()?;
+        for (range, slot) in self.mappings.iter() {
+            self.set(slot.number, &range, slot.writable, &slot.lease, on)
+                .map_err(|errno| {
+                    let operation = format!("dirty-page logging of {range}");
+                    Error::os(ErrorCode::System, errno, SET, operation).at(range)
+                })?;
+        }
+        self.logs_dirty_pages = on;
+        Ok(())
+    }
+
+    /// Returns a bit for each page of `range`, set if the guest has written it since the last call.
+    pub(super) fn dirty_pages(&self, range: &Range, page_size: u64) -> Result<Vec<u64>> {
+        if page_size != PAGE {
+            let message = format!("KVM logs pages of {PAGE} bytes, not of {page_size}");
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
+        }
+        let vm = self.open()?;
+        let mut bitmap = vec![0; words_of(range, page_size)?];
+        for (of_slot, slot) in self.mappings.iter() {
+            if !range.contains(&of_slot) || !slot.writable {
+                continue;
+            }
+            let length = to_usize(of_slot.len())?;
+            let log = vm.get_dirty_log(slot.number, length).map_err(|error| {
+                let operation = format!("reading the dirty pages of {of_slot}");
+                Error::os(ErrorCode::System, errno_of(error), GET_DIRTY_LOG, operation).at(of_slot)
+            })?;
+            set_bits(
+                &mut bitmap,
+                of_slot.start().saturating_sub(range.start()) / PAGE,
+                &log,
+            );
+        }
+        Ok(bitmap)
+    }
+}
+
+/// Sets the bits of `log` in `bitmap`, from bit `first` on.
+fn set_bits(bitmap: &mut [u64], first: u64, log: &[u64]) {
+    let (word, shift) = (to_usize(first / 64).unwrap_or(usize::MAX), first % 64);
+    let mut target = bitmap.iter_mut().skip(word);
+    let mut carry = 0;
+    for bits in log.iter().chain(std::iter::once(&0)) {
+        let Some(word) = target.next() else { return };
+        *word |= carry | bits << shift;
+        carry = if shift == 0 {
+            0
+        } else {
+            bits >> (64_u64.saturating_sub(shift))
+        };
+    }
+}
+
+impl SpaceState for SlotState {
+    type Owner = Slot;
+    type Removed = RemovedSlots;
+    type Unguarded = ();
+
+    fn mappings(&self) -> &Mappings<Slot> {
+        &self.mappings
+    }
+
+    fn check_open(&self) -> Result<()> {
+        self.open().map(drop)
+    }
+
+    fn unmap(&mut self, range: &Range, removed: &mut RemovedSlots) -> Result<()> {
+        let vm = Arc::clone(self.open()?);
+        if let Some(cut) = self.mappings.cut_by(range) {
+            return Err(unmap_refused(SET, range, Errno::EINVAL).at(cut));
+        }
+        while let Some((first, number)) = self.mappings.first_in(range, |slot| slot.number) {
+            Self::delete(&vm, &first, number)?;
+            self.mappings.take_within(&first, removed);
+            self.free.push(number);
+        }
+        Ok(())
+    }
+
+    fn unmap_all(&mut self, removed: &mut RemovedSlots) -> Result<()> {
+        self.unmap(&Range::new(0, u64::MAX)?, removed)
+    }
+
+    fn end(&mut self, (): &mut ()) {
+        if self.vm.is_some() {
+            dropper::drop_later(std::mem::take(self));
+        }
+    }
+}
+
+impl Drop for SlotState {
+    fn drop(&mut self) {
+        // The guest may still reach memory of slots that could not be removed: leaks it.
+        if self.unmap_all(&mut RemovedSlots::default()).is_err() {
+            self.mappings.take_all().for_each(std::mem::forget);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_the_bits_of_a_log_at_any_position() {
+        for first in [0_u16, 1, 63, 64, 65, 100] {
+            let mut bitmap = [0; 4];
+            set_bits(&mut bitmap, u64::from(first), &[1 | 1 << 63, 1]);
+            let set: Vec<u16> = (0..256_u16)
+                .filter(|bit| {
+                    bitmap
+                        .get(usize::from(*bit) / 64)
+                        .is_some_and(|word| word >> (bit % 64) & 1 == 1)
+                })
+                .collect();
+            assert_eq!(set, [first, first + 63, first + 64]);
+        }
+    }
+
+    #[test]
+    fn drops_bits_past_the_end() {
+        let mut bitmap = [0; 1];
+        set_bits(&mut bitmap, 60, &[u64::MAX, u64::MAX]);
+        assert_eq!(bitmap, [0xf << 60]);
+    }
+}

@@ -1,0 +1,297 @@
+//! Virtual machines of KVM.
+
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::Arc;
+
+use napi::bindgen_prelude::{
+    AsyncTask, BigUint64ArraySlice, ClassInstance, FromNapiValue, Function, Unknown,
+};
+use napi::threadsafe_function::ThreadsafeFunctionCallMode;
+use napi::{Env, Status, check_status, sys};
+use napi_derive::napi;
+use peerdma_core::kvm::{Doorbell, ExitCell, Exits, Machine, MsiRoute};
+use peerdma_core::{Range, Result};
+
+use crate::batch::{FailureTask, NativeFailure, failures, map_failures, read_batch, read_ranges};
+use crate::environment::finalize_handles;
+use crate::error::{invalid, or_throw};
+use crate::event::NativeEventFd;
+use crate::memory::NativeMemoryFile;
+use crate::numbers::{Index, U64, Words};
+use crate::reservation::NativeReservation;
+use crate::space::space_methods;
+use crate::task::Work;
+
+/// The largest number of processors, so that a number from JavaScript allocates little.
+const MAX_PROCESSORS: usize = 1024;
+
+/// A virtual machine: memory slots, processors and interrupts.
+#[napi(custom_finalize)]
+pub struct NativeMachine {
+    space: Machine,
+}
+
+finalize_handles!(NativeMachine);
+
+#[napi]
+impl NativeMachine {
+    /// Creates a machine with paused processors. `notify` is called when there are exits to take with `nextExit`. It
+    /// does not keep a process or worker alive.
+    #[napi(factory)]
+    pub fn create(
+        env: &Env,
+        processors: Index,
+        #[napi(ts_arg_type = "() => void")] notify: Function<'_, (), ()>,
+    ) -> napi::Result<Self> {
+        let notify = notify
+            .build_threadsafe_function::<()>()
+            .weak::<true>()
+            .callee_handled::<false>()
+            .build()?;
+        let notify = move || {
+            // The call fails only when the environment ends: there is no receiver then.
+            let _: Status = notify.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        };
+        or_throw(env, || {
+            let count = usize::try_from(processors.0).ok();
+            let count = count.filter(|count| *count <= MAX_PROCESSORS);
+            let count = count.ok_or_else(|| {
+                invalid(format!(
+                    "{} processors exceed {MAX_PROCESSORS}",
+                    processors.0
+                ))
+            })?;
+            let space = Machine::new(Arc::new(Exits::new(count, notify)))?;
+            Ok(Self { space })
+        })
+    }
+
+    /// The largest number of mappings.
+    #[napi(getter)]
+    pub fn slots(&self) -> u32 {
+        self.space.info().slots
+    }
+
+    /// The exits of all processors, 64 bytes each: kind (32 bits), width (32 bits), address (64 bits), data (64 bits).
+    #[napi(ts_return_type = "ArrayBuffer")]
+    pub fn exit_cells<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
+        cells_buffer(env, self.space.exits())
+    }
+
+    /// Returns a processor that has posted an exit, or -1. Call it after each notification until it returns -1.
+    #[napi]
+    pub fn next_exit(&self) -> i32 {
+        self.next()
+    }
+
+    /// Answers the exit of a processor that `nextExit` has returned, with the data in its cell, and returns the next one
+    /// or -1.
+    #[napi]
+    pub fn answer_exit(&self, processor: u32) -> i32 {
+        self.answer_later(processor);
+        self.next()
+    }
+
+    /// Answers an exit outside of a notification.
+    #[napi]
+    pub fn answer_later(&self, processor: u32) {
+        if let Ok(index) = usize::try_from(processor) {
+            self.space.exits().answer(index);
+        }
+    }
+
+    /// Lets the processors execute the guest.
+    #[napi]
+    pub fn run(&self, env: &Env) -> napi::Result<()> {
+        or_throw(env, || self.space.run())
+    }
+
+    /// Makes all processors leave the guest. Does not wait for them.
+    #[napi]
+    pub fn request_pause(&self) {
+        self.space.request_pause();
+    }
+
+    /// Waits, on a worker thread, until no processor executes the guest and each has completed its last exit.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn pause_async(&self) -> AsyncTask<Work> {
+        let machine = self.space.clone();
+        Work::run(move || {
+            machine.pause();
+            Ok(())
+        })
+    }
+
+    /// Keeps all processors out of the guest until `release`, and waits until they are.
+    #[napi]
+    pub fn hold(&self) {
+        self.space.hold();
+    }
+
+    /// Ends one `hold`.
+    #[napi]
+    pub fn release(&self) {
+        self.space.release();
+    }
+
+    /// Returns the registers of a processor as words.
+    #[napi]
+    pub fn registers(&self, env: &Env, processor: Index) -> napi::Result<Words> {
+        or_throw(env, || self.space.registers(index(processor)?).map(Words))
+    }
+
+    /// Sets the registers of a processor.
+    #[napi]
+    pub fn set_registers(
+        &self,
+        env: &Env,
+        processor: Index,
+        words: BigUint64ArraySlice<'_>,
+    ) -> napi::Result<()> {
+        or_throw(env, || self.space.set_registers(index(processor)?, &words))
+    }
+
+    /// Sets the level of an interrupt line.
+    #[napi]
+    pub fn set_line(&self, env: &Env, line: Index, high: bool) -> napi::Result<()> {
+        or_throw(env, || self.space.set_line(line.as_u32("line")?, high))
+    }
+
+    /// Makes an eventfd raise an interrupt. With `resample`, the interrupt is a level, which ends when the guest
+    /// acknowledges it: `resample` is signalled then.
+    #[napi]
+    pub fn connect(
+        &self,
+        env: &Env,
+        event: &NativeEventFd,
+        gsi: Index,
+        resample: Option<&NativeEventFd>,
+    ) -> napi::Result<()> {
+        or_throw(env, || {
+            let resample = resample.map(NativeEventFd::event).transpose()?;
+            self.space
+                .connect(event.event()?, gsi.as_u32("interrupt")?, resample)
+        })
+    }
+
+    /// Ends the effect of `connect`.
+    #[napi]
+    pub fn disconnect(&self, env: &Env, event: &NativeEventFd, gsi: Index) -> napi::Result<()> {
+        or_throw(env, || {
+            self.space
+                .disconnect(event.event()?, gsi.as_u32("interrupt")?)
+        })
+    }
+
+    /// Replaces the messages of interrupts. A route is three words: number, address and data.
+    #[napi]
+    pub fn set_routes(&self, env: &Env, routes: BigUint64ArraySlice<'_>) -> napi::Result<()> {
+        or_throw(env, || self.space.set_routes(&read_routes(&routes)?))
+    }
+
+    /// Sends a message (MSI) once.
+    #[napi]
+    pub fn send_message(&self, env: &Env, address: U64, data: u32) -> napi::Result<()> {
+        or_throw(env, || self.space.send_message(address.0, data))
+    }
+
+    /// Makes writes of the guest signal an eventfd instead of an exit: all writes, or those of `width` bytes with a value.
+    #[napi]
+    pub fn add_doorbell(
+        &self,
+        env: &Env,
+        event: &NativeEventFd,
+        is_port: bool,
+        address: U64,
+        width: Option<u32>,
+        value: Option<U64>,
+    ) -> napi::Result<()> {
+        let doorbell = doorbell(is_port, address, width, value);
+        or_throw(env, || {
+            self.space.set_doorbell(event.event()?, &doorbell, true)
+        })
+    }
+
+    /// Ends the effect of `addDoorbell`.
+    #[napi]
+    pub fn remove_doorbell(
+        &self,
+        env: &Env,
+        event: &NativeEventFd,
+        is_port: bool,
+        address: U64,
+        width: Option<u32>,
+        value: Option<U64>,
+    ) -> napi::Result<()> {
+        let doorbell = doorbell(is_port, address, width, value);
+        or_throw(env, || {
+            self.space.set_doorbell(event.event()?, &doorbell, false)
+        })
+    }
+}
+
+impl NativeMachine {
+    fn next(&self) -> i32 {
+        let next = self.space.exits().next();
+        next.and_then(|index| i32::try_from(index).ok())
+            .unwrap_or(-1)
+    }
+}
+
+space_methods!(NativeMachine);
+
+fn doorbell(is_port: bool, address: U64, width: Option<u32>, value: Option<U64>) -> Doorbell {
+    Doorbell {
+        is_port,
+        address: address.0,
+        only: width.zip(value.map(|value| value.0)),
+    }
+}
+
+fn index(processor: Index) -> Result<usize> {
+    usize::try_from(processor.0).map_err(|_| invalid("the virtual machine has fewer processors"))
+}
+
+fn read_routes(words: &[u64]) -> Result<Vec<MsiRoute>> {
+    let (groups, rest) = words.as_chunks::<3>();
+    let narrow = |word: u64| u32::try_from(word).map_err(|_| invalid("a route exceeds 32 bits"));
+    if !rest.is_empty() {
+        return Err(invalid("routes must consist of number, address and data"));
+    }
+    let route = |[gsi, address, data]: &[u64; 3]| {
+        Ok(MsiRoute {
+            gsi: narrow(*gsi)?,
+            address: *address,
+            data: narrow(*data)?,
+        })
+    };
+    groups.iter().map(route).collect()
+}
+
+/// Creates an `ArrayBuffer` of the cells. It keeps them alive.
+fn cells_buffer<'env>(env: &'env Env, exits: &Arc<Exits>) -> napi::Result<Unknown<'env>> {
+    let cells = exits.cells();
+    let address = ptr::from_ref(cells).cast::<ExitCell>().expose_provenance();
+    let hint = Arc::into_raw(Arc::clone(exits)).cast_mut().cast();
+    let mut value = ptr::null_mut();
+    // SAFETY: `finalize` owns a count of the cells for its single call by Node-API. All fields of a cell are atomic, so
+    // that JavaScript may write them at any time.
+    check_status!(unsafe {
+        sys::napi_create_external_arraybuffer(
+            env.raw(),
+            ptr::with_exposed_provenance_mut(address),
+            size_of_val(cells),
+            Some(finalize),
+            hint,
+            &raw mut value,
+        )
+    })?;
+    // SAFETY: created just now, in this call's scope.
+    unsafe { Unknown::from_napi_value(env.raw(), value) }
+}
+
+unsafe extern "C" fn finalize(_: sys::napi_env, _: *mut c_void, hint: *mut c_void) {
+    // SAFETY: the hint is the count that `cells_buffer` gave to the buffer, and this is called once.
+    drop(unsafe { Arc::from_raw(hint.cast::<Exits>().cast_const()) });
+}
