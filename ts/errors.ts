@@ -130,6 +130,15 @@ export type ErrorCode =
   | 'ERR_INTERRUPT_UNSUPPORTED'
   /** The kernel refused to set up the interrupt. */
   | 'ERR_INTERRUPT_SETUP'
+  // KVM
+  /** `/dev/kvm` cannot be opened. */
+  | 'ERR_KVM_UNAVAILABLE'
+  /** The kernel's KVM lacks a feature that a virtual machine requires: the message names it. */
+  | 'ERR_KVM_UNSUPPORTED'
+  /** A virtual processor executes the guest. Pause the virtual machine first. */
+  | 'ERR_CPU_RUNNING'
+  /** A virtual processor cannot execute the guest, or the handler of its access failed. */
+  | 'ERR_CPU_FAILED'
   // PCI
   /** The device's config space is inconsistent, or the device does not respond. */
   | 'ERR_BAD_CONFIG_SPACE';

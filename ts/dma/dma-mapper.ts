@@ -81,6 +81,16 @@ export class DmaMapper {
     this.#port.calls.close();
   }
 
+  /** Whether the target maps memory for the processors of the guest. */
+  get mapsForProcessors(): boolean {
+    return this.#port.mapsForProcessors === true;
+  }
+
+  /** As {@link TargetPort.suspend}. */
+  suspend(): () => void {
+    return this.#port.suspend?.() ?? (() => {});
+  }
+
   /** Whether the target maps this memory by its host virtual address. */
   usesHostAddress(sub: SubMapping): boolean {
     const { needsVa } = this.#port;

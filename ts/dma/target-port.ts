@@ -55,6 +55,8 @@ export interface TargetPort {
   /** Whether {@link TargetPort.map} faults in the host memory that it maps. */
   readonly faultsIn: boolean;
   readonly calls: CallGate;
+  /** Whether it maps memory for the processors of the guest, after all IOMMUs. */
+  readonly mapsForProcessors?: boolean;
   /** As {@link DmaTarget.isRevoked}. */
   isRevoked?: ((range: AddressRange) => boolean) | undefined;
   /** As {@link DmaTarget.iovaRanges}; `undefined` when the target does not report them. */
@@ -72,6 +74,8 @@ export interface TargetPort {
    * @returns those that could not be unmapped; their host memory is still leased
    */
   unmap(subs: readonly SubMapping[], options: UnmapOptions): UnmapResult | Promise<UnmapResult>;
+  /** Keeps the processors of the guest from executing it until the returned function is called. */
+  suspend?(): () => void;
   /** Releases all host memory without calling the target, whose mappings ended with it. */
   abandon(): void | Promise<void>;
 }

@@ -23,7 +23,7 @@ import { catchUp } from './catch-up.ts';
 import { FileIndex } from './file-index.ts';
 import type { FlatChange } from './flat-diff.ts';
 import { faultIn, faultInFiles, isRequiredByHostAddress, mapMissing, mappedByHostAddress } from './host-view.ts';
-import { closedMeanwhile, joinedAlready } from './join-errors.ts';
+import { closedMeanwhile, hasProcessors, joinedAlready } from './join-errors.ts';
 import { MemoryMap, type MemoryMapDraft } from './memory-map.ts';
 import { MutationQueue } from './mutation-queue.ts';
 import { requireBackingPresent } from './check-backing.ts';
@@ -114,6 +114,7 @@ export class AddressSpace {
     const { target, name, needsVa } = port;
     return this.#run('join', async () => {
       for (const mapper of this.#mappers) if (mapper.target === target) throw joinedAlready(mapper);
+      if (port.mapsForProcessors === true && this.#processors !== undefined) throw hasProcessors(this.#processors);
       const mapper = new DmaMapper(port, peerToPeer, () => this.#openVa(), this.id);
       if (this.#isClosing(target)) throw closedMeanwhile(name);
       const slices = new Slices();
@@ -129,7 +130,7 @@ export class AddressSpace {
         if (va !== undefined) await mapMissing(part, [mapper], this.#mappers, va);
         await slices.turn();
       }
-      this.#mappers.add(mapper); // before it maps anything: a range that it fails to unmap has to count as quarantined
+      this.#list(mapper); // before it maps anything: a range that it fails to unmap has to count as quarantined
       try {
         if (this.#isClosing(target)) mapper.markClosed();
         if (va !== undefined && !mapper.faultsIn) {
@@ -327,6 +328,19 @@ export class AddressSpace {
 
   #openVa(): VaMapper {
     return (this.#va ??= new VaMapper(this.width));
+  }
+
+  /** Adds a target. The one of the processors is the last: each step of a change reaches it after the IOMMUs. */
+  #list(mapper: DmaMapper): void {
+    const processors = this.#processors;
+    if (processors !== undefined) this.#mappers.delete(processors);
+    this.#mappers.add(mapper);
+    if (processors !== undefined) this.#mappers.add(processors);
+  }
+
+  /** The target that maps memory for the processors of the guest. */
+  get #processors(): DmaMapper | undefined {
+    return [...this.#mappers].find((mapper) => mapper.mapsForProcessors);
   }
 
   /** Removes a closed target with its records and leases, and maps what its quarantine blocked. */

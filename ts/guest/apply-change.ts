@@ -2,7 +2,8 @@
  * Applies a change of the flat map to the host view and all targets.
  *
  * There is one legal order. IOMMUs unmap memory before the host view does, and map it after the host view. All that is
- * removed is unmapped before anything is mapped.
+ * removed is unmapped before anything is mapped. The processors of the guest come after the IOMMUs: a guest does not
+ * reach memory that a device does not.
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
@@ -41,6 +42,8 @@ export function applyChange(
 ): Promise<void> {
   const joined = [...mappers].filter((mapper) => mapper.joined);
   return transaction(async (undo) => {
+    const resume = suspendForRam(removed, joined);
+    undo.push(resume);
     if (retried.length > 0) await catchUp(retried, mappers, mappers, va);
     if (removed.length > 0) {
       for (const mapper of joined) {
@@ -57,7 +60,22 @@ export function applyChange(
         undo.push(() => mapper.undoMap(added));
       }
     }
+    resume();
   });
+}
+
+/**
+ * Keeps the processors of the guest out of it while RAM is removed. Part of it may be mapped again in the same change:
+ * a processor cannot execute an instruction that has no memory meanwhile.
+ *
+ * @returns ends that; later calls do nothing
+ */
+function suspendForRam(removed: readonly SubMapping[], joined: readonly DmaMapper[]): () => void {
+  if (!removed.some(({ kind }) => kind === 'ram')) return () => {};
+  const suspended = joined.map((mapper) => mapper.suspend());
+  return () => {
+    for (const resume of suspended.splice(0)) resume();
+  };
 }
 
 function unmapFromHostView(

@@ -19,3 +19,9 @@ export function joinedAlready({ name, joined }: DmaMapper): PeerDmaError {
   const text = `${name}: join failed: ${reason}. Close the target, then call targetClosed.`;
   return new PeerDmaError('ERR_RANGE_QUARANTINED', text, { target: name });
 }
+
+/** The error of a second virtual machine on one guest memory. @internal */
+export function hasProcessors({ name }: DmaMapper): PeerDmaError {
+  const text = `guest memory: adding a virtual machine failed: ${name} maps it for its processors. Close that machine first`;
+  return new PeerDmaError('ERR_INVALID_ARGUMENT', text, { target: name });
+}

@@ -139,6 +139,8 @@ export declare class NativeMachine {
   registers(processor: Index): Words
   /** Sets the registers of a processor. */
   setRegisters(processor: Index, words: BigUint64Array): void
+  /** Returns the guest-physical address of a linear address of a processor, if its page tables have one. */
+  translate(processor: Index, linear: U64): U64 | null
   /** Sets the level of an interrupt line. */
   setLine(line: Index, high: boolean): void
   /**

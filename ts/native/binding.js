@@ -126,6 +126,7 @@ export const NativeEventWatcher = take('NativeEventWatcher');
 export const NativeFilePool = take('NativeFilePool');
 export const NativeIoas = take('NativeIoas');
 export const NativeIommufd = take('NativeIommufd');
+export const NativeMachine = take('NativeMachine');
 export const NativeMemoryFile = take('NativeMemoryFile');
 export const NativePrivateMemory = take('NativePrivateMemory');
 export const NativeReservation = take('NativeReservation');

@@ -8,7 +8,7 @@ import { CallGate } from '../dma/call-gate.ts';
 import { DirtyPages } from '../dma/dirty-pages.ts';
 import { mapFailed, unmapFailed } from '../dma/mapping-error.ts';
 import { type MappingFailure, failureOf } from '../dma/mapping-failure.ts';
-import { type IommuLimits, refusedMapping } from '../dma/refusal.ts';
+import { type IommuLimits, type Refusal, refusedMapping } from '../dma/refusal.ts';
 import { type SubMapping, isFaultedIn, mapRequest } from '../dma/sub-mapping.ts';
 import {
   type BatchFailure,
@@ -284,11 +284,13 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
   }
 
   /** The limits are read anew each time. They change with every group or device that is attached or detached. */
-  #refusedMapping(
-    sub: SubMapping,
-    refusal: { errno: string; syscall?: string | undefined; cause?: unknown },
-  ): PeerDmaError {
-    return refusedMapping(mapRequest(sub, undefined), { ...refusal, target: this.name, limits: this.limits() });
+  #refusedMapping(sub: SubMapping, refusal: Omit<Refusal, 'target' | 'limits'>): PeerDmaError {
+    return this.refused(sub, { ...refusal, target: this.name, limits: this.limits() });
+  }
+
+  /** Explains why the kernel rejected a mapping. */
+  protected refused(sub: SubMapping, refusal: Refusal): PeerDmaError {
+    return refusedMapping(mapRequest(sub, undefined), refusal);
   }
 }
 

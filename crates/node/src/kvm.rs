@@ -152,6 +152,15 @@ impl NativeMachine {
         or_throw(env, || self.space.set_registers(index(processor)?, &words))
     }
 
+    /// Returns the guest-physical address of a linear address of a processor, if its page tables have one.
+    #[napi]
+    pub fn translate(&self, env: &Env, processor: Index, linear: U64) -> napi::Result<Option<U64>> {
+        or_throw(env, || {
+            let found = self.space.translate(index(processor)?, linear.0)?;
+            Ok(found.map(U64))
+        })
+    }
+
     /// Sets the level of an interrupt line.
     #[napi]
     pub fn set_line(&self, env: &Env, line: Index, high: bool) -> napi::Result<()> {

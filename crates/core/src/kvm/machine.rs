@@ -183,6 +183,22 @@ impl Machine {
         self.cpu(index, |cpu| cpu.set_registers(words))
     }
 
+    /// Returns the guest-physical address of a linear address of a processor, if its page tables have one.
+    ///
+    /// # Errors
+    /// As [`registers`](Self::registers).
+    pub fn translate(&self, index: usize, linear: u64) -> Result<Option<u64>> {
+        let operation = "translating a linear address";
+        self.cpu(index, |cpu| {
+            cpu.with_fd(|fd| {
+                let found = fd
+                    .translate_gva(linear)
+                    .map_err(failed("ioctl(KVM_TRANSLATE)", operation))?;
+                Ok((found.valid != 0).then_some(found.physical_address))
+            })
+        })
+    }
+
     /// Sets the level of an interrupt line.
     ///
     /// # Errors

@@ -1,0 +1,207 @@
+/**
+ * Takes the exits of the processors on the event loop, and answers them by handlers or from guest memory.
+ */
+import type { NativeMachine } from '#native';
+import { hex } from '../address-range.ts';
+import { asError } from '../errors.ts';
+import type { HandledMemory, MemoryHandler, PortSpace } from './handlers.ts';
+
+/** Kinds of exits, as the native core numbers them. */
+const PORT_READ = 1;
+const PORT_WRITE = 2;
+const MEMORY_READ = 3;
+const MEMORY_WRITE = 4;
+
+/** The layout of a cell, in words of 32 bits: kind, width, address, data. */
+const WORDS = 16;
+const WIDTH = 1;
+const ADDRESS = 2;
+const DATA = 4;
+const DATA_BYTES = DATA * 4;
+
+/** An access of the guest. @internal */
+export interface GuestAccessExit {
+  readonly cpu: number;
+  readonly isPort: boolean;
+  readonly isWrite: boolean;
+  readonly address: bigint;
+  /** Bytes. */
+  readonly width: number;
+}
+
+/** A processor that has stopped by itself. @internal */
+export interface StoppedExit {
+  readonly cpu: number;
+  /** The number of the reason in the native core. */
+  readonly reason: number;
+  readonly detail: number;
+  readonly data: bigint;
+}
+
+/** @internal */
+export interface ExitReceiver {
+  /** A handler has failed. The processor waits for an answer that never comes. */
+  failed(access: GuestAccessExit, error: Error): void;
+  /** Returns whether the access is answered as hardware does: reads are ones, and writes have no effect. */
+  unclaimed(access: GuestAccessExit): boolean;
+  stopped(exit: StoppedExit): void;
+}
+
+/** @internal */
+export class ExitLoop {
+  /** Counts of exits that reached this loop. */
+  readonly counts: { port: number; memory: number; unclaimed: number } = { port: 0, memory: 0, unclaimed: 0 };
+  readonly #ports: PortSpace;
+  readonly #memory: HandledMemory;
+  /** Answers accesses to memory that has no handler. */
+  readonly #mapped: (gpa: bigint) => MemoryHandler | undefined;
+  readonly #receiver: ExitReceiver;
+  #machine: NativeMachine | undefined;
+  #words: Uint32Array = new Uint32Array();
+  #longs: BigUint64Array = new BigUint64Array();
+  #bytes: Uint8Array = new Uint8Array();
+
+  constructor(
+    ports: PortSpace,
+    memory: HandledMemory,
+    mapped: (gpa: bigint) => MemoryHandler | undefined,
+    receiver: ExitReceiver,
+  ) {
+    this.#ports = ports;
+    this.#memory = memory;
+    this.#mapped = mapped;
+    this.#receiver = receiver;
+  }
+
+  /** Begins with the exits of a machine. {@link ExitLoop.drain} is the function that it notifies. */
+  attach(machine: NativeMachine): void {
+    const cells = machine.exitCells();
+    this.#machine = machine;
+    this.#words = new Uint32Array(cells);
+    this.#longs = new BigUint64Array(cells);
+    this.#bytes = new Uint8Array(cells);
+  }
+
+  /** Answers the exits that are posted. */
+  readonly drain = (): void => {
+    const machine = this.#machine;
+    if (machine === undefined) return;
+    let cpu = machine.nextExit();
+    while (cpu >= 0) cpu = this.#answer(cpu) ? machine.answerExit(cpu) : machine.nextExit();
+  };
+
+  /** Returns whether the exit is answered already. */
+  #answer(cpu: number): boolean {
+    const at = cpu * WORDS;
+    const kind = this.#words[at];
+    if (kind === PORT_READ || kind === PORT_WRITE) {
+      this.counts.port++;
+      return this.#port(cpu, at, kind === PORT_WRITE);
+    }
+    if (kind === MEMORY_READ || kind === MEMORY_WRITE) {
+      this.counts.memory++;
+      return this.#access(cpu, at, kind === MEMORY_WRITE);
+    }
+    const reason = this.#words[at + ADDRESS] ?? 0;
+    this.#receiver.stopped({ cpu, reason, detail: this.#words[at + WIDTH] ?? 0, data: this.#data(at) });
+    return true;
+  }
+
+  #port(cpu: number, at: number, isWrite: boolean): boolean {
+    const port = this.#words[at + ADDRESS] ?? 0;
+    const width = this.#words[at + WIDTH] ?? 0;
+    const handler = this.#ports.at(port);
+    if (handler === undefined) return this.#unclaimed(cpu, at, isWrite);
+    try {
+      const value = isWrite ? handler.write(port, width, this.#words[at + DATA] ?? 0) : handler.read(port, width);
+      if (value instanceof Promise) return this.#later(cpu, at, isWrite, value, setPort);
+      if (!isWrite) setPort(this.#view(at), value);
+      return true;
+    } catch (thrown) {
+      return this.#failed(cpu, at, thrown);
+    }
+  }
+
+  #access(cpu: number, at: number, isWrite: boolean): boolean {
+    const gpa = this.#longs[(at + ADDRESS) >> 1] ?? 0n;
+    const length = this.#words[at + WIDTH] ?? 0;
+    const handler = this.#memory.at(gpa) ?? this.#mapped(gpa);
+    if (handler === undefined) return this.#unclaimed(cpu, at, isWrite);
+    try {
+      const value = isWrite ? handler.write(gpa, this.#view(at).subarray(0, length)) : handler.read(gpa, length);
+      if (value instanceof Promise) return this.#later(cpu, at, isWrite, value, setBytes);
+      if (!isWrite) setBytes(this.#view(at), value);
+      return true;
+    } catch (thrown) {
+      return this.#failed(cpu, at, thrown);
+    }
+  }
+
+  /** Answers the exit when a promise is settled. */
+  #later<T>(
+    cpu: number,
+    at: number,
+    isWrite: boolean,
+    pending: Promise<T>,
+    set: (data: Uint8Array, value: T) => void,
+  ): false {
+    const answer = (value: T): void => {
+      if (!isWrite) set(this.#view(at), value);
+      this.#machine?.answerLater(cpu);
+    };
+    pending.then(answer).catch((thrown: unknown) => this.#failed(cpu, at, thrown));
+    return false;
+  }
+
+  #unclaimed(cpu: number, at: number, isWrite: boolean): boolean {
+    this.counts.unclaimed++;
+    const isAnswered = this.#receiver.unclaimed(this.#describe(cpu, at));
+    if (isAnswered && !isWrite) this.#view(at).fill(0xff);
+    return isAnswered;
+  }
+
+  #failed(cpu: number, at: number, thrown: unknown): false {
+    this.#receiver.failed(this.#describe(cpu, at), asError(thrown));
+    return false;
+  }
+
+  #describe(cpu: number, at: number): GuestAccessExit {
+    const kind = this.#words[at];
+    return {
+      cpu,
+      isPort: kind === PORT_READ || kind === PORT_WRITE,
+      isWrite: kind === PORT_WRITE || kind === MEMORY_WRITE,
+      address: this.#longs[(at + ADDRESS) >> 1] ?? 0n,
+      width: this.#words[at + WIDTH] ?? 0,
+    };
+  }
+
+  #data(at: number): bigint {
+    return this.#longs[(at + DATA) >> 1] ?? 0n;
+  }
+
+  #view(at: number): Uint8Array {
+    return this.#bytes.subarray(at * 4 + DATA_BYTES, at * 4 + DATA_BYTES + 8);
+  }
+}
+
+function setPort(data: Uint8Array, value: unknown): void {
+  if (typeof value !== 'number') throw new TypeError(`a port handler returned ${typeof value}, not a number`);
+  data[0] = value;
+  data[1] = value >>> 8;
+  data[2] = value >>> 16;
+  data[3] = value >>> 24;
+}
+
+function setBytes(data: Uint8Array, value: unknown): void {
+  if (!(value instanceof Uint8Array)) throw new TypeError('a memory handler did not return a Uint8Array');
+  data.fill(0xff);
+  data.set(value.subarray(0, data.length));
+}
+
+/** Text of an access for messages. @internal */
+export function accessText({ cpu, isPort, isWrite, address, width }: GuestAccessExit): string {
+  const what = isPort ? 'port' : 'address';
+  const bytes = width === 1 ? '1 byte' : `${width} bytes`;
+  return `processor ${cpu}: ${isWrite ? 'write' : 'read'} of ${bytes} at ${what} ${hex(address)}`;
+}

@@ -1,0 +1,56 @@
+/**
+ * The memory slots of a virtual machine as a target: the processors of the guest reach what it maps.
+ */
+import type { NativeMachine } from '#native';
+import { AddressRange } from '../address-range.ts';
+import type { IommuLimits, Refusal } from '../dma/refusal.ts';
+import type { SubMapping } from '../dma/sub-mapping.ts';
+import { PeerDmaError } from '../errors.ts';
+import { IommuSpace } from '../vfio/iommu-space.ts';
+
+/** KVM maps pages of 4 KiB (Linux, Documentation/virt/kvm/api.rst, 4.35), at any address that a processor can use. */
+const LIMITS: IommuLimits = { pageSize: 4096n, iovaRanges: [AddressRange.between(0n, 1n << 52n)] };
+
+/** The reasons of the kernel (Linux, virt/kvm/kvm_main.c, `kvm_set_memory_region`). */
+const REASONS: Readonly<Record<string, string>> = {
+  EEXIST: 'another memory slot has some of these addresses. Unmap it first',
+  ENOMEM: 'the kernel has no memory for its page tables. Free memory of the host',
+};
+
+/**
+ * Maps guest memory, by its host virtual address, for the processors of a virtual machine.
+ *
+ * @internal
+ */
+export class MachineTarget extends IommuSpace {
+  readonly needsVa = true;
+  readonly mapsForProcessors = true;
+  readonly #machine: NativeMachine;
+
+  constructor(machine: NativeMachine) {
+    super(machine, 'kvm', () => LIMITS);
+    this.#machine = machine;
+  }
+
+  /** Keeps the processors out of the guest until the returned function is called. */
+  suspend(): () => void {
+    this.#machine.hold();
+    return () => this.#machine.release();
+  }
+
+  protected get dirtyPageSize(): bigint {
+    return LIMITS.pageSize;
+  }
+
+  protected override refused(sub: SubMapping, { errno, syscall, cause }: Refusal): PeerDmaError {
+    const { name, range } = sub;
+    const reason = REASONS[errno] ?? 'the kernel did not accept the memory slot. Check dmesg for the reason';
+    return new PeerDmaError('ERR_MAP_FAILED', `kvm: cannot map "${name}" at ${range}: ${errno}: ${reason}`, {
+      errno,
+      syscall,
+      range,
+      target: this.name,
+      cause,
+    });
+  }
+}

@@ -1,0 +1,36 @@
+/**
+ * Memory of the guest without a memory slot: a processor met a change of its slot, wrote read-only memory, or reached a
+ * BAR that KVM could not map.
+ */
+import type { SubMapping } from '../dma/sub-mapping.ts';
+import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import type { MemoryHandler } from './handlers.ts';
+
+/** Returns a function that finds the memory at an address. @internal */
+export function mappedMemory(memory: GuestMemory): (gpa: bigint) => MemoryHandler | undefined {
+  const space = addressSpaceOf(memory);
+  const ram: MemoryHandler = {
+    read: (gpa, length) => memory.read(gpa, length),
+    write: (gpa, bytes) => memory.write(gpa, bytes),
+  };
+  const readOnly: MemoryHandler = { ...ram, write: () => {} };
+  const device: MemoryHandler = {
+    read: (gpa, length) => ifAccessible(() => memory.read(gpa, length)) ?? new Uint8Array(length).fill(0xff),
+    write: (gpa, bytes) => ifAccessible(() => memory.write(gpa, bytes)),
+  };
+  const handlerOf = ({ kind, writable }: SubMapping): MemoryHandler =>
+    kind === 'device' ? device : writable ? ram : readOnly;
+  return (gpa) => {
+    const sub = space.map.flat.at(gpa);
+    return sub === undefined ? undefined : handlerOf(sub);
+  };
+}
+
+/** Calls `act`; returns `undefined` if the device does not decode its memory. */
+function ifAccessible<T>(act: () => T): T | undefined {
+  try {
+    return act();
+  } catch {
+    return undefined;
+  }
+}

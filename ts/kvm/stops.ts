@@ -1,0 +1,100 @@
+/**
+ * Why a processor stopped: reasons that end a run, and failures.
+ */
+import { hex } from '../address-range.ts';
+import { PeerDmaError } from '../errors.ts';
+import type { GuestMemory } from '../guest/guest-memory.ts';
+import type { VirtualCpu } from './cpu.ts';
+import { type GuestAccessExit, type StoppedExit, accessText } from './exit-loop.ts';
+
+/**
+ * Why the guest does not run any more: `triple-fault` (on a PC, that resets it), an event of the guest, or the reason
+ * that the VMM passed to {@link VirtualMachine.stop}.
+ */
+export type StopReason = 'triple-fault' | 'shutdown' | 'reset' | 'crash';
+
+/** Numbers of the native core. */
+const SHUTDOWN = 1;
+const HALTED = 2;
+const SYSTEM_EVENT = 3;
+const ENTRY_FAILED = 4;
+const INTERNAL_ERROR = 5;
+const MEMORY_FAULT = 6;
+const RUN_FAILED = 7;
+
+/** `KVM_SYSTEM_EVENT_…` (Linux, include/uapi/linux/kvm.h). */
+const EVENTS: Readonly<Record<number, StopReason>> = { 1: 'shutdown', 2: 'reset', 3: 'crash' };
+
+/** The number of bytes at the instruction pointer that a message shows: those of the longest instruction. */
+const CODE_BYTES = 15;
+
+/** Returns the reason of a stop that is not a failure. @internal */
+export function stopReason({ reason, detail }: StoppedExit): StopReason | undefined {
+  if (reason === SHUTDOWN) return 'triple-fault';
+  return reason === SYSTEM_EVENT ? EVENTS[detail] : undefined;
+}
+
+/** The error of a processor that cannot execute the guest. @internal */
+export function cpuFailed(exit: StoppedExit, cpu: VirtualCpu, memory: GuestMemory): PeerDmaError {
+  const text = `virtual machine: processor ${exit.cpu} failed: ${failureText(exit)}`;
+  return new PeerDmaError('ERR_CPU_FAILED', `${text}. ${stateText(cpu, memory)}`);
+}
+
+/** The error of an access whose handler failed. @internal */
+export function handlerFailed(
+  access: GuestAccessExit,
+  cause: Error,
+  cpu: VirtualCpu,
+  memory: GuestMemory,
+): PeerDmaError {
+  const text = `virtual machine: ${accessText(access)} failed: ${cause.message}`;
+  return new PeerDmaError('ERR_CPU_FAILED', `${text}. ${stateText(cpu, memory)}`, { cause });
+}
+
+/** The error of an access that no handler answers. @internal */
+export function unclaimedAccess(access: GuestAccessExit, cpu: VirtualCpu, memory: GuestMemory): PeerDmaError {
+  const remedy = 'Add a handler, or create the machine with unclaimed: "ones"';
+  const text = `virtual machine: ${accessText(access)} failed: no handler and no memory is there. ${remedy}`;
+  return new PeerDmaError('ERR_CPU_FAILED', `${text}. ${stateText(cpu, memory)}`);
+}
+
+function failureText({ reason, detail, data }: StoppedExit): string {
+  switch (reason) {
+    case HALTED:
+      return 'it halted, and no interrupt can wake it';
+    case SYSTEM_EVENT:
+      return `the guest requested the unknown system event ${detail}`;
+    case ENTRY_FAILED:
+      return `the hardware rejected its state with the reason ${hex(data)}. Check the registers`;
+    case INTERNAL_ERROR:
+      return `KVM cannot execute its instruction (internal error ${detail}). Check whether there is memory at rip`;
+    case MEMORY_FAULT:
+      return `the host cannot access the memory at ${hex(data)}`;
+    case RUN_FAILED:
+      return `KVM_RUN failed with errno ${detail}`;
+    default:
+      return `it left the guest with the unknown reason ${detail}`;
+  }
+}
+
+/** Registers, and the bytes of the instruction. */
+function stateText(cpu: VirtualCpu, memory: GuestMemory): string {
+  try {
+    const { rip, rsp, rflags, cr0, cr3, cr4, efer, cs } = cpu.registers();
+    const state = Object.entries({ rip, rsp, rflags, cr0, cr3, cr4, efer, cs: cs.base });
+    return `${state.map(([name, value]) => `${name}=${hex(value)}`).join(' ')}, ${codeText(cpu, memory, cs.base + rip)}`;
+  } catch (error) {
+    return `its registers cannot be read: ${String(error)}`;
+  }
+}
+
+function codeText(cpu: VirtualCpu, memory: GuestMemory, linear: bigint): string {
+  const gpa = cpu.translate(BigInt.asUintN(64, linear));
+  if (gpa === undefined) return 'no page at rip';
+  try {
+    const bytes = memory.read(gpa, CODE_BYTES);
+    return `bytes at rip: ${[...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(' ')}`;
+  } catch {
+    return `no memory at rip (${hex(gpa)})`;
+  }
+}

@@ -1,0 +1,277 @@
+/**
+ * A virtual machine of KVM, whose processors reach guest memory.
+ */
+import { NativeMachine } from '#native';
+import { readOptions } from '../arguments.ts';
+import { Closing } from '../closing.ts';
+import { PeerDmaError } from '../errors.ts';
+import { type DmaMapperHandle, joinPort } from '../guest/dma-mapper-client.ts';
+import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { transaction } from '../guest/transaction.ts';
+import { native, nativeAsync } from '../native-call.ts';
+import { INSPECT, objectText } from '../object-text.ts';
+import { requireNumber } from '../number-types.ts';
+import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
+import { valueText } from '../value-text.ts';
+import { VirtualCpu } from './cpu.ts';
+import { ExitLoop } from './exit-loop.ts';
+import { HandledMemory, PortSpace } from './handlers.ts';
+import { machineProblem } from './machine-errors.ts';
+import { MachineTarget } from './machine-target.ts';
+import { mappedMemory } from './mapped-memory.ts';
+import { cpuFailed, handlerFailed, stopReason, unclaimedAccess } from './stops.ts';
+
+/** Options of {@link VirtualMachine.create}. */
+export interface VirtualMachineOptions {
+  /** The memory of the guest. */
+  readonly memory: GuestMemory;
+  /** The number of processors. Default: 1 */
+  readonly cpus?: number;
+  /**
+   * What an access does that no handler and no memory answers. `ones`, as on hardware: a read returns ones, and a write
+   * has no effect. `stop`: the run fails with `ERR_CPU_FAILED`. Default: `ones`
+   */
+  readonly unclaimed?: 'ones' | 'stop';
+}
+
+/** Result of {@link VirtualMachine.inspect}, ready for `JSON.stringify`. */
+export interface VirtualMachineSnapshot {
+  /** Whether the processors execute the guest. */
+  readonly state: MachineState;
+  /** The number of processors. */
+  readonly cpus: number;
+  /** Memory slots in use. */
+  readonly slots: number;
+  /** The largest number of memory slots. */
+  readonly maxSlots: number;
+  /** The accesses that reached handlers, since the start. */
+  readonly exits: { readonly port: number; readonly memory: number; readonly unclaimed: number };
+}
+
+/**
+ * `stopped` before the first run, and after its end; `running`; `paused` by {@link VirtualMachine.pause}; `failed` after
+ * an error of a processor or handler: it cannot run again; `closed`.
+ */
+export type MachineState = 'stopped' | 'running' | 'paused' | 'failed' | 'closed';
+
+/** The result of a run that has not ended. */
+interface Run {
+  readonly result: Promise<string>;
+  readonly resolve: (reason: string) => void;
+  readonly reject: (error: Error) => void;
+  /** Keeps the process alive. */
+  readonly keepAlive: NodeJS.Timeout;
+}
+
+/** The longest delay of a timer, in milliseconds. */
+const LONG = 2 ** 31 - 1;
+
+/**
+ * A virtual machine.
+ *
+ * Its processors execute the guest on threads. They reach all active memory directly, and every change of guest memory
+ * from then on. Accesses to ports, and to addresses without memory, are answered by handlers on the event loop.
+ */
+export class VirtualMachine {
+  /** The processors. The first one starts; the guest starts the others. */
+  readonly cpus: readonly VirtualCpu[];
+  /** The handlers of ports. */
+  readonly ports: PortSpace;
+  /** The handlers of memory. */
+  readonly mmio: HandledMemory;
+  readonly #machine: NativeMachine;
+  readonly #exits: ExitLoop;
+  readonly #closing = new Closing();
+  #mapper: DmaMapperHandle | undefined;
+  #state: MachineState = 'stopped';
+  #run: Run | undefined;
+
+  private constructor(key: typeof PACKAGE_KEY, memory: GuestMemory, count: number, unclaimed: 'ones' | 'stop') {
+    requirePackageKey(key, 'VirtualMachine.create()');
+    this.ports = new PortSpace();
+    this.mmio = new HandledMemory();
+    this.#exits = new ExitLoop(this.ports, this.mmio, mappedMemory(memory), {
+      failed: (access, error) => this.#fail(handlerFailed(access, error, this.#cpu(access.cpu), memory)),
+      unclaimed: (access) => {
+        if (unclaimed === 'ones') return true;
+        this.#fail(unclaimedAccess(access, this.#cpu(access.cpu), memory));
+        return false;
+      },
+      stopped: (exit) => {
+        const reason = stopReason(exit);
+        if (reason === undefined) this.#fail(cpuFailed(exit, this.#cpu(exit.cpu), memory));
+        else this.stop(reason);
+      },
+    });
+    try {
+      this.#machine = NativeMachine.create(count, this.#exits.drain);
+    } catch (thrown) {
+      throw machineProblem(thrown);
+    }
+    this.#exits.attach(this.#machine);
+    this.cpus = Array.from({ length: count }, (_, index) => new VirtualCpu(PACKAGE_KEY, this.#machine, index));
+  }
+
+  /**
+   * Creates a virtual machine, and maps guest memory for its processors. They are stopped in their power-on state. Close
+   * it before the guest memory.
+   *
+   * @throws {PeerDmaError} `ERR_KVM_UNAVAILABLE` if `/dev/kvm` does not exist; `ERR_PERMISSION` if this user may not open
+   * it; `ERR_KVM_UNSUPPORTED`; `ERR_INVALID_ARGUMENT`, also if this guest memory has a virtual machine;
+   * `ERR_MAP_FAILED`; `ERR_CLOSED`; `ERR_SYSTEM`
+   */
+  static async create(options: VirtualMachineOptions): Promise<VirtualMachine> {
+    const { memory, cpus = 1, unclaimed = 'ones' } = readOptions(options, ['memory', 'cpus', 'unclaimed']);
+    const space = addressSpaceOf(memory);
+    requireCount(cpus);
+    if (unclaimed !== 'ones' && unclaimed !== 'stop') {
+      const text = `unclaimed is 'ones' or 'stop', not ${valueText(unclaimed)}`;
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
+    }
+    return transaction(async (undo) => {
+      const machine = new VirtualMachine(PACKAGE_KEY, memory, cpus, unclaimed);
+      undo.push(() => machine.close());
+      machine.#mapper = await joinPort(space, new MachineTarget(machine.#machine), 'best-effort');
+      return machine;
+    });
+  }
+
+  /** The state of the machine. */
+  get state(): MachineState {
+    return this.#state;
+  }
+
+  /**
+   * Executes the guest until it stops.
+   *
+   * @returns the reason: `triple-fault`; `shutdown`, `reset` or `crash` if the guest requested it by KVM; or the argument
+   * of {@link VirtualMachine.stop}. The processors are paused then, and can run again
+   * @throws {PeerDmaError} `ERR_CPU_FAILED` if a handler fails or a processor cannot execute the guest, with the
+   * processor, the access and registers; `ERR_CLOSED` if the machine is closed meanwhile; `ERR_INVALID_ARGUMENT` if it
+   * runs or has failed
+   */
+  async run(): Promise<string> {
+    this.#require('stopped', 'run');
+    const { promise: result, resolve, reject } = withResolvers<string>();
+    const keepAlive = setInterval(() => {}, LONG);
+    this.#run = { result, resolve, reject, keepAlive };
+    this.#state = 'running';
+    native(() => this.#machine.run());
+    return result;
+  }
+
+  /**
+   * Pauses the processors. Resolves when each has completed its access: handlers have to answer meanwhile, so a handler
+   * must not await it.
+   *
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the machine does not run
+   */
+  async pause(): Promise<void> {
+    this.#require('running', 'pause');
+    this.#state = 'paused';
+    await nativeAsync(() => this.#machine.pauseAsync());
+  }
+
+  /**
+   * Continues after {@link VirtualMachine.pause}.
+   *
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the machine is not paused
+   */
+  resume(): void {
+    this.#require('paused', 'resume');
+    this.#state = 'running';
+    native(() => this.#machine.run());
+  }
+
+  /**
+   * Ends the run: {@link VirtualMachine.run} resolves with the reason when all processors are paused. Handlers can call
+   * it. Does nothing if the machine does not run.
+   */
+  stop(reason: string): void {
+    const run = this.#run;
+    if (run === undefined) return;
+    this.#run = undefined;
+    this.#state = 'stopped';
+    native(() => this.#machine.requestPause());
+    void this.#machine.pauseAsync().then(() => {
+      clearInterval(run.keepAlive);
+      run.resolve(reason);
+    }, run.reject);
+  }
+
+  /** Returns state and counts as plain data. */
+  inspect(): VirtualMachineSnapshot {
+    return {
+      state: this.#state,
+      cpus: this.cpus.length,
+      slots: this.#machine.mappingCount,
+      maxSlots: this.#machine.slots,
+      exits: { ...this.#exits.counts },
+    };
+  }
+
+  /**
+   * Ends the processors, unmaps guest memory from them, and closes the machine. Idempotent.
+   *
+   * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: that memory is kept
+   */
+  close(): Promise<void> {
+    return this.#closing.once(async () => {
+      this.#end('closed', new PeerDmaError('ERR_CLOSED', 'the virtual machine was closed while it ran'));
+      native(() => this.#machine.hold());
+      await this.#mapper?.remove();
+      await nativeAsync(() => this.#machine.closeAsync());
+    });
+  }
+
+  /** As {@link VirtualMachine.close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    return objectText(depth, 'VirtualMachine', () => ['', `cpus: ${this.cpus.length}`, this.#state]);
+  }
+
+  #cpu(index: number): VirtualCpu {
+    return this.cpus[index] as VirtualCpu; // the native core numbers the processors that it was asked for
+  }
+
+  #fail(error: Error): void {
+    native(() => this.#machine.requestPause());
+    this.#end('failed', error);
+  }
+
+  #end(state: 'failed' | 'closed', error: Error): void {
+    const run = this.#run;
+    this.#run = undefined;
+    this.#state = state;
+    if (run === undefined) return;
+    clearInterval(run.keepAlive);
+    run.reject(error);
+  }
+
+  #require(state: MachineState, method: string): void {
+    if (this.#state === state) return;
+    if (this.#state === 'closed') throw new PeerDmaError('ERR_CLOSED', 'the virtual machine is closed');
+    const text = `virtual machine: ${method} requires that it is ${state}, but it is ${this.#state}`;
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
+  }
+}
+
+function requireCount(cpus: number): void {
+  requireNumber(cpus, 'cpus');
+  if (Number.isInteger(cpus) && cpus > 0) return;
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"cpus" is a whole number from 1 on, not ${valueText(cpus)}`);
+}
+
+function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void; reject: (error: Error) => void } {
+  let resolve: (value: T) => void = () => {};
+  let reject: (error: Error) => void = () => {};
+  const promise = new Promise<T>((settle, fail) => {
+    resolve = settle;
+    reject = fail;
+  });
+  return { promise, resolve, reject };
+}
