@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Files of `__test__/vfio` that import other files of tests. */
-export const FILES_OF_SEVERAL = ['all', 'iommufd'];
+export const FILES_OF_SEVERAL = ['all', 'iommufd', 'kvm'];
 
 const VFIO = '__test__/vfio/';
 const NEAREST = 5;

@@ -72,7 +72,7 @@ export async function guestTest(args) {
   const { guests, nearest } = await findTests(args.at(-1) ?? '', top, { guestsOnly: true });
   const [name] = guests;
   if (name === undefined || guests.length > 1) {
-    say('npm run test:guest -- [OPTION OF THE TESTBED…] NAME: __test__/vfio/NAME.test.ts, or all, or iommufd');
+    say('npm run test:guest -- [OPTION OF THE TESTBED…] NAME: __test__/vfio/NAME.test.ts, or all, iommufd or kvm');
     say(`the nearest names are ${(guests.length > 1 ? guests : nearest).join(', ')}`);
     return 2;
   }

@@ -2,7 +2,6 @@
  * Memory of the guest without a memory slot: a processor met a change of its slot, wrote read-only memory, or reached a
  * BAR that KVM could not map.
  */
-import type { SubMapping } from '../dma/sub-mapping.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import type { MemoryHandler } from './handlers.ts';
 
@@ -13,16 +12,16 @@ export function mappedMemory(memory: GuestMemory): (gpa: bigint) => MemoryHandle
     read: (gpa, length) => memory.read(gpa, length),
     write: (gpa, bytes) => memory.write(gpa, bytes),
   };
-  const readOnly: MemoryHandler = { ...ram, write: () => {} };
   const device: MemoryHandler = {
     read: (gpa, length) => ifAccessible(() => memory.read(gpa, length)) ?? new Uint8Array(length).fill(0xff),
     write: (gpa, bytes) => ifAccessible(() => memory.write(gpa, bytes)),
   };
-  const handlerOf = ({ kind, writable }: SubMapping): MemoryHandler =>
-    kind === 'device' ? device : writable ? ram : readOnly;
+  const readOnly = (handler: MemoryHandler): MemoryHandler => ({ read: handler.read, write: () => {} });
+  const handlers = { ram, device };
+  const readOnlyHandlers = { ram: readOnly(ram), device: readOnly(device) };
   return (gpa) => {
     const sub = space.map.flat.at(gpa);
-    return sub === undefined ? undefined : handlerOf(sub);
+    return sub === undefined ? undefined : (sub.writable ? handlers : readOnlyHandlers)[sub.kind];
   };
 }
 

@@ -1,0 +1,5 @@
+/**
+ * All tests of virtual machines in one file, as in all.ts.
+ */
+import './kvm/memory.test.ts';
+import './kvm/processor.test.ts';
