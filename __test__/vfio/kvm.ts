@@ -1,5 +1,6 @@
 /**
  * All tests of virtual machines in one file, as in all.ts.
  */
+import './kvm/interrupts.test.ts';
 import './kvm/memory.test.ts';
 import './kvm/processor.test.ts';

@@ -4,12 +4,14 @@
 import { NativeMachine } from '#native';
 import { readOptions } from '../arguments.ts';
 import { Closing } from '../closing.ts';
-import { PeerDmaError } from '../errors.ts';
+import { PeerDmaError, asError } from '../errors.ts';
 import { type DmaMapperHandle, joinPort } from '../guest/dma-mapper-client.ts';
 import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
 import { transaction } from '../guest/transaction.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { INSPECT, objectText } from '../object-text.ts';
+import type { EventFd } from '../pci/event-fd.ts';
+import type { AssignedInterrupts } from '../pci/interrupts/assigned-interrupts.ts';
 import { requireNumber } from '../number-types.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
@@ -19,6 +21,10 @@ import { HandledMemory, PortSpace } from './handlers.ts';
 import { machineProblem } from './machine-errors.ts';
 import { MachineTarget } from './machine-target.ts';
 import { mappedMemory } from './mapped-memory.ts';
+import { type Doorbell, addDoorbell } from './doorbells.ts';
+import { DeviceInterruptsConnection } from './device-interrupts.ts';
+import { InterruptLine } from './interrupt-line.ts';
+import { LINES, MessageRoutes } from './message-routes.ts';
 import { cpuFailed, handlerFailed, stopReason, unclaimedAccess } from './stops.ts';
 
 /** Options of {@link VirtualMachine.create}. */
@@ -81,6 +87,8 @@ export class VirtualMachine {
   readonly mmio: HandledMemory;
   readonly #machine: NativeMachine;
   readonly #exits: ExitLoop;
+  readonly #routes: MessageRoutes;
+  readonly #lines: readonly InterruptLine[];
   readonly #closing = new Closing();
   #mapper: DmaMapperHandle | undefined;
   #state: MachineState = 'stopped';
@@ -109,6 +117,8 @@ export class VirtualMachine {
       throw machineProblem(thrown);
     }
     this.#exits.attach(this.#machine);
+    this.#routes = new MessageRoutes(this.#machine);
+    this.#lines = Array.from({ length: LINES }, (_, line) => new InterruptLine(PACKAGE_KEY, this.#machine, line));
     this.cpus = Array.from({ length: count }, (_, index) => new VirtualCpu(PACKAGE_KEY, this.#machine, index));
   }
 
@@ -197,6 +207,59 @@ export class VirtualMachine {
       clearInterval(run.keepAlive);
       run.resolve(reason);
     }, run.reject);
+  }
+
+  /**
+   * Returns an interrupt line; the same object each time.
+   *
+   * @param number 0 to 23
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
+   */
+  line(number: number): InterruptLine {
+    requireNumber(number, 'number');
+    const line = this.#lines[number];
+    if (line !== undefined) return line;
+    const text = `an interrupt line has a number from 0 to ${LINES - 1}, not ${valueText(number)}`;
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
+  }
+
+  /**
+   * Sends an interrupt message (MSI) once.
+   *
+   * @param address guest-physical
+   * @param data 32 bits
+   * @throws {PeerDmaError} `ERR_CLOSED`, `ERR_SYSTEM`
+   */
+  sendMessage(address: bigint, data: number): void {
+    native(() => this.#machine.sendMessage(address, data));
+  }
+
+  /**
+   * Connects the interrupts of an assigned device, and follows their set-up by the guest. The kernel delivers each
+   * interrupt without JavaScript. Replaces the callback of {@link AssignedInterrupts.onChange}. If KVM cannot follow a
+   * change, the run fails with its error.
+   *
+   * @param options.line the line of the pin. Default: the pin is not connected
+   * @returns disconnects them; call it before the device is closed
+   * @throws {PeerDmaError} `ERR_SYSTEM`, `ERR_CLOSED`, `ERR_INTERRUPT_SETUP`
+   */
+  connectInterrupts(interrupts: AssignedInterrupts, options: { readonly line?: InterruptLine } = {}): () => void {
+    const line = options.line?.number;
+    const failed = (error: unknown): void => this.#fail(asError(error));
+    const connection = new DeviceInterruptsConnection(this.#machine, this.#routes, interrupts, line, failed);
+    return () => connection.close();
+  }
+
+  /**
+   * Makes writes of the guest signal an event instead of calling a handler.
+   *
+   * @param event stays in use when its owner closes it
+   * @returns removes the doorbell; later calls do nothing
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`; `ERR_SYSTEM` if the address has such a doorbell (`EEXIST`);
+   * `ERR_CLOSED`
+   */
+  addDoorbell(doorbell: Doorbell, event: EventFd): () => void {
+    return addDoorbell(this.#machine, readOptions(doorbell, ['port', 'gpa', 'only'], 'a doorbell'), event);
   }
 
   /** Returns state and counts as plain data. */

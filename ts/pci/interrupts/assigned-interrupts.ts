@@ -132,6 +132,11 @@ export class AssignedInterrupts {
    * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` if the kernel rejects it; `ERR_CLOSED`
    */
   get resampleFd(): number {
+    return this.resampleEvent.fd;
+  }
+
+  /** The event of {@link AssignedInterrupts.resampleFd}. @internal */
+  get resampleEvent(): EventFd {
     if (this.#resample === undefined) {
       this.#requireOpen();
       const made = EventFd.create();
@@ -143,7 +148,7 @@ export class AssignedInterrupts {
       }
       this.#resample = made;
     }
-    return this.#resample.fd;
+    return this.#resample;
   }
 
   /**

@@ -1,0 +1,101 @@
+/**
+ * Connects the interrupts of an assigned device to a virtual machine: the kernel delivers each without JavaScript.
+ */
+import type { NativeMachine } from '#native';
+import type { AssignedInterrupts } from '../pci/interrupts/assigned-interrupts.ts';
+import type { InterruptVector } from '../pci/interrupts/vector.ts';
+import { connectEvent } from './interrupt-line.ts';
+import type { MessageRoutes } from './message-routes.ts';
+
+/** A vector whose event is connected. */
+interface Connected {
+  readonly gsi: number;
+  readonly disconnect: () => void;
+}
+
+/** @internal */
+export class DeviceInterruptsConnection {
+  readonly #machine: NativeMachine;
+  readonly #routes: MessageRoutes;
+  readonly #interrupts: AssignedInterrupts;
+  readonly #failed: (error: unknown) => void;
+  readonly #connected = new Map<InterruptVector, Connected>();
+  #disconnectPin: (() => void) | undefined;
+
+  /**
+   * @param line of the pin; without one, the pin is not connected
+   * @param failed is called if a change of the guest cannot be applied
+   */
+  constructor(
+    machine: NativeMachine,
+    routes: MessageRoutes,
+    interrupts: AssignedInterrupts,
+    line: number | undefined,
+    failed: (error: unknown) => void,
+  ) {
+    this.#machine = machine;
+    this.#routes = routes;
+    this.#interrupts = interrupts;
+    this.#failed = failed;
+    if (line !== undefined && interrupts.count('intx') > 0) {
+      const pin = interrupts.vector('intx');
+      void pin.fd; // connects it
+      this.#disconnectPin = connectEvent(machine, pin.event, line, interrupts.resampleEvent);
+    }
+    this.#apply(vectorsOf(interrupts));
+    interrupts.onChange((vectors) => {
+      try {
+        this.#apply(vectors);
+      } catch (error) {
+        this.#failed(error);
+      }
+    });
+  }
+
+  /** Disconnects all vectors. */
+  close(): void {
+    this.#interrupts.onChange(undefined);
+    this.#disconnectPin?.();
+    this.#disconnectPin = undefined;
+    for (const [vector, { gsi, disconnect }] of this.#connected) {
+      disconnect();
+      this.#routes.release(gsi);
+      this.#connected.delete(vector);
+    }
+    this.#routes.commit();
+  }
+
+  /**
+   * Routes the messages of vectors, and connects events of new ones. A vector that is masked keeps its route: its device
+   * signals another event then.
+   */
+  #apply(vectors: readonly InterruptVector[]): void {
+    const added: InterruptVector[] = [];
+    let isChanged = false;
+    for (const vector of vectors) {
+      if (vector.kind === 'intx' || vector.kind === 'error' || vector.kind === 'request') continue;
+      const { message } = vector;
+      const known = this.#connected.get(vector);
+      if (known === undefined && (message === undefined || !vector.enabled)) continue;
+      if (known === undefined) added.push(vector);
+      else this.#routes.set(known.gsi, message);
+      isChanged = true;
+    }
+    const numbers = added.map((vector) => {
+      const gsi = this.#routes.allocate();
+      this.#routes.set(gsi, vector.message);
+      return gsi;
+    });
+    if (isChanged) this.#routes.commit();
+    added.forEach((vector, index) => {
+      const gsi = numbers[index] as number;
+      this.#connected.set(vector, { gsi, disconnect: connectEvent(this.#machine, vector.event, gsi) });
+    });
+  }
+}
+
+function vectorsOf(interrupts: AssignedInterrupts): InterruptVector[] {
+  return (['msi', 'msix'] as const).flatMap((kind) =>
+    Array.from({ length: interrupts.count(kind) }, (_, index) => interrupts.vector(kind, index)),
+  );
+}
