@@ -6,7 +6,7 @@ import type { NativeFailure } from '#native';
 import type { ExecutionContext } from 'ava';
 import type { DmaMapperHandle, GuestMemory, Region } from '../../ts/index.ts';
 import { joinPort } from '../../ts/guest/dma-mapper-client.ts';
-import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { openBacking } from '../../ts/memory/backing.ts';
 import { IommufdTarget } from '../../ts/vfio/iommufd/iommufd-target.ts';
 import { Type1Target } from '../../ts/vfio/type1/type1-target.ts';
@@ -126,7 +126,7 @@ export function join(
   [stub, port]: [NativeSpaceStub, Port],
 ): Promise<DmaMapperHandle> {
   t.teardown(() => stub.release()); // before the memory is closed
-  return joinPort(addressSpaceOf(memory), port, 'best-effort');
+  return joinPort(guestAddressSpaceOf(memory), port, 'best-effort');
 }
 
 /** An inactive region with `count` mappings of a page each, at its start. */
@@ -134,7 +134,7 @@ export async function regionOf(t: ExecutionContext, memory: GuestMemory, count: 
   const file = taggedFile(t, 'ram', count, 0);
   const region = await memory.regions.addRegion({ name: 'region', range: pages(0, count) });
   // In one change by the internal interface: the public one makes a change for each.
-  await addressSpaceOf(memory).change((draft) => {
+  await guestAddressSpaceOf(memory).change((draft) => {
     const id = draft.regions().find(({ name }) => name === 'region')?.id ?? NaN;
     for (let page = 0; page < count; page++) {
       const memory = openBacking({ file, offset: at(page) }, at(1));
@@ -151,7 +151,7 @@ export function states(handle: DmaMapperHandle): [bigint, string][] {
 
 /** Ends the test of a target with a quarantine. */
 export function abandon(memory: GuestMemory, port: Port): Promise<void> {
-  return addressSpaceOf(memory).targetClosed(port);
+  return guestAddressSpaceOf(memory).targetClosed(port);
 }
 
 export const refusal = (index: number): NativeFailure => ({

@@ -10,8 +10,8 @@ import {
   type GuestMemory,
   type PeerToPeer,
 } from '../../ts/index.ts';
-import { type AddressSpace } from '../../ts/guest/address-space.ts';
-import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { type GuestAddressSpace } from '../../ts/guest/guest-address-space.ts';
+import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { MemoryOfDevice, RevocableTarget } from '../support/device-file.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE } from '../support/pages.ts';
@@ -19,7 +19,7 @@ import { ACCEPT, BatchRecordingTarget, RecordingTarget, RefuseAt } from '../supp
 
 interface Stage {
   readonly memory: GuestMemory;
-  readonly space: AddressSpace;
+  readonly space: GuestAddressSpace;
   readonly device: MemoryOfDevice;
   /** Two pages of the device at page 8, with a page without memory between. */
   readonly bar: DeviceMemory;
@@ -53,7 +53,7 @@ async function stage(t: ExecutionContext, policies: readonly PeerToPeer[] = ['re
     const breaches = targets.flatMap((target) => target.breaches);
     if (breaches.length > 0) throw new Error(breaches.join('; '));
   });
-  return { memory, space: addressSpaceOf(memory), device, bar, targets, handles, log };
+  return { memory, space: guestAddressSpaceOf(memory), device, bar, targets, handles, log };
 }
 
 const FULL = ['0x0..0x2000 rw ram0', '0x8000..0x9000 rw bar', '0xa000..0xb000 rw bar'];

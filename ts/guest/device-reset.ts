@@ -2,7 +2,7 @@
  * Resets and other changes of devices whose memory is mapped, in every guest memory that maps it.
  */
 import type { FileMapper, SharedFile } from '../memory/shared-file.ts';
-import type { AddressSpace } from './address-space.ts';
+import type { GuestAddressSpace } from './guest-address-space.ts';
 
 /**
  * Unmaps the memory of devices from all DMA targets, calls `act`, and maps it again. Also maps the memory of the
@@ -19,7 +19,7 @@ import type { AddressSpace } from './address-space.ts';
 export async function withoutMappingsOf(
   files: readonly SharedFile[],
   act: () => void | Promise<void>,
-  own: readonly AddressSpace[] = [],
+  own: readonly GuestAddressSpace[] = [],
   begin: () => void = () => {},
 ): Promise<void> {
   const spaces = new Set<FileMapper>([...own, ...spacesMapping(files)]);

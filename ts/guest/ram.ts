@@ -6,7 +6,7 @@ import { readArray, readOptions, requireBoolean, requireIndex } from '../argumen
 import { PeerDmaError } from '../errors.ts';
 import { type Backing, type MemorySlice, type BackingOptions, openBacking } from '../memory/backing.ts';
 import { MemoryFile, hugePageShift } from '../memory/memory-file.ts';
-import type { AddressSpace } from './address-space.ts';
+import type { GuestAddressSpace } from './guest-address-space.ts';
 import { newRegion, requirePlace } from './new-region.ts';
 import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
 
@@ -41,7 +41,7 @@ export function readRam(ram: readonly RamOptions[]): RamOptions[] {
  * @param ram checked by {@link requireApart}
  * @internal
  */
-export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): Promise<void> {
+export async function addRam(space: GuestAddressSpace, ram: readonly RamOptions[]): Promise<void> {
   const opened: { readonly state: RegionState; readonly at: AddressRange; readonly memory: MemorySlice }[] = [];
   const files: MemoryFile[] = [];
   try {

@@ -8,7 +8,7 @@ import { types } from 'node:util';
 import { AddressRange } from '../address-range.ts';
 import { readable, unreadable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
-import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import { type Undo, transaction } from '../guest/transaction.ts';
 import { alignedAccesses, requireAccessLength } from './aligned-accesses.ts';
 import { type BarAddresses, BarWindows } from './bar-windows.ts';
@@ -63,7 +63,7 @@ export class GuestFunction {
 
   /** See {@link AssignedDevice.create}. */
   static async create(device: PhysicalFunction, memory: GuestMemory, bars: PinnedBars): Promise<GuestFunction> {
-    addressSpaceOf(memory); // throws if it is not a GuestMemory
+    guestAddressSpaceOf(memory); // throws if it is not a GuestMemory
     requireFunction(device);
     const { bdf } = device;
     if ((device.guestMemory ?? memory) !== memory) {

@@ -7,7 +7,7 @@ import { readArray } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { retryDeviceMemoryOf, withoutMappingsOf } from '../guest/device-reset.ts';
-import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import { SharedFile } from '../memory/shared-file.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { newMemoryFile } from '../memory/memory-file.ts';
@@ -208,7 +208,7 @@ export class VfioDevice implements PhysicalFunction {
     await withoutMappingsOf(
       files,
       act,
-      devices.map((device) => addressSpaceOf(device.#owner.memory)),
+      devices.map((device) => guestAddressSpaceOf(device.#owner.memory)),
       begin,
     );
     for (const device of devices) device.#mappedState = device.#memoryState();

@@ -57,7 +57,7 @@ export interface Batch {
 }
 
 /** @internal */
-export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements TargetPort {
+export abstract class IommuTarget<L extends IommuLimits = IommuLimits> implements TargetPort {
   readonly name: string;
   abstract readonly needsVa: true | 'private';
   readonly needsFile = false;
@@ -128,7 +128,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     );
   }
 
-  /** Unmaps a batch, with the parameters and the result of {@link IommuSpace.unmap}. */
+  /** Unmaps a batch, with the parameters and the result of {@link IommuTarget.unmap}. */
   protected unmapBatch(
     subs: readonly SubMapping[],
     { afterFailure }: UnmapOptions,
@@ -150,7 +150,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
 
   abandon(): void {}
 
-  /** Runs a call that takes long, with {@link IommuSpace.busy} set. */
+  /** Runs a call that takes long, with {@link IommuTarget.busy} set. */
   async runBusy<T>(call: () => Promise<T>): Promise<T> {
     this.#pendingCalls++;
     try {
@@ -188,7 +188,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     return sub.range.end > U64_MAX ? this.#refusedMapping(sub, { errno: 'EOVERFLOW' }) : undefined;
   }
 
-  /** @throws {PeerDmaError} what {@link IommuSpace.refusal} returns; as {@link VaMapper.requireMapped} */
+  /** @throws {PeerDmaError} what {@link IommuTarget.refusal} returns; as {@link VaMapper.requireMapped} */
   #batch(subs: readonly SubMapping[], va: () => VaMapper): Batch {
     const byFile = this.needsVa === 'private';
     const numbers = new FileNumbers();

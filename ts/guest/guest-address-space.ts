@@ -33,14 +33,14 @@ import { reachabilityOf, requireReachable } from './reachability.ts';
 let made = 0;
 
 /** @internal */
-export class AddressSpace {
+export class GuestAddressSpace {
   /** Guest-physical addresses have this many bits. */
   readonly width: number;
   /** Unique; a later address space has a higher one. */
   readonly id: number;
   readonly #queue = new MutationQueue('this guest memory');
   readonly #mappers = new Set<DmaMapper>();
-  /** Queued calls of {@link AddressSpace.targetClosed}. */
+  /** Queued calls of {@link GuestAddressSpace.targetClosed}. */
   readonly #closing = new Set<{ readonly target: object }>();
   #map = MemoryMap.empty();
   /** Of the flat map in force. */
@@ -52,7 +52,7 @@ export class AddressSpace {
   readonly pinned = new Set<AddressRange>();
   /** The memory of DMA buffers. */
   readonly buffers: FilePool = new FilePool('dma-buffers');
-  /** The files that {@link AddressSpace.close} closes. */
+  /** The files that {@link GuestAddressSpace.close} closes. */
   readonly #files: MemoryFile[] = [];
 
   /** @param id default: the next number */
@@ -95,9 +95,9 @@ export class AddressSpace {
   }
 
   /**
-   * Removes the region with that number, if it exists. After {@link AddressSpace.close} there is none.
+   * Removes the region with that number, if it exists. After {@link GuestAddressSpace.close} there is none.
    *
-   * @throws {PeerDmaError} as {@link AddressSpace.change}, but for `ERR_CLOSED`
+   * @throws {PeerDmaError} as {@link GuestAddressSpace.change}, but for `ERR_CLOSED`
    */
   removeRegion(id: number): Promise<void> {
     return this.#runAlways('change', () => this.#change((draft) => draft.has(id) && draft.remove(id)));
@@ -108,7 +108,7 @@ export class AddressSpace {
    *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a target that has joined already. `ERR_RANGE_QUARANTINED`
    * for a target that has ranges in quarantine, and when a quarantine keeps RAM from being mapped in this process.
-   * `ERR_CLOSED` if {@link AddressSpace.targetClosed} is called for it meanwhile. The error of the target
+   * `ERR_CLOSED` if {@link GuestAddressSpace.targetClosed} is called for it meanwhile. The error of the target
    */
   register(port: TargetPort, peerToPeer: PeerToPeer): Promise<DmaMapper> {
     const { target, name, needsVa } = port;
