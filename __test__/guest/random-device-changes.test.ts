@@ -160,7 +160,7 @@ class Bench {
         return undefined;
       }
       case 'act':
-        return this.#space.withoutMappings([of.memory], async () => {
+        return this.#space.runWhileUnmapped([of.memory], async () => {
           for (const target of this.#targets) {
             const has = regionsIn(target);
             const kept = this.memory.inspect().quarantine.some((entry) => entry.target === target.name);

@@ -16,7 +16,7 @@ import type { GuestAddressSpace } from './guest-address-space.ts';
  * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, before `act` is called; the error of `act`
  * @internal
  */
-export async function withoutMappingsOf(
+export async function runWhileUnmappedEverywhere(
   files: readonly SharedFile[],
   act: () => void | Promise<void>,
   own: readonly GuestAddressSpace[] = [],
@@ -26,12 +26,12 @@ export async function withoutMappingsOf(
   // Always in the same order: two resets at once must not wait for one another.
   const sorted = [...spaces].sort((a, b) => a.id - b.id);
   const [first, ...others] = sorted;
-  const within = others.reduceRight((inner, space) => () => space.withoutMappings(files, inner), act);
+  const within = others.reduceRight((inner, space) => () => space.runWhileUnmapped(files, inner), act);
   if (first === undefined) {
     begin();
     await within();
   } else {
-    await first.withoutMappings(files, within, begin);
+    await first.runWhileUnmapped(files, within, begin);
   }
   // A reset wakes a device that was in a low-power state: targets can map memory now that they could not map before.
   // The reset has revoked mappings of guest memory that has mapped the device meanwhile.

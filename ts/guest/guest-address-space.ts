@@ -17,7 +17,7 @@ import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
 import { nativeAsync } from '../native-call.ts';
 import { Slices, partsOf } from '../slices.ts';
-import { type RefreshedMapping, retryDeviceMemory, refreshDevices, withoutMappings } from './device-changes.ts';
+import { type RefreshedMapping, retryDeviceMemory, refreshDevices, runWhileUnmapped } from './device-changes.ts';
 import { applyChange } from './apply-change.ts';
 import { catchUp } from './catch-up.ts';
 import { FileIndex } from './file-index.ts';
@@ -190,8 +190,8 @@ export class GuestAddressSpace {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, before `act` is called; the error of `act`; the error of a target that
    * requires the memory
    */
-  withoutMappings(files: readonly SharedFile[], act: () => void | Promise<void>, begin?: () => void): Promise<void> {
-    return this.#runAlways('remap', () => withoutMappings(this.byFile.of(files), this.#mappers, act), begin);
+  runWhileUnmapped(files: readonly SharedFile[], act: () => void | Promise<void>, begin?: () => void): Promise<void> {
+    return this.#runAlways('remap', () => runWhileUnmapped(this.byFile.of(files), this.#mappers, act), begin);
   }
 
   /** Maps to each target the memory of a device that it lacks. Its status reports failures. */
