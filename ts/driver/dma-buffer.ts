@@ -79,17 +79,17 @@ export class DmaBuffer {
     const signal = requireSignal(readOptions(options, ['signal']).signal);
     return runAbortable(
       signal,
-      (begin) => DmaBuffer.#allocate(memory, length, options, begin),
+      (onTurn) => DmaBuffer.#allocate(memory, length, options, onTurn),
       (buffer) => buffer.close(),
     );
   }
 
-  /** @param begin called when its turn to change guest memory comes */
+  /** @param onTurn called when its turn to change guest memory comes */
   static async #allocate(
     memory: GuestMemory,
     length: bigint,
     options: DmaBufferOptions,
-    begin: () => void,
+    onTurn: () => void,
   ): Promise<DmaBuffer> {
     const space = guestAddressSpaceOf(memory);
     const page = hostPageSize();
@@ -125,7 +125,7 @@ export class DmaBuffer {
           draft.add(state);
           draft.addMapping(state.id, { range: AddressRange.of(0n, whole), memory: slice, writable: true });
           draft.activate(state.id, room, true);
-        }, begin);
+        }, onTurn);
         return new DmaBuffer(PACKAGE_KEY, memory, state.id, iova, bytes);
       } catch (error) {
         slice.owner.count(0);

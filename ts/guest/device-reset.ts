@@ -11,8 +11,8 @@ import type { GuestAddressSpace } from './guest-address-space.ts';
  * @param files the memory of the devices
  * @param act revokes mappings of their memory, for example by a reset
  * @param own address spaces that wait for `act` even if they don't map any of the files
- * @param begin called before anything else, when earlier changes of the first address space have ended
- * @throws the error of `begin`: nothing has changed
+ * @param onTurn called before anything else, when earlier changes of the first address space have ended
+ * @throws the error of `onTurn`: nothing has changed
  * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, before `act` is called; the error of `act`
  * @internal
  */
@@ -20,7 +20,7 @@ export async function runWhileUnmappedEverywhere(
   files: readonly SharedFile[],
   act: () => void | Promise<void>,
   own: readonly GuestAddressSpace[] = [],
-  begin: () => void = () => {},
+  onTurn: () => void = () => {},
 ): Promise<void> {
   const spaces = new Set<FileMapper>([...own, ...spacesMapping(files)]);
   // Always in the same order: two resets at once must not wait for one another.
@@ -28,10 +28,10 @@ export async function runWhileUnmappedEverywhere(
   const [first, ...others] = sorted;
   const within = others.reduceRight((inner, space) => () => space.runWhileUnmapped(files, inner), act);
   if (first === undefined) {
-    begin();
+    onTurn();
     await within();
   } else {
-    await first.runWhileUnmapped(files, within, begin);
+    await first.runWhileUnmapped(files, within, onTurn);
   }
   // A reset wakes a device that was in a low-power state: targets can map memory now that they could not map before.
   // The reset has revoked mappings of guest memory that has mapped the device meanwhile.

@@ -86,12 +86,12 @@ export class GuestAddressSpace {
   /**
    * Changes the memory map and all targets. If it throws, nothing has changed.
    *
-   * @param begin called before anything else, in its turn
-   * @throws the error of `begin`
+   * @param onTurn called when the turn of the change comes, before anything else
+   * @throws the error of `onTurn`
    * @throws {PeerDmaError} `ERR_CLOSED`; `ERR_RANGE_QUARANTINED`; the error of a target or of the native core
    */
-  change(edit: (draft: MemoryMapDraft) => void, begin?: () => void): Promise<void> {
-    return this.#run('change', () => this.#change(edit), begin);
+  change(edit: (draft: MemoryMapDraft) => void, onTurn?: () => void): Promise<void> {
+    return this.#run('change', () => this.#change(edit), onTurn);
   }
 
   /**
@@ -185,13 +185,13 @@ export class GuestAddressSpace {
    * Unmaps memory of devices from every target, calls `act`, and maps it again.
    *
    * @param act revokes mappings of the memory
-   * @param begin called before anything else, in its turn
-   * @throws the error of `begin`: nothing has changed
+   * @param onTurn called when the turn of the change comes, before anything else
+   * @throws the error of `onTurn`: nothing has changed
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, before `act` is called; the error of `act`; the error of a target that
    * requires the memory
    */
-  runWhileUnmapped(files: readonly SharedFile[], act: () => void | Promise<void>, begin?: () => void): Promise<void> {
-    return this.#runAlways('remap', () => runWhileUnmapped(this.byFile.of(files), this.#mappers, act), begin);
+  runWhileUnmapped(files: readonly SharedFile[], act: () => void | Promise<void>, onTurn?: () => void): Promise<void> {
+    return this.#runAlways('remap', () => runWhileUnmapped(this.byFile.of(files), this.#mappers, act), onTurn);
   }
 
   /** Maps to each target the memory of a device that it lacks. Its status reports failures. */
@@ -289,17 +289,17 @@ export class GuestAddressSpace {
     }
   }
 
-  /** @param begin called in its turn. If it throws, no event is published */
-  #run<T>(action: MemoryAction, act: () => Promise<T>, begin: () => void = () => {}): Promise<T> {
+  /** @param onTurn called when its turn comes. If it throws, no event is published */
+  #run<T>(action: MemoryAction, act: () => Promise<T>, onTurn: () => void = () => {}): Promise<T> {
     return this.#queue.run(() => {
-      begin();
+      onTurn();
       return thenSettled(this.id, action, act);
     });
   }
 
-  #runAlways<T>(action: MemoryAction, act: () => Promise<T>, begin: () => void = () => {}): Promise<T> {
+  #runAlways<T>(action: MemoryAction, act: () => Promise<T>, onTurn: () => void = () => {}): Promise<T> {
     return this.#queue.runAlways(() => {
-      begin();
+      onTurn();
       return thenSettled(this.id, action, act);
     });
   }

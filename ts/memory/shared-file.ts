@@ -33,7 +33,7 @@ export interface FileMapper {
   /** Unique; a later address space has a higher one. */
   readonly id: number;
   /** Unmaps the memory of these files from every target, calls `act`, and maps it again. */
-  runWhileUnmapped(files: readonly SharedFile[], act: () => void | Promise<void>, begin?: () => void): Promise<void>;
+  runWhileUnmapped(files: readonly SharedFile[], act: () => void | Promise<void>, onTurn?: () => void): Promise<void>;
   /** Maps to each target the memory of these files that it lacks. */
   retryDeviceMemory(files: readonly SharedFile[]): Promise<void>;
 }

@@ -111,14 +111,14 @@ export class VfioContainerManager {
     const { vfToken, signal } = readOptions(options, ['vfToken', 'signal']);
     return runAbortable(
       requireSignal(signal),
-      (begin) => this.#open(bdf, vfToken, begin),
+      (onTurn) => this.#open(bdf, vfToken, onTurn),
       (device) => device.close(),
     );
   }
 
-  #open(bdf: string, vfToken: string | undefined, begin: () => void): Promise<VfioDevice> {
+  #open(bdf: string, vfToken: string | undefined, onTurn: () => void): Promise<VfioDevice> {
     return this.#queue.run(async () => {
-      begin();
+      onTurn();
       if (vfToken !== undefined) requireVfToken(vfToken);
       const pci = { ...this.#sysfs.device(bdf), vfToken };
       groupOf(pci); // throws if it has no group

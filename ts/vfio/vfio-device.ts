@@ -109,7 +109,7 @@ export class VfioDevice implements PhysicalFunction {
       throwIfAborted(signal);
       await nativeAsync(() => this.#device.reset(), { bdf: this.bdf });
     };
-    await runAbortable(signal, (begin) => this.#runWhileUnmapped([this], reset, begin));
+    await runAbortable(signal, (onTurn) => this.#runWhileUnmapped([this], reset, onTurn));
   }
 
   /**
@@ -148,7 +148,7 @@ export class VfioDevice implements PhysicalFunction {
       }
       await nativeAsync(() => this.#device.hotReset(natives), details);
     };
-    await runAbortable(signal, (begin) => this.#runWhileUnmapped([this, ...resetToo], reset, begin));
+    await runAbortable(signal, (onTurn) => this.#runWhileUnmapped([this, ...resetToo], reset, onTurn));
     return [this, ...resetToo];
   }
 
@@ -203,13 +203,13 @@ export class VfioDevice implements PhysicalFunction {
     return native(() => this.#device.hotResetInfo(), { bdf: this.bdf });
   }
 
-  async #runWhileUnmapped(devices: readonly VfioDevice[], act: () => Promise<void>, begin: () => void): Promise<void> {
+  async #runWhileUnmapped(devices: readonly VfioDevice[], act: () => Promise<void>, onTurn: () => void): Promise<void> {
     const files = devices.map(({ memory }) => memory);
     await runWhileUnmappedEverywhere(
       files,
       act,
       devices.map((device) => guestAddressSpaceOf(device.#owner.memory)),
-      begin,
+      onTurn,
     );
     for (const device of devices) device.#mappedState = device.#memoryState();
   }

@@ -221,7 +221,7 @@ export class SimulatedDevice implements PhysicalFunction {
       this.#requireOpen(); // it may have been closed while targets were unmapping
       this.#reset();
     };
-    await runAbortable(signal, (begin) => runWhileUnmappedEverywhere(this.#mappableFiles, reset, [], begin));
+    await runAbortable(signal, (onTurn) => runWhileUnmappedEverywhere(this.#mappableFiles, reset, [], onTurn));
   }
 
   /**
@@ -257,7 +257,7 @@ export class SimulatedDevice implements PhysicalFunction {
       requireAll(); // a device may have joined the bus while targets were unmapping
       bus.reset();
     };
-    await runAbortable(signal, (begin) => runWhileUnmappedEverywhere(mapped, reset, [], begin));
+    await runAbortable(signal, (onTurn) => runWhileUnmappedEverywhere(mapped, reset, [], onTurn));
     return bus.devices;
   }
 
