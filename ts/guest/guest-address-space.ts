@@ -78,8 +78,8 @@ export class GuestAddressSpace {
     return this.#regionIds++;
   }
 
-  /** Takes ownership of files. */
-  adopt(files: readonly MemoryFile[]): void {
+  /** Takes ownership of files: {@link GuestAddressSpace.close} closes them. */
+  ownFiles(files: readonly MemoryFile[]): void {
     this.#files.push(...files);
   }
 

@@ -67,7 +67,7 @@ export async function addRam(space: GuestAddressSpace, ram: readonly RamOptions[
     for (const file of files) file.close();
     throw error;
   }
-  space.adopt(files);
+  space.ownFiles(files);
   const eager = opened.filter((_, index) => ram[index]?.prefault === true);
   if (eager.length > 0) await space.prefault(eager.map(({ at }) => at));
 }

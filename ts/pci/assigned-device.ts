@@ -141,7 +141,7 @@ export class AssignedDevice {
    * BAR; `ERR_INTERRUPT_SETUP`; `ERR_ROLLBACK_FAILED` if the previous state could not be restored
    */
   async configWrite(offset: number, size: number, value: number): Promise<void> {
-    const present = this.#function.requireAccess(offset, size);
+    const present = this.#function.countPresentBytes(offset, size);
     requireNumber(value, 'value', this.bdf);
     if (!Number.isInteger(value) || value < 0 || value >= 2 ** (8 * size)) {
       throw new PeerDmaError(
