@@ -134,7 +134,7 @@ export class DmaMapper {
     return this.#mappings.quarantined;
   }
 
-  /** Whether no sub-mapping is given to the target and none is quarantined. */
+  /** Whether no sub-mapping is tracked or quarantined. */
   get isEmpty(): boolean {
     return this.#mappings.isEmpty;
   }
@@ -150,7 +150,7 @@ export class DmaMapper {
     return [...this.#mappings.failedIn(regionId)];
   }
 
-  /** Returns the device memory that is given to the target and not skipped, in order of address. */
+  /** Returns the tracked device memory that is not skipped, in order of address. */
   deviceMemory(): SubMapping[] {
     const devices = [...this.#mappings.devices].filter((sub) => isDevice(sub.memory) && !this.#skips(sub));
     return devices.sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
@@ -159,7 +159,7 @@ export class DmaMapper {
   /**
    * Maps all of these or, if it throws, none. Device memory that is not required is recorded as failed instead.
    *
-   * @param all an interval map of `subs`, if nothing is given to the target yet: it is shared then
+   * @param all an interval map of `subs`, if nothing is tracked yet: it is shared then
    */
   async map(subs: readonly SubMapping[], all?: IntervalMap<SubMapping>): Promise<void> {
     const failed: MappingFailure[] = [];
@@ -182,8 +182,8 @@ export class DmaMapper {
     }
     const missing = new Set(failed.map(({ sub }) => sub));
     const isMapped = (sub: SubMapping): boolean => !this.#skips(sub) && !missing.has(sub);
-    const given = this.#mappings.give(subs, isMapped, { failed, all });
-    if (given !== undefined) await given;
+    const pending = this.#mappings.track(subs, isMapped, { failed, all });
+    if (pending !== undefined) await pending;
   }
 
   /** Maps failed and revoked sub-mappings again. If it throws, the rest of them are unchanged. */
@@ -210,10 +210,10 @@ export class DmaMapper {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`; that range is quarantined from then on. `ERR_ROLLBACK_FAILED`
    */
   async unmap(subs: readonly SubMapping[]): Promise<UnmappedSub[]> {
-    const given = subs.filter((sub) => this.#mappings.has(sub));
-    const [failure] = await this.#unmapMapped(given, { afterFailure: 'stop' });
-    const end = failure === undefined ? given.length : given.indexOf(failure.sub);
-    const unmapped = given.slice(0, end).map((sub) => ({ sub, error: this.#mappings.errorOf(sub) }));
+    const tracked = subs.filter((sub) => this.#mappings.has(sub));
+    const [failure] = await this.#unmapMapped(tracked, { afterFailure: 'stop' });
+    const end = failure === undefined ? tracked.length : tracked.indexOf(failure.sub);
+    const unmapped = tracked.slice(0, end).map((sub) => ({ sub, error: this.#mappings.errorOf(sub) }));
     this.#mappings.remove(unmapped.map(({ sub }) => sub));
     if (failure === undefined) return unmapped;
     const problems = await this.undoUnmap(unmapped, () => undefined);
@@ -241,9 +241,9 @@ export class DmaMapper {
 
   /** Undoes {@link DmaMapper.map}. Quarantines mappings that the target cannot unmap. @returns their errors */
   async undoMap(subs: readonly SubMapping[]): Promise<PeerDmaError[]> {
-    const given = subs.filter((sub) => this.#mappings.has(sub));
-    const failures = await this.#unmapMapped(given.toReversed(), { afterFailure: 'continue' });
-    this.#mappings.remove(given.filter((sub) => this.#mappings.has(sub)));
+    const tracked = subs.filter((sub) => this.#mappings.has(sub));
+    const failures = await this.#unmapMapped(tracked.toReversed(), { afterFailure: 'continue' });
+    this.#mappings.remove(tracked.filter((sub) => this.#mappings.has(sub)));
     return failures.map(({ error }) => error);
   }
 
@@ -254,8 +254,8 @@ export class DmaMapper {
    */
   async unmapAll(): Promise<PeerDmaError[]> {
     const before = this.#mappings.quarantined.values();
-    const given = await this.#mappings.valuesInTurns(new Slices());
-    const failures = await this.#unmapMapped(given.reverse(), { afterFailure: 'continue' });
+    const tracked = await this.#mappings.valuesInTurns(new Slices());
+    const failures = await this.#unmapMapped(tracked.reverse(), { afterFailure: 'continue' });
     this.#mappings.clear();
     return [...before, ...failures].map(({ error }) => error);
   }
@@ -331,10 +331,10 @@ export class DmaMapper {
     return failures.map(({ error }) => error);
   }
 
-  /** Unmaps those given sub-mappings that are mapped. Quarantines and returns those that the target cannot unmap. */
-  async #unmapMapped(given: readonly SubMapping[], options: UnmapOptions): Promise<readonly MappingFailure[]> {
+  /** Unmaps those tracked sub-mappings that are mapped. Quarantines and returns those that the target cannot unmap. */
+  async #unmapMapped(tracked: readonly SubMapping[], options: UnmapOptions): Promise<readonly MappingFailure[]> {
     const allMapped = this.#mappings.failedCount === 0 && this.peerToPeer !== 'off';
-    const mapped = allMapped ? given : await new Slices().filter(given, (sub) => this.#isMapped(sub));
+    const mapped = allMapped ? tracked : await new Slices().filter(tracked, (sub) => this.#isMapped(sub));
     return this.#unmap(mapped, options);
   }
 
@@ -364,15 +364,15 @@ export class DmaMapper {
     return failure?.error;
   }
 
-  /** Whether the target maps a given sub-mapping, revoked or not. */
+  /** Whether the target maps a tracked sub-mapping, revoked or not. */
   #isMapped(sub: SubMapping): boolean {
     return !this.#skips(sub) && this.#mappings.errorOf(sub) === undefined;
   }
 
-  /** Records a sub-mapping as given. @param error why it is not mapped, if it is not */
+  /** Tracks a sub-mapping. @param error why it is not mapped, if it is not */
   #record(sub: SubMapping, error: PeerDmaError | undefined): void {
     if (this.#isQuarantined(sub)) return;
-    this.#mappings.give([sub], () => error === undefined && !this.#skips(sub));
+    this.#mappings.track([sub], () => error === undefined && !this.#skips(sub));
     if (error !== undefined) this.#mappings.fail(failureOf(sub, error));
   }
 
