@@ -9,13 +9,13 @@ import { mappingSource } from '../../ts/dma/mapping-source.ts';
 import type { SubMapping } from '../../ts/dma/sub-mapping.ts';
 import { leaseOf } from '../../ts/memory/host-memory.ts';
 import { fileMemoryOf } from '../../ts/memory/memory-file.ts';
-import type { Batch, IommuTarget } from '../../ts/vfio/iommu-target.ts';
+import type { EncodedBatch, IommuTarget } from '../../ts/vfio/iommu-target.ts';
 
 export function asDmaTarget(target: IommuTarget & Pick<DmaTarget, 'isRevoked'>): DmaTarget {
   const mapAll = async (requests: readonly DmaMapRequest[]): Promise<void> => {
     const subs = requests.map(subOf);
     for (const sub of subs) throwIf(target['refusal'](sub)); // as map() of the target does before it makes a batch
-    const failure = await target.mapBatch(subs, batchOf(target, requests), true);
+    const failure = await target.mapBatch(subs, encodedBatch(target, requests), true);
     if (failure !== undefined) throw failure.error;
   };
   const unmapDma = async (range: AddressRange): Promise<void> => {
@@ -43,9 +43,9 @@ function subOf({ range, writable, kind, name, backing }: DmaMapRequest): SubMapp
  *
  * IOVA, length, flags (1: writable, 2: a file, its number from bit 32 on), offset.
  */
-function batchOf(target: IommuTarget, requests: readonly DmaMapRequest[]): Batch {
+function encodedBatch(target: IommuTarget, requests: readonly DmaMapRequest[]): EncodedBatch {
   const files: NativeMemoryFile[] = [];
-  let reservation: Batch['reservation'];
+  let reservation: EncodedBatch['reservation'];
   const words = requests.flatMap((request) => {
     const { range, writable } = request;
     const source = mappingSource(target.name, request, target.needsVa);

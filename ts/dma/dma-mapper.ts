@@ -12,7 +12,7 @@ import { fileRequired, mapFailed, rollbackFailed } from './mapping-error.ts';
 import { type MappingFailure, failureOf } from './mapping-failure.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import { TargetMappings, type TargetMaps } from './target-mappings.ts';
-import type { BatchFailure, TargetPort, UnmapOptions } from './target-port.ts';
+import type { MapFailure, TargetPort, UnmapOptions } from './target-port.ts';
 import { TargetStatus } from './target-status.ts';
 import type { PeerToPeer } from './target.ts';
 
@@ -165,19 +165,19 @@ export class DmaMapper {
     const failed: MappingFailure[] = [];
     const done: SubMapping[][] = [];
     const slices = new Slices();
-    for (const run of await this.#runs(subs, failed, slices)) {
-      const failure = await this.#mapRun(run);
+    for (const unit of await this.#units(subs, failed, slices)) {
+      const failure = await this.#mapUnit(unit);
       if (failure === undefined) {
-        done.push(run);
+        done.push(unit);
         await slices.turn();
         continue;
       }
-      const [first] = run as [SubMapping];
+      const [first] = unit as [SubMapping];
       if (!this.requires(first) && failure.stillMapped.length === 0) {
         failed.push(failureOf(first, failure.error));
         continue;
       }
-      const problems = await this.#unmapRuns(done);
+      const problems = await this.#unmapUnits(done);
       throw problems.length === 0 ? failure.error : rollbackFailed(failure.error, problems);
     }
     const missing = new Set(failed.map(({ sub }) => sub));
@@ -277,14 +277,14 @@ export class DmaMapper {
   }
 
   /**
-   * Splits sub-mappings into runs that the target maps in one call each, in order of address. A sub-mapping that is not
-   * required is a run of its own: if it fails, nothing else has to be unmapped and mapped again.
+   * Splits sub-mappings into units, in order of address. The target maps all of a unit or none. A sub-mapping that is
+   * not required is a unit of its own: if it fails, nothing else has to be unmapped and mapped again.
    *
    * @param failed receives those that are not required and that the target cannot map
    * @throws {PeerDmaError} when the target cannot map a required one
    */
-  async #runs(subs: readonly SubMapping[], failed: MappingFailure[], slices: Slices): Promise<SubMapping[][]> {
-    const runs: SubMapping[][] = [];
+  async #units(subs: readonly SubMapping[], failed: MappingFailure[], slices: Slices): Promise<SubMapping[][]> {
+    const units: SubMapping[][] = [];
     let open: SubMapping[] | undefined;
     for (const sub of subs) {
       const turn = slices.step();
@@ -293,21 +293,21 @@ export class DmaMapper {
       const refusal = this.refusal(sub);
       if (!this.requires(sub)) {
         open = undefined;
-        if (refusal === undefined) runs.push([sub]);
+        if (refusal === undefined) units.push([sub]);
         else failed.push(failureOf(sub, refusal));
         continue;
       }
       throwIf(refusal);
-      if (open === undefined) runs.push((open = [sub]));
+      if (open === undefined) units.push((open = [sub]));
       else open.push(sub);
     }
-    return runs;
+    return units;
   }
 
-  async #mapRun(run: readonly SubMapping[]): Promise<BatchFailure | undefined> {
-    const failure = await this.#port.map(run, this.#va);
+  async #mapUnit(unit: readonly SubMapping[]): Promise<MapFailure | undefined> {
+    const failure = await this.#port.map(unit, this.#va);
     if (failure === undefined) {
-      const published = publishMap(this.#memory, this.name, run);
+      const published = publishMap(this.#memory, this.name, unit);
       if (published !== undefined) await published;
     } else if (failure.stillMapped.length > 0) {
       this.#mappings.quarantine(failure.stillMapped);
@@ -321,13 +321,13 @@ export class DmaMapper {
   }
 
   /**
-   * Unmaps runs that are not recorded yet, the last first.
+   * Unmaps units that are not recorded yet, the last first.
    *
    * @returns the errors of those that are quarantined then
    */
-  async #unmapRuns(runs: readonly SubMapping[][]): Promise<PeerDmaError[]> {
-    if (runs.length === 0) return [];
-    const failures = await this.#unmap(runs.flat().reverse(), { afterFailure: 'continue' });
+  async #unmapUnits(units: readonly SubMapping[][]): Promise<PeerDmaError[]> {
+    if (units.length === 0) return [];
+    const failures = await this.#unmap(units.flat().reverse(), { afterFailure: 'continue' });
     return failures.map(({ error }) => error);
   }
 
@@ -360,7 +360,7 @@ export class DmaMapper {
   /** Maps one sub-mapping. @returns the error, if it failed */
   async #mapAgain(sub: SubMapping, blocked: PeerDmaError | undefined): Promise<PeerDmaError | undefined> {
     if (blocked !== undefined) return mapFailed(this.name, sub, blocked);
-    const failure = await this.#mapRun([sub]);
+    const failure = await this.#mapUnit([sub]);
     return failure?.error;
   }
 

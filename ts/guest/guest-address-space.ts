@@ -16,7 +16,7 @@ import { FilePool } from '../memory/file-pool.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
 import { nativeAsync } from '../native-call.ts';
-import { Slices, partsOf } from '../slices.ts';
+import { Slices, batchesOf } from '../slices.ts';
 import { type RefreshedMapping, retryDeviceMemory, refreshDevices, runWhileUnmapped } from './device-changes.ts';
 import { applyChange } from './apply-change.ts';
 import { catchUp } from './catch-up.ts';
@@ -125,16 +125,16 @@ export class GuestAddressSpace {
       const va = needsVa === true ? this.#openVa() : this.#vaFor(due, [mapper]);
       // If it throws, some of it may stay mapped, which does no harm.
       const missing = va === undefined ? [] : await slices.filter(due, ({ isInHostView }) => !isInHostView);
-      for (const part of partsOf(missing)) {
-        if (va !== undefined) await mapMissing(part, [mapper], this.#mappers, va);
+      for (const batch of batchesOf(missing)) {
+        if (va !== undefined) await mapMissing(batch, [mapper], this.#mappers, va);
         await slices.turn();
       }
       this.#mappers.add(mapper); // before it maps anything: a range that it fails to unmap has to count as quarantined
       try {
         if (this.#isClosing(target)) mapper.markClosed();
         if (va !== undefined && !mapper.faultsIn) {
-          for (const part of partsOf(due)) {
-            await faultIn(part, [mapper], va);
+          for (const batch of batchesOf(due)) {
+            await faultIn(batch, [mapper], va);
             await slices.turn();
           }
         }

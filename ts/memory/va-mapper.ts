@@ -7,7 +7,7 @@ import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
 import { fromNative, native, nativeAsync } from '../native-call.ts';
 import { nativeWords } from '../native-words.ts';
-import { Slices, partsOf } from '../slices.ts';
+import { Slices, batchesOf } from '../slices.ts';
 import { type MemorySlice, truncated } from './backing.ts';
 import { FileNumbers } from './file-numbers.ts';
 import { type HostMemory, openHostMemory } from './host-memory.ts';
@@ -56,13 +56,13 @@ export class VaMapper {
    */
   async mapAll(mappings: readonly VaMapping[]): Promise<void> {
     const slices = new Slices();
-    for (const part of partsOf(mappings)) {
-      await this.#mapPart(part);
+    for (const batch of batchesOf(mappings)) {
+      await this.#mapBatch(batch);
       await slices.turn();
     }
   }
 
-  async #mapPart(mappings: readonly VaMapping[]): Promise<void> {
+  async #mapBatch(mappings: readonly VaMapping[]): Promise<void> {
     const missing = mappings.filter((mapping) => !mapping.isInHostView);
     const ofFiles = missing.filter(({ memory }) => memory.file !== undefined);
     for (const mapping of missing) if (mapping.memory.file === undefined) this.map(mapping);

@@ -11,7 +11,7 @@ import { type MappingFailure, failureOf } from '../dma/mapping-failure.ts';
 import { type IommuLimits, refusedMapping } from '../dma/refusal.ts';
 import { type SubMapping, isFaultedIn, mapRequest } from '../dma/sub-mapping.ts';
 import {
-  type BatchFailure,
+  type MapFailure,
   type MapResult,
   type TargetPort,
   type UnmapOptions,
@@ -24,7 +24,7 @@ import type { VaMapper } from '../memory/va-mapper.ts';
 import { needsWorkerThread } from '../memory/worker-thread.ts';
 import { fromNative, nativeAsync } from '../native-call.ts';
 import { nativeWords } from '../native-words.ts';
-import { partsOf } from '../slices.ts';
+import { batchesOf } from '../slices.ts';
 
 /** The methods of the native core for an address space. @internal */
 export interface NativeSpace {
@@ -50,7 +50,7 @@ const FAULT_IN = 4n;
 const U64_MAX = (1n << 64n) - 1n;
 
 /** A batch in the encoding of the native core. @internal */
-export interface Batch {
+export interface EncodedBatch {
   readonly reservation: NativeReservation | undefined;
   readonly files: NativeMemoryFile[];
   readonly requests: BigUint64Array;
@@ -101,14 +101,16 @@ export abstract class IommuTarget<L extends IommuLimits = IommuLimits> implement
 
   map(subs: readonly SubMapping[], va: () => VaMapper): MapResult | Promise<MapResult> {
     return this.calls.run(() =>
-      needsWorkerThread(subs, lengthOf) ? this.runBusy(() => this.#mapParts(subs, va)) : this.#mapPart(subs, va, false),
+      needsWorkerThread(subs, lengthOf)
+        ? this.runBusy(() => this.#mapBatches(subs, va))
+        : this.#encodeAndMapBatch(subs, va, false),
     );
   }
 
   unmap(subs: readonly SubMapping[], options: UnmapOptions): UnmapResult | Promise<UnmapResult> {
     const pending = this.calls.run(() =>
       needsWorkerThread(subs, lengthOf)
-        ? this.runBusy(() => this.#unmapParts(subs, options))
+        ? this.runBusy(() => this.#unmapBatches(subs, options))
         : this.unmapBatch(subs, options, false),
     );
     return pending instanceof Promise ? pending.then((failures) => failures ?? []) : (pending ?? []);
@@ -117,7 +119,7 @@ export abstract class IommuTarget<L extends IommuLimits = IommuLimits> implement
   /** Maps all of a batch or none. @param subs in the order of its requests */
   mapBatch(
     subs: readonly SubMapping[],
-    { reservation, files, requests }: Batch,
+    { reservation, files, requests }: EncodedBatch,
     onThread: boolean,
   ): MapResult | Promise<MapResult> {
     return convertOutcome(
@@ -189,7 +191,7 @@ export abstract class IommuTarget<L extends IommuLimits = IommuLimits> implement
   }
 
   /** @throws {PeerDmaError} what {@link IommuTarget.refusal} returns; as {@link VaMapper.requireMapped} */
-  #batch(subs: readonly SubMapping[], va: () => VaMapper): Batch {
+  #encode(subs: readonly SubMapping[], va: () => VaMapper): EncodedBatch {
     const byFile = this.needsVa === 'private';
     const numbers = new FileNumbers();
     const requests = nativeWords(subs.length * WORDS);
@@ -216,44 +218,48 @@ export abstract class IommuTarget<L extends IommuLimits = IommuLimits> implement
     return { reservation: view?.reservation, files: numbers.files, requests };
   }
 
-  /** Maps part of a batch, all or none. */
-  #mapPart(subs: readonly SubMapping[], va: () => VaMapper, onThread: boolean): MapResult | Promise<MapResult> {
-    let batch: Batch;
+  /** Encodes a batch, and maps all of it or none. */
+  #encodeAndMapBatch(
+    subs: readonly SubMapping[],
+    va: () => VaMapper,
+    onThread: boolean,
+  ): MapResult | Promise<MapResult> {
+    let encoded: EncodedBatch;
     try {
-      batch = this.#batch(subs, va);
+      encoded = this.#encode(subs, va);
     } catch (thrown) {
       return { error: mapFailed(this.name, subAt(subs, thrown), thrown), stillMapped: [] };
     }
-    return this.mapBatch(subs, batch, onThread);
+    return this.mapBatch(subs, encoded, onThread);
   }
 
-  /** Maps all parts or none, on worker threads. The next part is prepared and leased while the one before is mapped. */
-  async #mapParts(subs: readonly SubMapping[], va: () => VaMapper): Promise<MapResult> {
+  /** Maps all or none, on worker threads. The next batch is encoded and leased while the one before is mapped. */
+  async #mapBatches(subs: readonly SubMapping[], va: () => VaMapper): Promise<MapResult> {
     const done: (readonly SubMapping[])[] = [];
-    const failures: BatchFailure[] = [];
-    const record = async (part: readonly SubMapping[]): Promise<void> => {
-      const failure = await this.#mapPart(part, va, true);
-      if (failure === undefined) done.push(part);
+    const failures: MapFailure[] = [];
+    const record = async (batch: readonly SubMapping[]): Promise<void> => {
+      const failure = await this.#encodeAndMapBatch(batch, va, true);
+      if (failure === undefined) done.push(batch);
       else failures.push(failure);
     };
     let before: Promise<void> | undefined;
-    for (const part of partsOf(subs)) {
+    for (const batch of batchesOf(subs)) {
       if (failures.length > 0 || this.calls.closed) break;
-      const pending = record(part);
+      const pending = record(batch);
       await before;
       before = pending;
     }
     await before;
     const [first, second] = failures;
     if (first === undefined) return undefined;
-    const stillMapped = await this.#unmapParts(done.flat().reverse(), { afterFailure: 'continue' });
+    const stillMapped = await this.#unmapBatches(done.flat().reverse(), { afterFailure: 'continue' });
     return rolledBack(first, [...(second?.stillMapped ?? []), ...stillMapped]);
   }
 
-  async #unmapParts(subs: readonly SubMapping[], options: UnmapOptions): Promise<UnmapResult> {
+  async #unmapBatches(subs: readonly SubMapping[], options: UnmapOptions): Promise<UnmapResult> {
     const failures: MappingFailure[] = [];
-    for (const part of partsOf(subs)) {
-      for (const failure of await this.unmapBatch(part, options, true)) failures.push(failure);
+    for (const batch of batchesOf(subs)) {
+      for (const failure of await this.unmapBatch(batch, options, true)) failures.push(failure);
       if (this.calls.closed || (failures.length > 0 && options.afterFailure === 'stop')) break;
     }
     return failures;
