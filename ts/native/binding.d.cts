@@ -50,6 +50,19 @@ export declare class NativeEventWatcher {
   collect(): Words
 }
 
+/** A mapped block of a file, which a call unmaps. The package does not expose its `ArrayBuffer`. */
+export declare class NativeFileBlock {
+  /** The offset in the file. */
+  get start(): U64
+  /** Returns the bytes. Call it once. */
+  buffer(): ArrayBuffer
+  /**
+   * Detaches the buffer and unmaps its bytes. If it is not the block's buffer, or was transferred, the bytes stay
+   * mapped until they are collected.
+   */
+  close(buffer: ArrayBuffer): void
+}
+
 /** A pool of memory pieces in one file. */
 export declare class NativeFilePool {
   /** Creates a pool of memfds of that name. */
@@ -133,7 +146,7 @@ export declare class NativeMemoryFile {
    * Returns the aligned block of `size` bytes around an offset, cut at the end of the file. Returns `null` if the
    * bytes can disappear.
    */
-  windowAround(offset: U64, size: U64): NativeWindow | null
+  blockAround(offset: U64, size: U64): NativeFileBlock | null
   /** Allocates the pages of a part of the file, on a worker thread. */
   faultIn(offset: U64, length: U64, transparentHugePages: boolean): Promise<void>
   /** Allocates its pages from one NUMA node only. */
@@ -321,19 +334,6 @@ export declare class NativeVfioGroup {
   close(): void
   /** As `close`, on a worker thread: detaching the last group of a container removes all of its mappings. */
   closeAsync(): Promise<void>
-}
-
-/** A window: bytes of a file that a call unmaps. The package does not expose its `ArrayBuffer`. */
-export declare class NativeWindow {
-  /** The offset in the file. */
-  get start(): U64
-  /** Returns the bytes. Call it once. */
-  buffer(): ArrayBuffer
-  /**
-   * Detaches the buffer and unmaps its bytes. If it is not the window's buffer, or was transferred, the bytes stay
-   * mapped until they are collected.
-   */
-  close(buffer: ArrayBuffer): void
 }
 
 /** The size of the host's base pages in bytes. */
