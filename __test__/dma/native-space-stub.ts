@@ -2,7 +2,7 @@
  * A stub of a container or address space of the native core. It records its calls, and fails on demand. The kernel
  * cannot be made to fail at each of these calls.
  */
-import type { NativeFailure } from '#native';
+import type { NativeFailure, NativeMapFailure } from '#native';
 import type { ExecutionContext } from 'ava';
 import type { DmaMapperHandle, GuestMemory, Region } from '../../ts/index.ts';
 import { joinPort } from '../../ts/guest/dma-mapper-client.ts';
@@ -20,7 +20,7 @@ export class NativeSpaceStub {
   /** First pages of the ranges of all unmap calls. */
   readonly unmapped: bigint[] = [];
   /** The results of the next calls of `map`, and of `unmap`. */
-  mapFailures: NativeFailure[][] = [];
+  mapFailures: (NativeMapFailure | null)[] = [];
   unmapFailures: NativeFailure[][] = [];
   /** The range whose dirty pages cannot be read. */
   unreadable: bigint | undefined;
@@ -68,13 +68,13 @@ export class NativeSpaceStub {
     return { alignment: 4096n, pageSizes: 4096n, iovaRanges: BigUint64Array.of(0n, 1n << 48n) };
   }
 
-  map(): NativeFailure[] {
+  map(): NativeMapFailure | null {
     this.calls.push('map');
-    return this.mapFailures.shift() ?? [];
+    return this.mapFailures.shift() ?? null;
   }
 
-  mapAsync(): Promise<NativeFailure[]> {
-    return this.#later('mapAsync', this.mapFailures.shift() ?? []);
+  mapAsync(): Promise<NativeMapFailure | null> {
+    return this.#later('mapAsync', this.mapFailures.shift() ?? null);
   }
 
   unmap(ranges: BigUint64Array): NativeFailure[] {
@@ -154,9 +154,9 @@ export function abandon(memory: GuestMemory, port: Port): Promise<void> {
   return guestAddressSpaceOf(memory).targetClosed(port);
 }
 
-export const refusal = (index: number): NativeFailure => ({
-  index,
-  error: nativeError('ERR_MAP_FAILED', 'no room', { errno: 'ENOSPC', syscall: 'ioctl(MAP)' }),
+export const refusal = (index: number, ...stillMapped: NativeFailure[]): NativeMapFailure => ({
+  failed: { index, error: nativeError('ERR_MAP_FAILED', 'no room', { errno: 'ENOSPC', syscall: 'ioctl(MAP)' }) },
+  stillMapped,
 });
 export const stuck = (index: number): NativeFailure => ({
   index,

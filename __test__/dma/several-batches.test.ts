@@ -54,7 +54,7 @@ test('unmaps the batches that are mapped when another one fails', async (t) => {
     const memory = await guest(t);
     const region = await regionOf(t, memory, COUNT);
     const handle = await stub.settle(join(t, memory, [stub, port]));
-    stub.mapFailures = [[], [refusal(5)]];
+    stub.mapFailures = [null, refusal(5)];
     const error = await rejectsCode(t, mapThreeBatches(stub, region.mapToGuest()), 'ERR_MAPPING_LIMIT');
     t.deepEqual(error.range, pages(BATCH + 5, 1));
     t.deepEqual(states(handle), []);
@@ -68,7 +68,7 @@ test('quarantines the rest of a batch that fails, and mappings of the others tha
     const memory = await guest(t);
     const region = await regionOf(t, memory, COUNT);
     const handle = await stub.settle(join(t, memory, [stub, port]));
-    stub.mapFailures = [[], [refusal(5), stuck(2)]];
+    stub.mapFailures = [null, refusal(5, stuck(2))];
     stub.unmapFailures = [[stuck(0)]];
     const error = await rejectsCode(t, mapThreeBatches(stub, region.mapToGuest()), 'ERR_ROLLBACK_FAILED');
     t.deepEqual(error.range, pages(BATCH + 5, 1));
@@ -92,7 +92,7 @@ test('quarantines what remains of the batch that was under way when the one befo
     const memory = await guest(t);
     const region = await regionOf(t, memory, COUNT);
     const handle = await stub.settle(join(t, memory, [stub, port]));
-    stub.mapFailures = [[refusal(1)], [refusal(2), stuck(0)]];
+    stub.mapFailures = [refusal(1), refusal(2, stuck(0))];
     const error = await rejectsCode(t, stub.settle(region.mapToGuest()), 'ERR_ROLLBACK_FAILED');
     t.deepEqual(error.range, pages(1, 1), 'the first that could not be mapped');
     t.deepEqual(states(handle), [[BigInt(BATCH), 'quarantined']]);

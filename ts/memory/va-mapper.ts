@@ -69,12 +69,12 @@ export class VaMapper {
     if (ofFiles.length === 0) return;
     this.#sweep();
     const { files, words } = filePartsOf(ofFiles);
-    const [failure] =
+    const failure =
       ofFiles.length < WORKER_MAPPINGS
         ? native(() => this.#reservation.mapFiles(files, words))
         : await nativeAsync(() => this.#reservation.mapFilesAsync(files, words));
-    for (const mapping of failure === undefined ? ofFiles : ofFiles.slice(0, failure.index)) this.#record(mapping);
-    if (failure !== undefined) throw mapFileError(ofFiles[failure.index] as VaMapping, failure.error);
+    for (const mapping of failure === null ? ofFiles : ofFiles.slice(0, failure.index)) this.#record(mapping);
+    if (failure !== null) throw mapFileError(ofFiles[failure.index] as VaMapping, failure.error);
   }
 
   /** Discards memory that could not be mapped or faulted in. Then {@link VaMapper.lease} throws `error`. */

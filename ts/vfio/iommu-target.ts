@@ -2,7 +2,7 @@
  * An IOMMU address space of the kernel (a VFIO container, or an IOAS of iommufd) as a DMA target. Maps each batch in
  * one call of the native core.
  */
-import type { NativeFailure, NativeMemoryFile, NativeReservation } from '#native';
+import type { NativeFailure, NativeMapFailure, NativeMemoryFile, NativeReservation } from '#native';
 import { AddressRange } from '../address-range.ts';
 import { CallGate } from '../dma/call-gate.ts';
 import { DirtyPages } from '../dma/dirty-pages.ts';
@@ -28,13 +28,17 @@ import { batchesOf } from '../slices.ts';
 
 /** The methods of the native core for an address space. @internal */
 export interface NativeSpace {
-  /** Returns the request that failed, then earlier ones that are still mapped; empty if all are mapped. */
-  map(reservation: NativeReservation | undefined, files: NativeMemoryFile[], requests: BigUint64Array): NativeFailure[];
+  /** Returns `null` if all are mapped. */
+  map(
+    reservation: NativeReservation | undefined,
+    files: NativeMemoryFile[],
+    requests: BigUint64Array,
+  ): NativeMapFailure | null;
   mapAsync(
     reservation: NativeReservation | undefined,
     files: NativeMemoryFile[],
     requests: BigUint64Array,
-  ): Promise<NativeFailure[]>;
+  ): Promise<NativeMapFailure | null>;
   unmap(ranges: BigUint64Array, all: boolean): NativeFailure[];
   unmapAsync(ranges: BigUint64Array, all: boolean): Promise<NativeFailure[]>;
   setDirtyTracking(on: boolean): Promise<void>;
@@ -125,7 +129,7 @@ export abstract class IommuTarget<L extends IommuLimits = IommuLimits> implement
     return convertOutcome(
       () =>
         onThread ? this.#space.mapAsync(reservation, files, requests) : this.#space.map(reservation, files, requests),
-      (failures) => this.#mapResult(subs, failures),
+      (failure) => this.#mapResult(subs, failure),
       (thrown) => ({ error: this.#mapError(subAt(subs, thrown), thrown), stillMapped: [] }),
     );
   }
@@ -265,9 +269,9 @@ export abstract class IommuTarget<L extends IommuLimits = IommuLimits> implement
     return failures;
   }
 
-  #mapResult(subs: readonly SubMapping[], failures: readonly NativeFailure[]): MapResult {
-    const [failed, ...stillMapped] = failures;
-    if (failed === undefined) return undefined;
+  #mapResult(subs: readonly SubMapping[], failure: NativeMapFailure | null): MapResult {
+    if (failure === null) return undefined;
+    const { failed, stillMapped } = failure;
     const error = this.#mapError(subs[failed.index] as SubMapping, failed.error);
     return rolledBack({ error, stillMapped: [] }, this.#unmapFailures(subs, stillMapped));
   }
