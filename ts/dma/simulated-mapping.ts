@@ -32,7 +32,7 @@ export class SimulatedMapping {
 
   /** Whether its device has revoked it. */
   get isRevoked(): boolean {
-    if (this.#device === undefined || this.#rules.onDeviceOff === 'kept') return false;
+    if (this.#device === undefined || this.#rules.barAfterDeviceOff === 'mapped') return false;
     return this.#device.revocations !== this.#revocations;
   }
 
