@@ -52,3 +52,14 @@ test.serial('reports that an opened device cannot be closed again, and leaves it
   t.regex(error.message, /the device does not close/);
   t.is(spaces.length, count, 'the address space is closed');
 });
+
+test.serial('closes a device again whose addresses in /sys cannot be read, with its address space', async (t) => {
+  await using memory = await GuestMemory.create();
+  const sysfs = fakeSysfs(t, { '0000:06:00.0': { driver: 'vfio-pci', group: 6, file: 6 } });
+  const vfio = new VfioContainerManager(memory, { backend: 'iommufd' }, sysfs);
+  const count = spaces.length;
+  await rejectsCode(t, vfio.open('0000:06:00.0'), 'ERR_DEVICE_NOT_FOUND');
+  t.is(spaces.length, count);
+  t.deepEqual(memory.inspect().targets, []);
+  t.deepEqual(vfio.inspect().containers, []);
+});

@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { AddressRange, type GuestMemory } from '../ts/index.ts';
 import { DirtyPages, type DirtyTracker } from '../ts/dma/dirty-pages.ts';
-import { addressSpaceOf } from '../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../ts/guest/guest-memory.ts';
 import { DirtyTracking } from '../ts/vfio/dirty-tracking.ts';
 import { rejectsCode } from './support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from './support/pages.ts';
@@ -91,7 +91,7 @@ async function stage(t: ExecutionContext): Promise<Stage> {
   });
   await bar.mapToGuest(at(128));
   let stops = 0;
-  const tracking = new DirtyTracking(addressSpaceOf(memory), () => void stops++);
+  const tracking = new DirtyTracking(guestAddressSpaceOf(memory), () => void stops++);
   const logs = [new Log('one'), new Log('two')] as const;
   await tracking.join(logs);
   for (const log of logs) log.takeCalls();
@@ -278,7 +278,7 @@ test('readDirty of 256 GiB lets the event loop run, and returns the pages around
   const GiB = 1n << 30n;
   const start = 5n * GiB;
   const memory = await guest(t, { ram: [{ start, length: 256n * GiB }], addressWidth: 40 });
-  const tracking = new DirtyTracking(addressSpaceOf(memory), () => {});
+  const tracking = new DirtyTracking(guestAddressSpaceOf(memory), () => {});
   // Around every multiple of 32 GiB, since it pauses every 8 GiB, and at both ends.
   const edges = [start, start + 256n * GiB, ...Array.from({ length: 8 }, (_, part) => BigInt(part + 1) * 32n * GiB)];
   const written = new Set(

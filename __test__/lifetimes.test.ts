@@ -5,7 +5,7 @@ import { AssignedDevice, EventFd, GuestMemory, MemoryFile, VfioContainerManager 
 import { DmaBuffer } from '../ts/driver.ts';
 import { SimulatedDevice, SimulatedIommu } from '../ts/testing.ts';
 import { recordJournal } from '../ts/inspect.ts';
-import { addressSpaceOf } from '../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../ts/guest/guest-memory.ts';
 import { DirtyTracking } from '../ts/vfio/dirty-tracking.ts';
 import { publicMethods } from './public-arguments/surface.ts';
 import { stubDevice } from './public-arguments/calls/vfio.ts';
@@ -70,7 +70,7 @@ async function objects(t: ExecutionContext): Promise<Readonly<Record<string, obj
     Region: await memory.regions.addRegion({ name: 'r', range: pages(16, 1) }),
     DeviceMemory: memory.newDeviceMemory({ name: 'w', length: PAGE }),
     DmaMapperHandle: await memory.dmaMappers.addDmaMapper(new SimulatedIommu()),
-    DirtyTracking: new DirtyTracking(addressSpaceOf(memory), () => {}),
+    DirtyTracking: new DirtyTracking(guestAddressSpaceOf(memory), () => {}),
   };
 }
 

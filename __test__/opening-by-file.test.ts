@@ -24,8 +24,9 @@ function said(errno: string, syscall: string): PeerDmaError {
 for (const [errno, code, advice] of [
   ['EACCES', 'ERR_PERMISSION', /may not open \/dev\/iommu: give it read and write access/],
   ['EPERM', 'ERR_PERMISSION', /may not open \/dev\/iommu/],
-  ['ENOENT', 'ERR_IOMMUFD_UNAVAILABLE', /no \/dev\/iommu: .*Linux 6\.2.*modprobe iommufd/],
-  ['ENODEV', 'ERR_IOMMUFD_UNAVAILABLE', /CONFIG_IOMMUFD/],
+  ['ENOENT', 'ERR_IOMMUFD_UNAVAILABLE', /^there is no \/dev\/iommu: .*Linux 6\.2.*modprobe iommufd/],
+  ['ENODEV', 'ERR_IOMMUFD_UNAVAILABLE', /^no driver serves \/dev\/iommu: .*CONFIG_IOMMUFD.*again/],
+  ['ENXIO', 'ERR_IOMMUFD_UNAVAILABLE', /^no driver serves \/dev\/iommu: .*modprobe iommufd/],
 ] as const) {
   test(`/dev/iommu cannot be opened: ${errno}`, (t) => {
     const cause = said(errno, 'open(/dev/iommu)');

@@ -4,13 +4,13 @@
  */
 import { NativeMemoryFile, type NativeVfioDevice } from '#native';
 import test, { type ExecutionContext } from 'ava';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { GuestMemory } from '../ts/index.ts';
 import { Sysfs } from '../ts/vfio/sysfs.ts';
 import { VfioDevice } from '../ts/vfio/vfio-device.ts';
-import { rejectsCode } from './support/errors.ts';
+import { rejectsCode, throwsCode } from './support/errors.ts';
 
 const MEMORY = await GuestMemory.create();
 
@@ -53,11 +53,17 @@ test('exactly the affected devices take part in the reset', async (t) => {
   t.is(resets[0]?.length, 2);
 });
 
-test('the host addresses of BARs are those of /sys, without addresses that are not assigned', (t: ExecutionContext) => {
+/** Returns a fake /sys with one device. @param make makes its file `resource` */
+function sysfsWithResource(t: ExecutionContext, make: (path: string) => void): Sysfs {
   const root = mkdtempSync(join(tmpdir(), 'peerdma-sysfs-'));
   t.teardown(() => rmSync(root, { recursive: true }));
-  const path = join(root, 'bus/pci/devices/0000:03:00.0');
-  mkdirSync(path, { recursive: true });
+  const folder = join(root, 'bus/pci/devices/0000:03:00.0');
+  mkdirSync(folder, { recursive: true });
+  make(join(folder, 'resource'));
+  return new Sysfs(root);
+}
+
+test('the host addresses of BARs are those of /sys, without addresses that are not assigned', (t) => {
   const none = '0x0000000000000000 0x0000000000000000 0x0000000000000000';
   const lines = [
     '0x00000000febf1000 0x00000000febf1fff 0x0000000000040200',
@@ -69,8 +75,8 @@ test('the host addresses of BARs are those of /sys, without addresses that are n
     '0x00000000feb80000 0x00000000febbffff 0x0000000000046200',
     '0x00000000deadb000 0x00000000deadbfff 0x0000000000040200',
   ];
-  writeFileSync(join(path, 'resource'), `${lines.join('\n')}\n`);
-  t.deepEqual(new Sysfs(root).hostAddresses('0000:03:00.0'), [
+  const sysfs = sysfsWithResource(t, (path) => writeFileSync(path, `${lines.join('\n')}\n`));
+  t.deepEqual(sysfs.hostAddresses('0000:03:00.0'), [
     0xfebf1000n,
     undefined,
     0x380000000000n,
@@ -79,4 +85,20 @@ test('the host addresses of BARs are those of /sys, without addresses that are n
     undefined,
     0xfeb80000n,
   ]);
+});
+
+for (const [what, make] of [
+  ['is missing', () => {}],
+  ['is a folder', (path: string) => mkdirSync(path)],
+  ['cannot be opened', (path: string) => symlinkSync('resource', path)], // ELOOP, which root has too
+] as const) {
+  test(`rejects reading the host addresses of a device whose file resource ${what}`, (t) => {
+    const sysfs = sysfsWithResource(t, make);
+    throwsCode(t, () => sysfs.hostAddresses('0000:03:00.0'), 'ERR_DEVICE_NOT_FOUND');
+  });
+}
+
+test('a device whose file resource lists no BAR has no host addresses', (t) => {
+  const sysfs = sysfsWithResource(t, (path) => writeFileSync(path, ''));
+  t.deepEqual(sysfs.hostAddresses('0000:03:00.0'), Array(7).fill(undefined));
 });

@@ -2,7 +2,7 @@
  * Guest memory with many small sub-mappings.
  */
 import { AddressRange, GuestMemory, MemoryFile, type Region } from '../ts/index.ts';
-import { addressSpaceOf } from '../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../ts/guest/guest-memory.ts';
 import { newRegion } from '../ts/guest/new-region.ts';
 import { openBacking } from '../ts/memory/backing.ts';
 
@@ -32,7 +32,7 @@ export async function manyMappings(count: number, gap: bigint): Promise<ManyMapp
   const range = AddressRange.of(0n, spare + SPARE * PAGE);
   const region = await memory.regions.addRegion({ name: 'many', range });
   // One change by the internal function: the public one makes one change per mapping, which is not measured here.
-  const space = addressSpaceOf(memory);
+  const space = guestAddressSpaceOf(memory);
   await space.change((draft) => {
     const id = draft.regions().find(({ name }) => name === 'many')?.id ?? NaN;
     for (let index = 0n; index < count; index++) {
@@ -47,7 +47,7 @@ export async function manyMappings(count: number, gap: bigint): Promise<ManyMapp
 /** Creates `count` adjoining active regions of a page each, without memory. */
 export async function manyRegions(count: number): Promise<GuestMemory> {
   const memory = await GuestMemory.create();
-  const space = addressSpaceOf(memory);
+  const space = guestAddressSpaceOf(memory);
   await space.change((draft) => {
     for (let index = 1n; index <= count; index++) {
       const state = newRegion(space, { name: `region ${index}`, length: PAGE, kind: 'ram', priority: 0 });

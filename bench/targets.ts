@@ -8,7 +8,7 @@ import { NativeVfioContainer, NativeVfioGroup } from '#native';
 import type { DmaMapperHandle, DmaTarget, GuestMemory } from '../ts/index.ts';
 import type { TargetPort } from '../ts/dma/target-port.ts';
 import { joinPort } from '../ts/guest/dma-mapper-client.ts';
-import { addressSpaceOf } from '../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../ts/guest/guest-memory.ts';
 import { Type1Target } from '../ts/vfio/type1/type1-target.ts';
 
 /** Registers a target with guest memory. */
@@ -23,7 +23,7 @@ export const joinNoOp: Join = (memory) => memory.dmaMappers.addDmaMapper(noOpTar
 
 /** Returns a function that registers an IOMMU address space of the kernel, like the back ends. */
 export function joinWithPort(port: TargetPort): Join {
-  return (memory) => joinPort(addressSpaceOf(memory), port, 'best-effort');
+  return (memory) => joinPort(guestAddressSpaceOf(memory), port, 'best-effort');
 }
 
 /** The number of threads with which the native core faults memory in. */

@@ -56,7 +56,7 @@ export function throwIfAborted(signal: AbortSignalLike | undefined): void {
 /**
  * Runs a call that waits in a queue before it starts.
  *
- * @param run calls `begin` when its turn comes, before it changes anything. `begin` throws the reason of an aborted
+ * @param run calls `onTurn` when its turn comes, before it changes anything. `onTurn` throws the reason of an aborted
  * signal. Until it is called, an abort rejects at once. From then on an abort takes effect when `run` has ended
  * @param undo undoes a result that arrives after an abort
  * @throws the error of `run` or `undo`; the reason of the signal
@@ -64,7 +64,7 @@ export function throwIfAborted(signal: AbortSignalLike | undefined): void {
  */
 export async function runAbortable<T>(
   signal: AbortSignalLike | undefined,
-  run: (begin: () => void) => Promise<T>,
+  run: (onTurn: () => void) => Promise<T>,
   undo: (result: T) => Promise<void> = async () => {},
 ): Promise<T> {
   if (signal === undefined) return run(() => {});
@@ -74,13 +74,13 @@ export async function runAbortable<T>(
     onAbort = () => reject(signal.reason);
   });
   const stopListening = (): void => signal.removeEventListener('abort', onAbort);
-  const begin = (): void => {
+  const onTurn = (): void => {
     stopListening();
     throwIfAborted(signal);
   };
   signal.addEventListener('abort', onAbort);
   try {
-    const result = await Promise.race([run(begin), aborted]);
+    const result = await Promise.race([run(onTurn), aborted]);
     if (!signal.aborted) return result;
     await undo(result);
     throw signal.reason;

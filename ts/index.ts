@@ -52,7 +52,7 @@ export type { PinnedBars } from './pci/pinned-bars.ts';
 export type { AssignedInterrupts } from './pci/interrupts/assigned-interrupts.ts';
 export type { InterruptVector } from './pci/interrupts/vector.ts';
 export type { InterruptMessage } from './pci/interrupts/msix-table.ts';
-export { EventFd } from './pci/event-fd.ts';
+export { EventFd } from './event-fd.ts';
 export {
   VfioContainerManager,
   type DeviceOpenOptions,

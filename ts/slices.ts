@@ -8,20 +8,20 @@ const SLICE = 4;
 /** Reading the clock costs as much as a step: it is read after this many. */
 const STEPS = 64;
 
-/** The most items of a part. */
-const PART = 1024;
+/** The most items of a batch. */
+const BATCH = 1024;
 
 /** Whether a list has so many items that work on all of them takes turns with the event loop. @internal */
 export function isLong(list: readonly unknown[]): boolean {
-  return list.length > PART;
+  return list.length > BATCH;
 }
 
-/** A list in parts of at most 1,024 items. @internal */
-export function partsOf<T>(list: readonly T[]): (readonly T[])[] {
-  if (list.length <= PART) return [list];
-  const parts: (readonly T[])[] = [];
-  for (let at = 0; at < list.length; at += PART) parts.push(list.slice(at, at + PART));
-  return parts;
+/** Splits a list into batches of at most 1,024 items. @internal */
+export function batchesOf<T>(list: readonly T[]): (readonly T[])[] {
+  if (list.length <= BATCH) return [list];
+  const batches: (readonly T[])[] = [];
+  for (let at = 0; at < list.length; at += BATCH) batches.push(list.slice(at, at + BATCH));
+  return batches;
 }
 
 /** @internal */
@@ -55,7 +55,7 @@ export class Slices {
   }
 
   /**
-   * Called between two parts that take longer than a step.
+   * Called between two batches: each takes longer than a step.
    *
    * @returns a promise of the event loop's turn, if that is due
    */

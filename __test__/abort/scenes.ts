@@ -6,7 +6,7 @@ import type { ExecutionContext } from 'ava';
 import { type AbortOptions, GuestMemory, VfioContainerManager, resetDevices } from '../../ts/index.ts';
 import { DmaBuffer } from '../../ts/driver.ts';
 import { SimulatedBus, SimulatedDevice } from '../../ts/testing.ts';
-import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { BackendChoice } from '../../ts/vfio/backend-choice.ts';
 import { VfioDevice } from '../../ts/vfio/vfio-device.ts';
 import { Fixture } from '../pci/support/fixture.ts';
@@ -59,7 +59,7 @@ function logged(): Pick<Scene, 'log' | 'onEntry'> & { add(entry: string): void }
 /** Occupies the queue of a guest memory. */
 function blockChanges(memory: GuestMemory): Block {
   const { promise, resolve } = gate();
-  return { release: resolve, ended: addressSpaceOf(memory).betweenChanges(() => promise), log: [] };
+  return { release: resolve, ended: guestAddressSpaceOf(memory).betweenChanges(() => promise), log: [] };
 }
 
 function gate(): { readonly promise: Promise<void>; readonly resolve: () => void } {

@@ -126,7 +126,7 @@ export function deviceBehaviours(declareTest: Declare<DeviceRig>): void {
       await event(t, rig.peer);
       decode(rig.peer, true);
       const request = await (await Lender.of(rig.memory)).now(before);
-      const stays = rules.onDeviceOff === 'kept';
+      const stays = rules.barAfterDeviceOff === 'mapped';
       t.is(target.isRevoked?.(request.range) ?? false, !stays);
       // A simulated mapping has no hold on memory whose lease the reset ended.
       if (!stays || !takesBack || rig.keepsLentMemory) t.is(await reaches(rig, AT, 0n, 16), stays);

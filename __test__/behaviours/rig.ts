@@ -15,7 +15,7 @@ import {
   type PhysicalFunction,
 } from '../../ts/index.ts';
 import type { IommuRules } from '../../ts/dma/iommu-rules.ts';
-import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
 
 /** A target with free addresses for tests. */
 export interface TargetRig {
@@ -104,7 +104,7 @@ export class Lender {
    * The request with the current lease. The lease of a device's memory ends before a reset, and is renewed after it.
    */
   async now(lent: DmaMapRequest): Promise<DmaMapRequest> {
-    await addressSpaceOf(this.#memory).betweenChanges(() => {}); // leased again once the device decodes
+    await guestAddressSpaceOf(this.#memory).betweenChanges(() => {}); // leased again once the device decodes
     return at(
       this.#lent.findLast(({ name }) => name === lent.name),
       lent.range.start,

@@ -150,7 +150,7 @@ for (const [count, how] of [
       const memory = await guest(t);
       const region = await regionOf(t, memory, count);
       const handle = await stub.settle(join(t, memory, [stub, port]));
-      stub.mapFailures = [[refusal(3), stuck(2), stuck(0)]];
+      stub.mapFailures = [refusal(3, stuck(2), stuck(0))];
       const error = await rejectsCode(t, stub.settle(region.mapToGuest()), 'ERR_ROLLBACK_FAILED');
       t.deepEqual(error.range, pages(3, 1), 'the range that could not be mapped');
       t.deepEqual(states(handle), [
@@ -168,7 +168,7 @@ test('quarantines nothing of a batch that the native core has unmapped again', a
     const memory = await guest(t);
     const region = await regionOf(t, memory, 4);
     const handle = await join(t, memory, [stub, port]);
-    stub.mapFailures = [[refusal(3)]];
+    stub.mapFailures = [refusal(3)];
     const error = await rejectsCode(t, region.mapToGuest(), 'ERR_MAPPING_LIMIT');
     t.deepEqual(error.range, pages(3, 1));
     t.deepEqual(states(handle), []);

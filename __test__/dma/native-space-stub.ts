@@ -2,11 +2,11 @@
  * A stub of a container or address space of the native core. It records its calls, and fails on demand. The kernel
  * cannot be made to fail at each of these calls.
  */
-import type { NativeFailure } from '#native';
+import type { NativeFailure, NativeMapFailure } from '#native';
 import type { ExecutionContext } from 'ava';
 import type { DmaMapperHandle, GuestMemory, Region } from '../../ts/index.ts';
 import { joinPort } from '../../ts/guest/dma-mapper-client.ts';
-import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { openBacking } from '../../ts/memory/backing.ts';
 import { IommufdTarget } from '../../ts/vfio/iommufd/iommufd-target.ts';
 import { Type1Target } from '../../ts/vfio/type1/type1-target.ts';
@@ -20,7 +20,7 @@ export class NativeSpaceStub {
   /** First pages of the ranges of all unmap calls. */
   readonly unmapped: bigint[] = [];
   /** The results of the next calls of `map`, and of `unmap`. */
-  mapFailures: NativeFailure[][] = [];
+  mapFailures: (NativeMapFailure | null)[] = [];
   unmapFailures: NativeFailure[][] = [];
   /** The range whose dirty pages cannot be read. */
   unreadable: bigint | undefined;
@@ -68,13 +68,13 @@ export class NativeSpaceStub {
     return { alignment: 4096n, pageSizes: 4096n, iovaRanges: BigUint64Array.of(0n, 1n << 48n) };
   }
 
-  map(): NativeFailure[] {
+  map(): NativeMapFailure | null {
     this.calls.push('map');
-    return this.mapFailures.shift() ?? [];
+    return this.mapFailures.shift() ?? null;
   }
 
-  mapAsync(): Promise<NativeFailure[]> {
-    return this.#later('mapAsync', this.mapFailures.shift() ?? []);
+  mapAsync(): Promise<NativeMapFailure | null> {
+    return this.#later('mapAsync', this.mapFailures.shift() ?? null);
   }
 
   unmap(ranges: BigUint64Array): NativeFailure[] {
@@ -126,7 +126,7 @@ export function join(
   [stub, port]: [NativeSpaceStub, Port],
 ): Promise<DmaMapperHandle> {
   t.teardown(() => stub.release()); // before the memory is closed
-  return joinPort(addressSpaceOf(memory), port, 'best-effort');
+  return joinPort(guestAddressSpaceOf(memory), port, 'best-effort');
 }
 
 /** An inactive region with `count` mappings of a page each, at its start. */
@@ -134,7 +134,7 @@ export async function regionOf(t: ExecutionContext, memory: GuestMemory, count: 
   const file = taggedFile(t, 'ram', count, 0);
   const region = await memory.regions.addRegion({ name: 'region', range: pages(0, count) });
   // In one change by the internal interface: the public one makes a change for each.
-  await addressSpaceOf(memory).change((draft) => {
+  await guestAddressSpaceOf(memory).change((draft) => {
     const id = draft.regions().find(({ name }) => name === 'region')?.id ?? NaN;
     for (let page = 0; page < count; page++) {
       const memory = openBacking({ file, offset: at(page) }, at(1));
@@ -151,12 +151,12 @@ export function states(handle: DmaMapperHandle): [bigint, string][] {
 
 /** Ends the test of a target with a quarantine. */
 export function abandon(memory: GuestMemory, port: Port): Promise<void> {
-  return addressSpaceOf(memory).targetClosed(port);
+  return guestAddressSpaceOf(memory).targetClosed(port);
 }
 
-export const refusal = (index: number): NativeFailure => ({
-  index,
-  error: nativeError('ERR_MAP_FAILED', 'no room', { errno: 'ENOSPC', syscall: 'ioctl(MAP)' }),
+export const refusal = (index: number, ...stillMapped: NativeFailure[]): NativeMapFailure => ({
+  failed: { index, error: nativeError('ERR_MAP_FAILED', 'no room', { errno: 'ENOSPC', syscall: 'ioctl(MAP)' }) },
+  stillMapped,
 });
 export const stuck = (index: number): NativeFailure => ({
   index,

@@ -36,14 +36,14 @@ function slowList(): SubMapping[] {
   }));
 }
 
-test('records a long list as given at once, after turns of the event loop', async (t) => {
+test('tracks a long list at once, after turns of the event loop', async (t) => {
   const subs = slowList();
   const all = new IntervalMap<SubMapping>();
   for (const sub of subs) all.insert(sub);
   for (const map of [undefined, all]) {
     const mappings = new TargetMappings();
     const turn = setImmediate().then(() => mappings.values().length);
-    await mappings.give(subs, () => true, { all: map });
+    await mappings.track(subs, () => true, { all: map });
     t.is(mappings.values().length, COUNT);
     t.is(await turn, 0, 'the turn comes before the list is recorded');
   }

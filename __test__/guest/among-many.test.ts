@@ -2,7 +2,7 @@
 import test from 'ava';
 import { AddressRange } from '../../ts/index.ts';
 import { DmaBuffer } from '../../ts/driver.ts';
-import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { newRegion } from '../../ts/guest/new-region.ts';
 import { manyPages } from '../support/many-pages.ts';
 import { PAGE, at, guest } from '../support/pages.ts';
@@ -11,7 +11,7 @@ import { valuesRead } from '../support/values-read.ts';
 
 test.serial('a DMA buffer finds its address without reading each of the regions that adjoin', async (t) => {
   const memory = await guest(t);
-  const space = addressSpaceOf(memory);
+  const space = guestAddressSpaceOf(memory);
   let pages = 1;
   const grow = (count: number): Promise<void> =>
     space.change((draft) => {

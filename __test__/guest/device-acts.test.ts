@@ -10,8 +10,8 @@ import {
   type GuestMemory,
   type PeerToPeer,
 } from '../../ts/index.ts';
-import { type AddressSpace } from '../../ts/guest/address-space.ts';
-import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { type GuestAddressSpace } from '../../ts/guest/guest-address-space.ts';
+import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { MemoryOfDevice, RevocableTarget } from '../support/device-file.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE } from '../support/pages.ts';
@@ -19,7 +19,7 @@ import { ACCEPT, BatchRecordingTarget, RecordingTarget, RefuseAt } from '../supp
 
 interface Stage {
   readonly memory: GuestMemory;
-  readonly space: AddressSpace;
+  readonly space: GuestAddressSpace;
   readonly device: MemoryOfDevice;
   /** Two pages of the device at page 8, with a page without memory between. */
   readonly bar: DeviceMemory;
@@ -53,7 +53,7 @@ async function stage(t: ExecutionContext, policies: readonly PeerToPeer[] = ['re
     const breaches = targets.flatMap((target) => target.breaches);
     if (breaches.length > 0) throw new Error(breaches.join('; '));
   });
-  return { memory, space: addressSpaceOf(memory), device, bar, targets, handles, log };
+  return { memory, space: guestAddressSpaceOf(memory), device, bar, targets, handles, log };
 }
 
 const FULL = ['0x0..0x2000 rw ram0', '0x8000..0x9000 rw bar', '0xa000..0xb000 rw bar'];
@@ -70,7 +70,7 @@ const MAPPED = ['mapped', 'mapped', 'mapped'];
 test('all targets unmap the memory before the operation, and map it again after it', async (t) => {
   const { space, device, targets, handles, log } = await stage(t);
   const lent = targets[1].held()[1]?.hostMemory;
-  await space.withoutMappings([device.memory], async () => {
+  await space.runWhileUnmapped([device.memory], async () => {
     log.push('act');
     device.revoke();
     for (const target of targets) t.deepEqual(target.heldText(), FULL.slice(0, 1), 'RAM stays');
@@ -90,7 +90,7 @@ test('passes on the error of the action, and maps the memory again', async (t) =
     () => Promise.reject(new Error('the reset failed')),
   ]) {
     const { space, device, targets, handles } = await stage(t);
-    await t.throwsAsync(space.withoutMappings([device.memory], act), { message: 'the reset failed' });
+    await t.throwsAsync(space.runWhileUnmapped([device.memory], act), { message: 'the reset failed' });
     for (const target of targets) t.deepEqual(target.heldText(), FULL);
     for (const handle of handles) t.deepEqual(states(handle), MAPPED);
   }
@@ -103,7 +103,7 @@ test('reports an action that throws and a rollback that fails, and records what 
     two.judge = ({ op, range }) => (op === 'map' && range.start === at(10) ? new Error('no room') : undefined);
     throw new Error('the reset failed');
   };
-  const error = await rejectsCode(t, space.withoutMappings([device.memory], act), 'ERR_ROLLBACK_FAILED');
+  const error = await rejectsCode(t, space.runWhileUnmapped([device.memory], act), 'ERR_ROLLBACK_FAILED');
   t.regex(error.message, /the reset failed.*no room/);
   t.deepEqual(handles.map(states), [MAPPED, ['mapped', 'mapped', 'failed ERR_MAP_FAILED'], MAPPED]);
 });
@@ -115,7 +115,7 @@ test('if any unmap fails, the operation does not run, the range is quarantined, 
       const picky = targets[which];
       if (picky === undefined) throw new Error('there are three');
       picky.judge = new RefuseAt('unmap', k).judge;
-      const act = space.withoutMappings([device.memory], () => t.fail('the operation has run'));
+      const act = space.runWhileUnmapped([device.memory], () => t.fail('the operation has run'));
       const error = await rejectsCode(t, act, 'ERR_UNMAP_FAILED');
       t.is(error.target, picky.name);
       t.is(error.range?.start, at(8 + 2 * k));
@@ -129,7 +129,7 @@ test('if any unmap fails, the operation does not run, the range is quarantined, 
       await rejectsCode(t, bar.mapToGuest(at(16)), 'ERR_RANGE_QUARANTINED');
       picky.closeWithMappings();
       await memory.dmaMappers.targetClosed(picky);
-      await space.withoutMappings([device.memory], () => {});
+      await space.runWhileUnmapped([device.memory], () => {});
       await bar.mapToGuest(at(16));
     }
   }
@@ -143,7 +143,7 @@ for (const policy of ['required', 'best-effort'] as const) {
       if (picky === undefined) throw new Error('there are three');
       picky.judge = new RefuseAt('map', 0, new Error('no room')).judge;
       let done = false;
-      const act = space.withoutMappings([device.memory], () => void (done = true));
+      const act = space.runWhileUnmapped([device.memory], () => void (done = true));
       if (policy === 'best-effort') await act;
       else t.is((await rejectsCode(t, act, 'ERR_MAP_FAILED')).target, picky.name);
       t.true(done);
@@ -162,7 +162,7 @@ for (const policy of ['required', 'best-effort'] as const) {
 test('each target follows its own policy: with best-effort it skips memory, with off it is not called', async (t) => {
   const { space, device, targets, handles, log } = await stage(t, ['best-effort', 'off', 'required']);
   const [one] = targets;
-  await space.withoutMappings([device.memory], () => {
+  await space.runWhileUnmapped([device.memory], () => {
     one.judge = ({ op }) => (op === 'map' ? new Error('not now') : undefined);
   });
   t.deepEqual(handles.map(states), [
@@ -172,7 +172,7 @@ test('each target follows its own policy: with best-effort it skips memory, with
   ]);
   t.false(log.some((entry) => entry.startsWith('two')));
   one.judge = ACCEPT;
-  await space.withoutMappings([device.memory], () => {});
+  await space.runWhileUnmapped([device.memory], () => {});
   t.is(states(handles[0])[1], 'failed ERR_MAP_FAILED', 'memory that was missing before is missing after');
   await space.retryDeviceMemory([device.memory]);
   t.deepEqual(states(handles[0]), MAPPED);
@@ -187,10 +187,10 @@ test('changes called meanwhile apply afterwards, and no other device is touched'
   log.length = 0;
   let pending: Promise<unknown>[] = [];
   const late = new RecordingTarget({ name: 'late', needsVa: true });
-  await space.withoutMappings([device.memory], async () => {
+  await space.runWhileUnmapped([device.memory], async () => {
     pending = [
       bar.mapToGuest(at(16)),
-      space.withoutMappings([device.memory], () => void log.push('second act')),
+      space.runWhileUnmapped([device.memory], () => void log.push('second act')),
       memory.dmaMappers.addDmaMapper(late),
       handles[0]?.refresh() ?? Promise.reject(new Error('there are three')),
       bar.unmapFromGuest(),
@@ -216,12 +216,12 @@ test('unmaps several devices at once, also unmapped ones', async (t) => {
   await window.addMapping({ range: AddressRange.of(0n, PAGE), backing: { file: other.file, offset: 0n } });
   await window.mapToGuest(at(4));
   log.length = 0;
-  await space.withoutMappings([other.memory, device.memory], () => {
+  await space.runWhileUnmapped([other.memory, device.memory], () => {
     for (const target of targets) t.deepEqual(target.heldText(), FULL.slice(0, 1));
   });
   for (const target of targets) t.is(target.held().length, 4);
   log.length = 0;
-  await space.withoutMappings([absent.memory], () => void log.push('act'));
+  await space.runWhileUnmapped([absent.memory], () => void log.push('act'));
   await space.retryDeviceMemory([absent.memory]);
   t.deepEqual(log, ['act']);
 });
@@ -230,7 +230,7 @@ test('after guest memory is closed the operation runs, and nothing is mapped', a
   const { memory, space, device, targets } = await stage(t);
   const closing = memory.close();
   let done = false;
-  await space.withoutMappings([device.memory], () => void (done = true));
+  await space.runWhileUnmapped([device.memory], () => void (done = true));
   await closing;
   await space.retryDeviceMemory([device.memory]);
   t.true(done);
@@ -242,7 +242,7 @@ test('nothing new is mapped to a removed target that has a quarantine', async (t
   const [one, two] = targets;
   one.judge = ({ op, range }) => (op === 'unmap' && range.start === 0n ? new Error('stuck') : undefined);
   await rejectsCode(t, handles[0]?.remove() ?? Promise.resolve(), 'ERR_UNMAP_FAILED');
-  await space.withoutMappings([device.memory], () => void t.deepEqual(two.heldText(), FULL.slice(0, 1)));
+  await space.runWhileUnmapped([device.memory], () => void t.deepEqual(two.heldText(), FULL.slice(0, 1)));
   device.revoke();
   await space.retryDeviceMemory([device.memory]);
   t.deepEqual(one.heldText(), FULL.slice(0, 1));
@@ -274,7 +274,7 @@ for (const policy of ['required', 'best-effort'] as const) {
     const { space, device, targets, handles } = await stage(t, [policy]);
     const [one, two] = targets;
     await space
-      .withoutMappings([device.memory], () => {
+      .runWhileUnmapped([device.memory], () => {
         for (const target of [one, two]) target.judge = ({ op }) => (op === 'map' ? new Error('off') : undefined);
       })
       .catch(() => {});

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import test from 'ava';
 import { AddressRange, GuestMemory, type Region } from '../../ts/index.ts';
 import { explain } from '../../ts/inspect.ts';
-import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { newRegion } from '../../ts/guest/new-region.ts';
 import { MANY, manyPages } from '../support/many-pages.ts';
 import { PAGE, at, guest, pages } from '../support/pages.ts';
@@ -65,7 +65,7 @@ test.serial('reads only the mappings at the address', async (t) => {
   await memory.dmaMappers.addDmaMapper(new RecordingTarget());
   const addresses = [0n, PAGE, at(3), MANY + 0x10n, 1n << 40n];
   const explainAll = (): void => addresses.forEach((address) => void memory.explain(address));
-  const space = addressSpaceOf(memory);
+  const space = guestAddressSpaceOf(memory);
   const grow = async (count: number): Promise<void> => {
     await space.change((draft) => {
       for (let page = 0; page < count; page++) {

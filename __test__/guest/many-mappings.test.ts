@@ -4,7 +4,7 @@
 import test from 'ava';
 import { AddressRange, MemoryFile } from '../../ts/index.ts';
 import { SimulatedIommu } from '../../ts/testing.ts';
-import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { openBacking } from '../../ts/memory/backing.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { PAGE, at, guest, pages } from '../support/pages.ts';
@@ -14,7 +14,7 @@ test('rejects more mappings than the process can have in time, and leaves nothin
   const memory = await guest(t, { addressWidth: 40 });
   using file = MemoryFile.create(at(count), { name: 'scattered' });
   const region = await memory.regions.addRegion({ name: 'scattered', range: pages(0, 2 * count) });
-  const space = addressSpaceOf(memory);
+  const space = guestAddressSpaceOf(memory);
   await space.change((draft) => {
     const [id = 0] = draft.regions().map((one) => one.id);
     for (let page = 0; page < count; page++) {

@@ -14,8 +14,8 @@ import {
   type PeerToPeer,
 } from '../../ts/index.ts';
 import { SimulatedIommu } from '../../ts/testing.ts';
-import { type AddressSpace } from '../../ts/guest/address-space.ts';
-import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { type GuestAddressSpace } from '../../ts/guest/guest-address-space.ts';
+import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { MemoryOfDevice, RevocableTarget } from '../support/device-file.ts';
 import { at, PAGE } from '../support/pages.ts';
 import { type Call, RecordingTarget } from '../support/recording-target.ts';
@@ -68,7 +68,7 @@ const PLACES = [16, 18, 24, 32];
 
 class Bench {
   readonly memory: GuestMemory;
-  readonly #space: AddressSpace;
+  readonly #space: GuestAddressSpace;
   readonly #devices: readonly MemoryOfDevice[];
   readonly #windows: DeviceMemory[] = [];
   readonly #places: (number | undefined)[] = [undefined, undefined];
@@ -82,7 +82,7 @@ class Bench {
 
   private constructor(memory: GuestMemory, devices: readonly MemoryOfDevice[], policies: readonly PeerToPeer[]) {
     this.memory = memory;
-    this.#space = addressSpaceOf(memory);
+    this.#space = guestAddressSpaceOf(memory);
     this.#devices = devices;
     this.#policies = policies;
   }
@@ -160,7 +160,7 @@ class Bench {
         return undefined;
       }
       case 'act':
-        return this.#space.withoutMappings([of.memory], async () => {
+        return this.#space.runWhileUnmapped([of.memory], async () => {
           for (const target of this.#targets) {
             const has = regionsIn(target);
             const kept = this.memory.inspect().quarantine.some((entry) => entry.target === target.name);

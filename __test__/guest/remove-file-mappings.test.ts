@@ -1,7 +1,7 @@
 // Closing a device removes exactly its memory from guest memory.
 import test from 'ava';
 import { AddressRange, type GuestMemory, type MemoryFile } from '../../ts/index.ts';
-import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { removeFileMappings } from '../../ts/guest/remove-file-mappings.ts';
 import { MemoryOfDevice } from '../support/device-file.ts';
 import { manyPages } from '../support/many-pages.ts';
@@ -43,7 +43,7 @@ test('removeFileMappings unmaps the memory of a device wherever regions have it,
   await gone.addMapping({ range: pages(0, 4), backing: { file: device.file, offset: 0n } });
   await gone.remove();
   await mixed.mapToGuest(); // hides the window
-  await removeFileMappings(addressSpaceOf(memory), device.memory);
+  await removeFileMappings(guestAddressSpaceOf(memory), device.memory);
   t.deepEqual(mappings(memory), [
     'placed: ',
     'not placed: ',
@@ -52,8 +52,8 @@ test('removeFileMappings unmaps the memory of a device wherever regions have it,
   ]);
   t.deepEqual(mappings(other), ['elsewhere: 0x0..0x4000']);
   t.false(target.held().some(({ backing }) => backing !== 'private' && backing.file.name === 'device'));
-  await removeFileMappings(addressSpaceOf(memory), device.memory); // nothing remains to be removed
-  t.deepEqual(addressSpaceOf(memory).byFile.regionsOf(device.memory), []);
+  await removeFileMappings(guestAddressSpaceOf(memory), device.memory); // nothing remains to be removed
+  t.deepEqual(guestAddressSpaceOf(memory).byFile.regionsOf(device.memory), []);
   t.is(memory.read8(at(15)), 1);
 });
 
@@ -66,16 +66,16 @@ test('removeFileMappings that fails leaves everything as before, and can be call
   await window(memory, 'b', device.file);
   const before = mappings(memory);
   target.judge = ({ op }) => (op === 'unmap' ? new Error('busy') : undefined);
-  await t.throwsAsync(removeFileMappings(addressSpaceOf(memory), device.memory));
+  await t.throwsAsync(removeFileMappings(guestAddressSpaceOf(memory), device.memory));
   t.deepEqual(mappings(memory), before);
   await memory.dmaMappers.targetClosed(target);
-  await removeFileMappings(addressSpaceOf(memory), device.memory);
+  await removeFileMappings(guestAddressSpaceOf(memory), device.memory);
   t.deepEqual(mappings(memory), ['a: ', 'b: ']);
 });
 
 test.serial('removeFileMappings reads only the regions of the device, however many mappings exist', async (t) => {
   const memory = await guest(t);
-  const space = addressSpaceOf(memory);
+  const space = guestAddressSpaceOf(memory);
   const device = new MemoryOfDevice(t, 'device', 8);
   const remove = async (): Promise<void> => {
     await window(memory, 'BAR', device.file, at(16));

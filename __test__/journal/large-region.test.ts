@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AddressRange } from '../../ts/index.ts';
 import { readJournal, recordJournal } from '../../ts/inspect.ts';
-import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { throwsCode } from '../support/errors.ts';
 import { manyPages } from '../support/many-pages.ts';
 import { at, guest } from '../support/pages.ts';
@@ -18,7 +18,7 @@ test.serial(
     const memory = await guest(t);
     await memory.dmaMappers.addDmaMapper(new RecordingTarget({ name: 'A' }));
     await manyPages(t, memory, 2000);
-    const space = addressSpaceOf(memory);
+    const space = guestAddressSpaceOf(memory);
     const [id = -1] = space.map.regions().map((region) => region.id);
     const file = join(scratchFolder(t), 'journal');
     using journal = recordJournal(memory, file);

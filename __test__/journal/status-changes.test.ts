@@ -36,9 +36,9 @@ type Why = keyof typeof WHY;
 
 const why = fc.constantFrom<(Why | undefined)[]>(undefined, ...(Object.keys(WHY) as Why[]));
 
-/** For each address: the given sub-mapping, its error and whether that is new, and the quarantined one. */
+/** For each address: the tracked sub-mapping, its error, whether that is new, the quarantined one. */
 const slot = fc.record({
-  given: fc.constantFrom('one' as const, 'another' as const, undefined),
+  tracked: fc.constantFrom('one' as const, 'another' as const, undefined),
   failed: why,
   revoked: why,
   anew: fc.boolean(),
@@ -69,21 +69,21 @@ function once<T>(key: string, make: () => T): T {
 }
 
 function mapsOf(list: Slots): TargetMaps {
-  const given = new IntervalMap<SubMapping>();
-  const maps = { given, failed: failures(), revoked: failures(), quarantined: failures() };
+  const tracked = new IntervalMap<SubMapping>();
+  const maps = { tracked, failed: failures(), revoked: failures(), quarantined: failures() };
   for (const [index, at] of list.entries()) {
     const sub = (which: string): SubMapping => once(`sub ${index} ${which}`, () => subAt(index, which));
     const failure = (which: string, reason: Why): MappingFailure =>
       once(`${index} ${which} ${reason} ${at.anew}`, () => failureOf(sub(which), WHY[reason]()));
-    if (at.given !== undefined) {
-      given.insert(sub(at.given));
+    if (at.tracked !== undefined) {
+      tracked.insert(sub(at.tracked));
       // A failed mapping is not mapped, so it cannot be revoked.
-      if (at.failed !== undefined) maps.failed.insert(failure(at.given, at.failed));
-      else if (at.revoked !== undefined) maps.revoked.insert(failure(at.given, at.revoked));
+      if (at.failed !== undefined) maps.failed.insert(failure(at.tracked, at.failed));
+      else if (at.revoked !== undefined) maps.revoked.insert(failure(at.tracked, at.revoked));
     }
     const { quarantined } = at;
     if (quarantined === undefined) continue;
-    // A quarantined sub-mapping may have been given before, or be given now.
+    // A quarantined sub-mapping may have been tracked before, or be tracked now.
     maps.quarantined.insert(once(`${index} ${quarantined}`, () => failureOf(sub(quarantined), WHY.first())));
   }
   return maps;
@@ -93,11 +93,11 @@ function failures(): IntervalMap<MappingFailure> {
   return new IntervalMap();
 }
 
-function listOf({ given, failed, revoked, quarantined }: TargetMaps): MappingStatus[] {
+function listOf({ tracked, failed, revoked, quarantined }: TargetMaps): MappingStatus[] {
   const errorOf = (sub: SubMapping): PeerDmaError | undefined =>
     [...failed.values(), ...revoked.values()].find((failure) => failure.sub === sub)?.error;
   const all = [
-    ...given.values().map((sub) => mapper.status.given(sub, errorOf(sub))),
+    ...tracked.values().map((sub) => mapper.status.tracked(sub, errorOf(sub))),
     ...quarantined.values().map((failure) => mapper.status.quarantined(failure)),
   ];
   return all.sort((a, b) => Number(a.range.start - b.range.start));
@@ -124,7 +124,7 @@ test('lead from an earlier version of the records of a target to the current lis
   const mappings = new TargetMappings();
   const lists = (before: TargetMaps, now: TargetMaps) =>
     statusChanges(mapper, before, now).map(({ index, removed, added }) => [index, removed?.state, added?.state]);
-  mappings.give([mapped, failed, stuck], () => true);
+  mappings.track([mapped, failed, stuck], () => true);
   const first = mappings.snapshot(undefined);
   mappings.fail(failureOf(failed, WHY.first()));
   mappings.quarantine([failureOf(stuck, WHY['other code']())]);

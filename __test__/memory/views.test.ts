@@ -27,8 +27,8 @@ function run(name: string, argument: string): unknown {
 }
 
 for (const how of ['return', 'exit', 'terminate']) {
-  test(`keeps transferred views, windows and DMA buffers mapped when their worker ends (${how})`, (t) => {
-    const all = ['view', 'window', 'closed window', 'DMA buffer', 'closed DMA buffer'];
+  test(`keeps transferred views, blocks and DMA buffers mapped when their worker ends (${how})`, (t) => {
+    const all = ['view', 'block', 'closed block', 'DMA buffer', 'closed DMA buffer'];
     t.deepEqual(
       run('worker-view', how),
       all.map((what) => [what, 65_536, 42, 7]),

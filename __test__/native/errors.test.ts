@@ -73,12 +73,11 @@ test('a failure in a batch has an error of the same fields', async (t) => {
   const [file, reservation] = [NativeMemoryFile.create(PAGE, 'batch', 0), new NativeReservation(36)];
   const parts = BigUint64Array.of(0n, PAGE, 1n, 0n, 3n * PAGE, PAGE, 1n, PAGE);
   const alone = t.throws(() => reservation.mapFile(3n * PAGE, PAGE, file, PAGE, true, false));
-  const failures = reservation.mapFiles([file], parts);
+  const failure = reservation.mapFiles([file], parts);
   reservation.unmap(0n, PAGE);
-  for (const [failure, ...rest] of [failures, await reservation.mapFilesAsync([file], parts)]) {
-    t.deepEqual(rest, []);
-    t.is(failure?.index, 1);
-    const { error } = failure ?? {};
+  for (const found of [failure, await reservation.mapFilesAsync([file], parts)]) {
+    t.is(found?.index, 1);
+    const { error } = found ?? {};
     t.true(error instanceof Error);
     t.deepEqual({ ...error, message: error?.message }, { ...alone, message: alone.message });
     const converted = fromNative(error);

@@ -4,7 +4,7 @@
  */
 import { writeSync } from 'node:fs';
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
-import { EventFd } from '../../ts/pci/event-fd.ts';
+import { EventFd } from '../../ts/event-fd.ts';
 
 const how: unknown = isMainThread ? process.argv[2] : workerData;
 const event = EventFd.create();

@@ -3,7 +3,7 @@
  */
 import type { ExecutionContext } from 'ava';
 import { AddressRange, type GuestMemory, MemoryFile } from '../../ts/index.ts';
-import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { newRegion } from '../../ts/guest/new-region.ts';
 import { openBacking } from '../../ts/memory/backing.ts';
 import { PAGE, at } from './pages.ts';
@@ -15,7 +15,7 @@ export const MANY: bigint = 64n << 20n;
 export async function manyPages(t: ExecutionContext, memory: GuestMemory, count: number): Promise<void> {
   const file = MemoryFile.create(at(count), { name: 'pages' });
   t.teardown(() => file.close());
-  const space = addressSpaceOf(memory);
+  const space = guestAddressSpaceOf(memory);
   const state = newRegion(space, { name: 'many pages', length: at(count), kind: 'ram', priority: 100 });
   await space.change((draft) => {
     draft.add(state);

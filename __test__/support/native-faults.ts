@@ -51,8 +51,7 @@ function interposeMapFiles(prototype: NativeReservation): void {
   prototype.mapFiles = function interposed(files, words) {
     const failure = failureIn(words);
     if (failure === undefined) return real.call(this, files, words);
-    const failures = real.call(this, files, words.subarray(0, failure.index * PART));
-    return failures.length > 0 ? failures : [failure];
+    return real.call(this, files, words.subarray(0, failure.index * PART)) ?? failure;
   };
   prototype.mapFilesAsync = async function interposed(files, words) {
     return this.mapFiles(files, words);

@@ -4,25 +4,25 @@
 import type { ExecutionContext } from 'ava';
 import { Edu } from '../../examples/devices/edu.ts';
 import { GuestMemory, type PhysicalFunction } from '../../ts/index.ts';
-import { addressSpaceOf } from '../../ts/guest/guest-memory.ts';
-import type { IommuSpace } from '../../ts/vfio/iommu-space.ts';
+import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
+import type { IommuTarget } from '../../ts/vfio/iommu-target.ts';
 import { deviceBehaviours } from '../behaviours/device.ts';
 import { iommuBehaviours } from '../behaviours/iommu.ts';
 import type { TargetRig } from '../behaviours/rig.ts';
-import { asDmaTarget } from '../support/space-as-target.ts';
+import { asDmaTarget } from '../support/iommu-target-as-dma-target.ts';
 import { RULES } from './support/backend.ts';
 import { testWith } from './support/devices.ts';
 import { type Rig, SINK, SOURCE, rig } from './support/rig.ts';
 
 /** The target of an opened device. */
 async function targetRig(t: ExecutionContext, { memory: followed, manager }: Rig): Promise<TargetRig> {
-  const [mapper] = addressSpaceOf(followed).mappers;
+  const [mapper] = guestAddressSpaceOf(followed).mappers;
   if (mapper === undefined) throw new Error('the container is a DMA target');
   const count = (): number => manager.inspect().containers[0]?.mappings ?? NaN;
   const own = count();
   const memory = await GuestMemory.create({ addressWidth: 32 });
   t.teardown(() => memory.close());
-  return { target: asDmaTarget(mapper.target as IommuSpace), rules: RULES, memory, count: () => count() - own };
+  return { target: asDmaTarget(mapper.target as IommuTarget), rules: RULES, memory, count: () => count() - own };
 }
 
 iommuBehaviours((title, run) => {

@@ -1,7 +1,7 @@
 /**
  * Interrupts of real devices: delivery, counts, masks and disconnection.
  */
-import type { EventFd } from '../../ts/pci/event-fd.ts';
+import type { EventFd } from '../../ts/event-fd.ts';
 import { throwsCode } from '../support/errors.ts';
 import { testWith } from './support/devices.ts';
 import { until } from '../support/until.ts';

@@ -6,13 +6,13 @@ import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import { type HostMemory, releaseHostMemory } from '../memory/host-memory.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
-import { Slices, partsOf } from '../slices.ts';
+import { Slices, batchesOf } from '../slices.ts';
 import { CallGate } from './call-gate.ts';
 import { type MappingFailure, failureOf } from './mapping-failure.ts';
 import { mapFailed, unmapFailed } from './mapping-error.ts';
 import { type SubMapping, mapRequest } from './sub-mapping.ts';
 import {
-  type BatchFailure,
+  type MapFailure,
   type MapResult,
   type TargetPort,
   type UnmapOptions,
@@ -64,7 +64,7 @@ export class CustomTarget implements TargetPort {
     const failure =
       mapDmaBatch === undefined || subs.length === 1
         ? await this.#mapEach(subs)
-        : await this.#mapParts(subs, mapDmaBatch);
+        : await this.#mapBatches(subs, mapDmaBatch);
     if (failure !== undefined) {
       const stillMapped = new Set(failure.stillMapped.map(({ sub }) => sub));
       await this.#release(subs.filter((sub) => !stillMapped.has(sub)));
@@ -102,18 +102,21 @@ export class CustomTarget implements TargetPort {
     return undefined;
   }
 
-  async #mapParts(subs: readonly SubMapping[], mapDmaBatch: NonNullable<DmaTarget['mapDmaBatch']>): Promise<MapResult> {
+  async #mapBatches(
+    subs: readonly SubMapping[],
+    mapDmaBatch: NonNullable<DmaTarget['mapDmaBatch']>,
+  ): Promise<MapResult> {
     const slices = new Slices();
     let mapped = 0;
-    for (const part of partsOf(subs)) {
-      const failure = await this.#mapBatch(part, mapDmaBatch);
+    for (const batch of batchesOf(subs)) {
+      const failure = await this.#mapBatch(batch, mapDmaBatch);
       if (failure !== undefined) {
         return rolledBack(
           failure,
           await this.#unmapEach(subs.slice(0, mapped).reverse(), { afterFailure: 'continue' }),
         );
       }
-      mapped += part.length;
+      mapped += batch.length;
       await slices.turn();
     }
     return undefined;
@@ -125,11 +128,11 @@ export class CustomTarget implements TargetPort {
       if (pending !== undefined) await pending;
       return undefined;
     } catch (caught) {
-      return this.#batchFailure(subs, asError(caught));
+      return this.#failureOfBatch(subs, asError(caught));
     }
   }
 
-  #batchFailure(subs: readonly SubMapping[], thrown: Error): BatchFailure {
+  #failureOfBatch(subs: readonly SubMapping[], thrown: Error): MapFailure {
     const sub = subs.find((one) => isAbout(thrown, one)) ?? (subs[0] as SubMapping);
     if (!(thrown instanceof PeerDmaError && thrown.code === 'ERR_UNMAP_FAILED')) {
       return { error: mapFailed(this.name, sub, thrown), stillMapped: [] };
@@ -166,10 +169,10 @@ export class CustomTarget implements TargetPort {
     const slices = new Slices();
     let count = 0;
     try {
-      for (const part of partsOf(leased)) {
-        const memories = va().lease(part);
-        for (const [index, sub] of part.entries()) this.#leases.set(sub, memories[index] as HostMemory);
-        count += part.length;
+      for (const batch of batchesOf(leased)) {
+        const memories = va().lease(batch);
+        for (const [index, sub] of batch.entries()) this.#leases.set(sub, memories[index] as HostMemory);
+        count += batch.length;
         const turn = slices.turn();
         if (turn !== undefined) await turn;
       }
@@ -181,9 +184,9 @@ export class CustomTarget implements TargetPort {
 
   async #release(subs: readonly SubMapping[]): Promise<void> {
     const slices = new Slices();
-    for (const part of partsOf(subs)) {
+    for (const batch of batchesOf(subs)) {
       const leased: HostMemory[] = [];
-      for (const sub of part) {
+      for (const sub of batch) {
         const memory = this.#leases.get(sub);
         if (memory === undefined) continue;
         leased.push(memory);

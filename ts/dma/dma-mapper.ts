@@ -12,7 +12,7 @@ import { fileRequired, mapFailed, rollbackFailed } from './mapping-error.ts';
 import { type MappingFailure, failureOf } from './mapping-failure.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import { TargetMappings, type TargetMaps } from './target-mappings.ts';
-import type { BatchFailure, TargetPort, UnmapOptions } from './target-port.ts';
+import type { MapFailure, TargetPort, UnmapOptions } from './target-port.ts';
 import { TargetStatus } from './target-status.ts';
 import type { PeerToPeer } from './target.ts';
 
@@ -144,7 +144,7 @@ export class DmaMapper {
     return this.#mappings.quarantined;
   }
 
-  /** Whether no sub-mapping is given to the target and none is quarantined. */
+  /** Whether no sub-mapping is tracked or quarantined. */
   get isEmpty(): boolean {
     return this.#mappings.isEmpty;
   }
@@ -160,7 +160,7 @@ export class DmaMapper {
     return [...this.#mappings.failedIn(regionId)];
   }
 
-  /** Returns the device memory that is given to the target and not skipped, in order of address. */
+  /** Returns the tracked device memory that is not skipped, in order of address. */
   deviceMemory(): SubMapping[] {
     const devices = [...this.#mappings.devices].filter((sub) => isDevice(sub.memory) && !this.#skips(sub));
     return devices.sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
@@ -169,31 +169,31 @@ export class DmaMapper {
   /**
    * Maps all of these or, if it throws, none. Device memory that is not required is recorded as failed instead.
    *
-   * @param all an interval map of `subs`, if nothing is given to the target yet: it is shared then
+   * @param all an interval map of `subs`, if nothing is tracked yet: it is shared then
    */
   async map(subs: readonly SubMapping[], all?: IntervalMap<SubMapping>): Promise<void> {
     const failed: MappingFailure[] = [];
     const done: SubMapping[][] = [];
     const slices = new Slices();
-    for (const run of await this.#runs(subs, failed, slices)) {
-      const failure = await this.#mapRun(run);
+    for (const unit of await this.#units(subs, failed, slices)) {
+      const failure = await this.#mapUnit(unit);
       if (failure === undefined) {
-        done.push(run);
+        done.push(unit);
         await slices.turn();
         continue;
       }
-      const [first] = run as [SubMapping];
+      const [first] = unit as [SubMapping];
       if (!this.requires(first) && failure.stillMapped.length === 0) {
         failed.push(failureOf(first, failure.error));
         continue;
       }
-      const problems = await this.#unmapRuns(done);
+      const problems = await this.#unmapUnits(done);
       throw problems.length === 0 ? failure.error : rollbackFailed(failure.error, problems);
     }
     const missing = new Set(failed.map(({ sub }) => sub));
     const isMapped = (sub: SubMapping): boolean => !this.#skips(sub) && !missing.has(sub);
-    const given = this.#mappings.give(subs, isMapped, { failed, all });
-    if (given !== undefined) await given;
+    const pending = this.#mappings.track(subs, isMapped, { failed, all });
+    if (pending !== undefined) await pending;
   }
 
   /** Maps failed and revoked sub-mappings again. If it throws, the rest of them are unchanged. */
@@ -220,10 +220,10 @@ export class DmaMapper {
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`; that range is quarantined from then on. `ERR_ROLLBACK_FAILED`
    */
   async unmap(subs: readonly SubMapping[]): Promise<UnmappedSub[]> {
-    const given = subs.filter((sub) => this.#mappings.has(sub));
-    const [failure] = await this.#unmapMapped(given, { afterFailure: 'stop' });
-    const end = failure === undefined ? given.length : given.indexOf(failure.sub);
-    const unmapped = given.slice(0, end).map((sub) => ({ sub, error: this.#mappings.errorOf(sub) }));
+    const tracked = subs.filter((sub) => this.#mappings.has(sub));
+    const [failure] = await this.#unmapMapped(tracked, { afterFailure: 'stop' });
+    const end = failure === undefined ? tracked.length : tracked.indexOf(failure.sub);
+    const unmapped = tracked.slice(0, end).map((sub) => ({ sub, error: this.#mappings.errorOf(sub) }));
     this.#mappings.remove(unmapped.map(({ sub }) => sub));
     if (failure === undefined) return unmapped;
     const problems = await this.undoUnmap(unmapped, () => undefined);
@@ -251,9 +251,9 @@ export class DmaMapper {
 
   /** Undoes {@link DmaMapper.map}. Quarantines mappings that the target cannot unmap. @returns their errors */
   async undoMap(subs: readonly SubMapping[]): Promise<PeerDmaError[]> {
-    const given = subs.filter((sub) => this.#mappings.has(sub));
-    const failures = await this.#unmapMapped(given.toReversed(), { afterFailure: 'continue' });
-    this.#mappings.remove(given.filter((sub) => this.#mappings.has(sub)));
+    const tracked = subs.filter((sub) => this.#mappings.has(sub));
+    const failures = await this.#unmapMapped(tracked.toReversed(), { afterFailure: 'continue' });
+    this.#mappings.remove(tracked.filter((sub) => this.#mappings.has(sub)));
     return failures.map(({ error }) => error);
   }
 
@@ -264,8 +264,8 @@ export class DmaMapper {
    */
   async unmapAll(): Promise<PeerDmaError[]> {
     const before = this.#mappings.quarantined.values();
-    const given = await this.#mappings.valuesInTurns(new Slices());
-    const failures = await this.#unmapMapped(given.reverse(), { afterFailure: 'continue' });
+    const tracked = await this.#mappings.valuesInTurns(new Slices());
+    const failures = await this.#unmapMapped(tracked.reverse(), { afterFailure: 'continue' });
     this.#mappings.clear();
     return [...before, ...failures].map(({ error }) => error);
   }
@@ -287,14 +287,14 @@ export class DmaMapper {
   }
 
   /**
-   * Splits sub-mappings into runs that the target maps in one call each, in order of address. A sub-mapping that is not
-   * required is a run of its own: if it fails, nothing else has to be unmapped and mapped again.
+   * Splits sub-mappings into units, in order of address. The target maps all of a unit or none. A sub-mapping that is
+   * not required is a unit of its own: if it fails, nothing else has to be unmapped and mapped again.
    *
    * @param failed receives those that are not required and that the target cannot map
    * @throws {PeerDmaError} when the target cannot map a required one
    */
-  async #runs(subs: readonly SubMapping[], failed: MappingFailure[], slices: Slices): Promise<SubMapping[][]> {
-    const runs: SubMapping[][] = [];
+  async #units(subs: readonly SubMapping[], failed: MappingFailure[], slices: Slices): Promise<SubMapping[][]> {
+    const units: SubMapping[][] = [];
     let open: SubMapping[] | undefined;
     for (const sub of subs) {
       const turn = slices.step();
@@ -303,21 +303,21 @@ export class DmaMapper {
       const refusal = this.refusal(sub);
       if (!this.requires(sub)) {
         open = undefined;
-        if (refusal === undefined) runs.push([sub]);
+        if (refusal === undefined) units.push([sub]);
         else failed.push(failureOf(sub, refusal));
         continue;
       }
       throwIf(refusal);
-      if (open === undefined) runs.push((open = [sub]));
+      if (open === undefined) units.push((open = [sub]));
       else open.push(sub);
     }
-    return runs;
+    return units;
   }
 
-  async #mapRun(run: readonly SubMapping[]): Promise<BatchFailure | undefined> {
-    const failure = await this.#port.map(run, this.#va);
+  async #mapUnit(unit: readonly SubMapping[]): Promise<MapFailure | undefined> {
+    const failure = await this.#port.map(unit, this.#va);
     if (failure === undefined) {
-      const published = publishMap(this.#memory, this.name, run);
+      const published = publishMap(this.#memory, this.name, unit);
       if (published !== undefined) await published;
     } else if (failure.stillMapped.length > 0) {
       this.#mappings.quarantine(failure.stillMapped);
@@ -331,20 +331,20 @@ export class DmaMapper {
   }
 
   /**
-   * Unmaps runs that are not recorded yet, the last first.
+   * Unmaps units that are not recorded yet, the last first.
    *
    * @returns the errors of those that are quarantined then
    */
-  async #unmapRuns(runs: readonly SubMapping[][]): Promise<PeerDmaError[]> {
-    if (runs.length === 0) return [];
-    const failures = await this.#unmap(runs.flat().reverse(), { afterFailure: 'continue' });
+  async #unmapUnits(units: readonly SubMapping[][]): Promise<PeerDmaError[]> {
+    if (units.length === 0) return [];
+    const failures = await this.#unmap(units.flat().reverse(), { afterFailure: 'continue' });
     return failures.map(({ error }) => error);
   }
 
-  /** Unmaps those given sub-mappings that are mapped. Quarantines and returns those that the target cannot unmap. */
-  async #unmapMapped(given: readonly SubMapping[], options: UnmapOptions): Promise<readonly MappingFailure[]> {
+  /** Unmaps those tracked sub-mappings that are mapped. Quarantines and returns those that the target cannot unmap. */
+  async #unmapMapped(tracked: readonly SubMapping[], options: UnmapOptions): Promise<readonly MappingFailure[]> {
     const allMapped = this.#mappings.failedCount === 0 && this.peerToPeer !== 'off';
-    const mapped = allMapped ? given : await new Slices().filter(given, (sub) => this.#isMapped(sub));
+    const mapped = allMapped ? tracked : await new Slices().filter(tracked, (sub) => this.#isMapped(sub));
     return this.#unmap(mapped, options);
   }
 
@@ -370,19 +370,19 @@ export class DmaMapper {
   /** Maps one sub-mapping. @returns the error, if it failed */
   async #mapAgain(sub: SubMapping, blocked: PeerDmaError | undefined): Promise<PeerDmaError | undefined> {
     if (blocked !== undefined) return mapFailed(this.name, sub, blocked);
-    const failure = await this.#mapRun([sub]);
+    const failure = await this.#mapUnit([sub]);
     return failure?.error;
   }
 
-  /** Whether the target maps a given sub-mapping, revoked or not. */
+  /** Whether the target maps a tracked sub-mapping, revoked or not. */
   #isMapped(sub: SubMapping): boolean {
     return !this.#skips(sub) && this.#mappings.errorOf(sub) === undefined;
   }
 
-  /** Records a sub-mapping as given. @param error why it is not mapped, if it is not */
+  /** Tracks a sub-mapping. @param error why it is not mapped, if it is not */
   #record(sub: SubMapping, error: PeerDmaError | undefined): void {
     if (this.#isQuarantined(sub)) return;
-    this.#mappings.give([sub], () => error === undefined && !this.#skips(sub));
+    this.#mappings.track([sub], () => error === undefined && !this.#skips(sub));
     if (error !== undefined) this.#mappings.fail(failureOf(sub, error));
   }
 

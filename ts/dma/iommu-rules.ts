@@ -19,11 +19,11 @@ export interface IommuRules {
   /**
    * The state of a mapped BAR after its device stops decoding memory, enters D3hot or is reset.
    *
-   * - `kept`: the mapping works again as soon as the device decodes memory. Until then, writes are dropped and reads
+   * - `mapped`: the mapping works again as soon as the device decodes memory. Until then, writes are dropped and reads
    *   return zeros.
    * - `revoked`: it never works again.
    */
-  readonly onDeviceOff: 'kept' | 'revoked';
+  readonly barAfterDeviceOff: 'mapped' | 'revoked';
   /**
    * The errno for an unmap that would cut a mapping. It is `undefined` if the target rejects it without a system call.
    */
@@ -43,7 +43,7 @@ export const IOMMU_RULES: Readonly<Record<IommuRulesName, IommuRules>> = {
     maxMappings: 65535,
     pastEnd: 'EFAULT',
     deviceOff: 'EFAULT',
-    onDeviceOff: 'kept',
+    barAfterDeviceOff: 'mapped',
     cut: 'EINVAL',
   },
   iommufd: {
@@ -51,7 +51,7 @@ export const IOMMU_RULES: Readonly<Record<IommuRulesName, IommuRules>> = {
     maxMappings: Infinity,
     pastEnd: 'EINVAL',
     deviceOff: 'ENODEV',
-    onDeviceOff: 'revoked',
+    barAfterDeviceOff: 'revoked',
     cut: undefined,
   },
 };

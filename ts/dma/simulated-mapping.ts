@@ -15,7 +15,7 @@ export class SimulatedMapping {
   readonly range: AddressRange;
   readonly request: DmaMapRequest;
   readonly #rules: IommuRules;
-  readonly #memory: HostMemory | FileWindow;
+  readonly #memory: HostMemory | FilePart;
   /** The device whose memory is mapped, and its revocations when it was mapped. */
   readonly #device: DeviceState | undefined;
   readonly #revocations: number;
@@ -25,14 +25,14 @@ export class SimulatedMapping {
     this.range = range;
     this.request = request;
     this.#rules = rules;
-    this.#memory = source.hostMemory ?? new FileWindow(source.file, source.offset);
+    this.#memory = source.hostMemory ?? new FilePart(source.file, source.offset);
     this.#device = backing === 'private' ? undefined : fileMemoryOf(backing.file).device;
     this.#revocations = this.#device?.revocations ?? 0;
   }
 
   /** Whether its device has revoked it. */
   get isRevoked(): boolean {
-    if (this.#device === undefined || this.#rules.onDeviceOff === 'kept') return false;
+    if (this.#device === undefined || this.#rules.barAfterDeviceOff === 'mapped') return false;
     return this.#device.revocations !== this.#revocations;
   }
 
@@ -46,7 +46,7 @@ export class SimulatedMapping {
 
   /** Releases its file after the unmap. */
   release(): void {
-    if (this.#memory instanceof FileWindow) this.#memory.release();
+    if (this.#memory instanceof FilePart) this.#memory.release();
   }
 
   get #isAccessible(): boolean {
@@ -55,7 +55,7 @@ export class SimulatedMapping {
 }
 
 /** Part of a file, which it keeps open. */
-class FileWindow {
+class FilePart {
   readonly #file: SharedFile;
   readonly #start: bigint;
   readonly release: () => void;

@@ -13,11 +13,11 @@ import type { SubMapping } from './sub-mapping.ts';
 
 /** An immutable snapshot of the mappings of a target. @internal */
 export interface TargetMaps {
-  /** All sub-mappings of the target except quarantined ones, whatever their state. */
-  readonly given: IntervalMap<SubMapping>;
-  /** Those given ones that the target could not map. */
+  /** The sub-mappings of the flat map, whatever their state in the target. Excludes quarantined ones. */
+  readonly tracked: IntervalMap<SubMapping>;
+  /** The tracked ones that the target could not map. */
   readonly failed: IntervalMap<MappingFailure>;
-  /** Those given ones that are mapped and revoked. */
+  /** The tracked ones that are mapped and revoked. */
   readonly revoked: IntervalMap<MappingFailure>;
   /** Sub-mappings that the target could not unmap. */
   readonly quarantined: IntervalMap<MappingFailure>;
@@ -25,36 +25,36 @@ export interface TargetMaps {
 
 /** @internal */
 export class TargetMappings {
-  #given = new IntervalMap<SubMapping>();
+  #tracked = new IntervalMap<SubMapping>();
   #failed = new IntervalMap<MappingFailure>();
   /** The failed ones by region. No set is empty. */
   readonly #failedIn = new Map<number, Set<SubMapping>>();
-  /** Separate from the given ones, since the flat map may have other memory at those addresses. */
+  /** Separate from the tracked ones, since the flat map may have other memory at those addresses. */
   #quarantined = new IntervalMap<MappingFailure>();
-  /** The given ones that are device memory. */
+  /** The tracked ones that are device memory. */
   readonly #devices = new Set<SubMapping>();
   #revocations = new Revocations();
 
-  /** Whether no sub-mapping is given or quarantined. */
+  /** Whether no sub-mapping is tracked or quarantined. */
   get isEmpty(): boolean {
-    return this.#given.size === 0 && this.#quarantined.size === 0;
+    return this.#tracked.size === 0 && this.#quarantined.size === 0;
   }
 
-  /** Returns the given sub-mappings, in order of address. */
+  /** Returns the tracked sub-mappings, in order of address. */
   values(): SubMapping[] {
-    return this.#given.values();
+    return this.#tracked.values();
   }
 
   /** As {@link TargetMappings.values}, with turns of the event loop in between. */
   valuesInTurns(slices: Slices): Promise<SubMapping[]> {
-    return this.#given.valuesInTurns(slices);
+    return this.#tracked.valuesInTurns(slices);
   }
 
   has(sub: SubMapping): boolean {
-    return this.#given.startingAt(sub.range.start) === sub;
+    return this.#tracked.startingAt(sub.range.start) === sub;
   }
 
-  /** Returns why the target could not map a given sub-mapping, if it could not. */
+  /** Returns why the target could not map a tracked sub-mapping, if it could not. */
   errorOf(sub: SubMapping): PeerDmaError | undefined {
     return this.#failureOf(sub)?.error;
   }
@@ -68,7 +68,7 @@ export class TargetMappings {
     return this.#failed.size;
   }
 
-  /** The given sub-mappings of device memory, unordered. */
+  /** The tracked sub-mappings of device memory, unordered. */
   get devices(): ReadonlySet<SubMapping> {
     return this.#devices;
   }
@@ -79,26 +79,26 @@ export class TargetMappings {
   }
 
   /**
-   * Records sub-mappings as given. A long list is recorded at once, after turns of the event loop.
+   * Tracks sub-mappings of the flat map. A long list is recorded at once, after turns of the event loop.
    *
    * @param isMapped whether the target has mapped a sub-mapping
    * @param options.failed those that the target could not map
-   * @param options.all all given sub-mappings including these, if the caller has an interval map of them
+   * @param options.all all tracked sub-mappings including these, if the caller has an interval map of them
    */
-  give(
+  track(
     subs: readonly SubMapping[],
     isMapped: (sub: SubMapping) => boolean,
     options: { failed?: readonly MappingFailure[]; all?: IntervalMap<SubMapping> | undefined } = {},
   ): void | Promise<void> {
     const { failed = [], all } = options;
-    if (isLong(subs)) return this.#giveInTurns(subs, isMapped, failed, all);
-    if (all === undefined) for (const sub of subs) this.#given.insert(sub);
-    else this.#given = all.clone();
+    if (isLong(subs)) return this.#trackInTurns(subs, isMapped, failed, all);
+    if (all === undefined) for (const sub of subs) this.#tracked.insert(sub);
+    else this.#tracked = all.clone();
     this.#addDevices(subs.filter(isOfDevice), isMapped);
     for (const failure of failed) this.fail(failure);
   }
 
-  async #giveInTurns(
+  async #trackInTurns(
     subs: readonly SubMapping[],
     isMapped: (sub: SubMapping) => boolean,
     failed: readonly MappingFailure[],
@@ -106,9 +106,9 @@ export class TargetMappings {
   ): Promise<void> {
     const slices = new Slices();
     const devices = await slices.filter(subs, isOfDevice);
-    const given = (all ?? this.#given).clone();
-    if (all === undefined) await slices.forEach(subs, (sub) => given.insert(sub));
-    this.#given = given;
+    const tracked = (all ?? this.#tracked).clone();
+    if (all === undefined) await slices.forEach(subs, (sub) => tracked.insert(sub));
+    this.#tracked = tracked;
     this.#addDevices(devices, isMapped);
     for (const failure of failed) this.fail(failure);
   }
@@ -120,7 +120,7 @@ export class TargetMappings {
     }
   }
 
-  /** Records that the target could not map a given sub-mapping. */
+  /** Records that the target could not map a tracked sub-mapping. */
   fail(failure: MappingFailure): void {
     const { sub } = failure;
     this.#failed.insert(failure);
@@ -129,10 +129,10 @@ export class TargetMappings {
     else others.add(sub);
   }
 
-  /** Removes sub-mappings that were given. */
+  /** Removes tracked sub-mappings. */
   remove(subs: readonly SubMapping[]): void {
     for (const sub of subs) {
-      this.#given.remove(sub);
+      this.#tracked.remove(sub);
       if (this.#devices.delete(sub)) this.#revocations.delete(sub);
       const failure = this.#failureOf(sub);
       if (failure === undefined) continue;
@@ -151,12 +151,12 @@ export class TargetMappings {
     }
   }
 
-  /** Returns the given sub-mappings that overlap a range, in order of address. */
+  /** Returns the tracked sub-mappings that overlap a range, in order of address. */
   overlapping(range: AddressRange): SubMapping[] {
-    return this.#given.overlapping(range);
+    return this.#tracked.overlapping(range);
   }
 
-  /** Whether the device of a given sub-mapping can revoke it. */
+  /** Whether the device of a tracked sub-mapping can revoke it. */
   isRevocable(sub: SubMapping): boolean {
     return this.#devices.has(sub) && this.#failureOf(sub) === undefined;
   }
@@ -168,7 +168,7 @@ export class TargetMappings {
    */
   snapshot(check: ((sub: SubMapping) => RevocationState) | undefined): TargetMaps {
     return {
-      given: this.#given.clone(),
+      tracked: this.#tracked.clone(),
       failed: this.#failed.clone(),
       revoked: check === undefined ? new IntervalMap() : this.#revocations.update(check),
       quarantined: this.#quarantined.clone(),
@@ -181,9 +181,9 @@ export class TargetMappings {
     return failure?.sub === sub ? failure : undefined;
   }
 
-  /** Removes all given sub-mappings. */
+  /** Removes all tracked sub-mappings. */
   clear(): void {
-    this.#given = new IntervalMap();
+    this.#tracked = new IntervalMap();
     this.#failed = new IntervalMap();
     this.#failedIn.clear();
     this.#devices.clear();

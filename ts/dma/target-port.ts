@@ -11,22 +11,22 @@ import type { MappingFailure } from './mapping-failure.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import type { DmaTarget } from './target.ts';
 
-/** The failure of a batch. @internal */
-export interface BatchFailure {
+/** The failure of {@link TargetPort.map}. @internal */
+export interface MapFailure {
   readonly error: PeerDmaError;
-  /** Mappings of the batch that the target made and could not unmap: it may still reach that memory. */
+  /** Mappings that the target made and could not unmap: it may still reach that memory. */
   readonly stillMapped: readonly MappingFailure[];
 }
 
 /** A failure and its rollback. @param stillMapped mappings that the rollback could not unmap @internal */
-export function rolledBack(failure: BatchFailure, stillMapped: readonly MappingFailure[]): BatchFailure {
+export function rolledBack(failure: MapFailure, stillMapped: readonly MappingFailure[]): MapFailure {
   if (stillMapped.length === 0) return failure;
   const problems = stillMapped.map(({ error }) => error);
   return { error: rollbackFailed(failure.error, problems), stillMapped: [...failure.stillMapped, ...stillMapped] };
 }
 
 /** `undefined` if all are mapped. @internal */
-export type MapResult = BatchFailure | undefined;
+export type MapResult = MapFailure | undefined;
 
 /** Options of {@link TargetPort.unmap}. @internal */
 export interface UnmapOptions {
@@ -62,14 +62,14 @@ export interface TargetPort {
   /** As {@link DmaTarget.iovaRanges}; `undefined` when the target does not report them. */
   iovaRanges(): readonly AddressRange[] | undefined;
   /**
-   * Maps all of these or none; a large number in parts. Leases the host memory that {@link TargetPort.needsVa}
+   * Maps all of these or none; a large number in batches. Leases the host memory that {@link TargetPort.needsVa}
    * requires.
    *
    * @param va returns the host view of guest memory, which it makes on first use
    */
   map(subs: readonly SubMapping[], va: () => VaMapper): MapResult | Promise<MapResult>;
   /**
-   * Unmaps these, in this order, and releases their host memory; a large number in parts.
+   * Unmaps these, in this order, and releases their host memory; a large number in batches.
    *
    * @returns those that could not be unmapped; their host memory is still leased
    */

@@ -37,13 +37,13 @@ export class TargetStatus {
     return this.#list(this.#mappings.overlapping(range).filter(filter), quarantined);
   }
 
-  /** Returns the state of one sub-mapping; `undefined` if it is not given to the target. */
+  /** Returns the state of one sub-mapping; `undefined` if it is not tracked. */
   of(sub: SubMapping): MappingStatus | undefined {
-    return this.#mappings.has(sub) ? this.given(sub, this.errorOf(sub)) : undefined;
+    return this.#mappings.has(sub) ? this.tracked(sub, this.errorOf(sub)) : undefined;
   }
 
-  /** Returns the state of a given sub-mapping. @param error why it is not mapped, if it is not */
-  given(sub: SubMapping, error: PeerDmaError | undefined): MappingStatus {
+  /** Returns the state of a tracked sub-mapping. @param error why it is not mapped, if it is not */
+  tracked(sub: SubMapping, error: PeerDmaError | undefined): MappingStatus {
     const { range, kind, name } = sub;
     const state = error !== undefined ? 'failed' : this.#skips(sub) ? 'skipped' : 'mapped';
     return { range, kind, region: name, state, ...statusOf(error) };
@@ -56,7 +56,7 @@ export class TargetStatus {
   }
 
   /**
-   * Returns why a given sub-mapping is not mapped or is revoked, if so. If `isRevoked` throws, the mapping counts as
+   * Returns why a tracked sub-mapping is not mapped or is revoked, if so. If `isRevoked` throws, the mapping counts as
    * revoked. RAM is never revoked, so `isRevoked` is called for device memory only.
    */
   errorOf(sub: SubMapping): PeerDmaError | undefined {
@@ -77,7 +77,7 @@ export class TargetStatus {
   }
 
   #list(subs: readonly SubMapping[], quarantined: readonly MappingFailure[]): MappingStatus[] {
-    const statuses = subs.map((sub) => this.given(sub, this.errorOf(sub)));
+    const statuses = subs.map((sub) => this.tracked(sub, this.errorOf(sub)));
     if (quarantined.length === 0) return statuses;
     for (const one of quarantined) statuses.push(this.quarantined(one));
     return statuses.sort(({ range: a }, { range: b }) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));

@@ -4,7 +4,7 @@ import { type AbortSignalLike, requireSignal, runAbortable } from '../abort.ts';
 import { readOptions, requireViewable } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
-import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import { newRegion } from '../guest/new-region.ts';
 import { DEFAULT_PRIORITY } from '../guest/region-state.ts';
 import { openBacking } from '../memory/backing.ts';
@@ -79,19 +79,19 @@ export class DmaBuffer {
     const signal = requireSignal(readOptions(options, ['signal']).signal);
     return runAbortable(
       signal,
-      (begin) => DmaBuffer.#allocate(memory, length, options, begin),
+      (onTurn) => DmaBuffer.#allocate(memory, length, options, onTurn),
       (buffer) => buffer.close(),
     );
   }
 
-  /** @param begin called when its turn to change guest memory comes */
+  /** @param onTurn called when its turn to change guest memory comes */
   static async #allocate(
     memory: GuestMemory,
     length: bigint,
     options: DmaBufferOptions,
-    begin: () => void,
+    onTurn: () => void,
   ): Promise<DmaBuffer> {
-    const space = addressSpaceOf(memory);
+    const space = guestAddressSpaceOf(memory);
     const page = hostPageSize();
     const given = readOptions(options, ['name', 'alignment', 'addressWidth']);
     const { name = 'dma buffer', alignment = page, addressWidth = space.width } = given;
@@ -125,7 +125,7 @@ export class DmaBuffer {
           draft.add(state);
           draft.addMapping(state.id, { range: AddressRange.of(0n, whole), memory: slice, writable: true });
           draft.activate(state.id, room, true);
-        }, begin);
+        }, onTurn);
         return new DmaBuffer(PACKAGE_KEY, memory, state.id, iova, bytes);
       } catch (error) {
         slice.owner.count(0);
@@ -148,7 +148,7 @@ export class DmaBuffer {
    * retry
    */
   close(): Promise<void> {
-    const space = addressSpaceOf(this.#memory);
+    const space = guestAddressSpaceOf(this.#memory);
     if (space.closed) return this.#memory.close();
     return this.#closing.once(() => space.change((draft) => draft.remove(this.#region)));
   }
@@ -162,7 +162,7 @@ export class DmaBuffer {
   [INSPECT](depth: number): string {
     return objectText(depth, 'DmaBuffer', () => {
       const range = AddressRange.of(this.iova, this.length);
-      const isMapped = addressSpaceOf(this.#memory).map.region(this.#region) !== undefined;
+      const isMapped = guestAddressSpaceOf(this.#memory).map.region(this.#region) !== undefined;
       return [`${range} (${sizeOf(this.length)})`, isMapped ? 'open' : 'closed'];
     });
   }

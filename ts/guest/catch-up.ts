@@ -8,15 +8,15 @@ import type { VaMapper } from '../memory/va-mapper.ts';
 import { type Mappers, faultIn, mapMissing, mappedByHostAddress } from './host-view.ts';
 import { quarantineFor } from './quarantine.ts';
 
-/** Runs one part, and decides whether its error is thrown. */
-type Attempt = (part: () => Promise<void>) => Promise<void>;
+/** Runs one step, and decides whether its error is thrown. */
+type Attempt = (step: () => Promise<void>) => Promise<void>;
 
 /**
  * Maps those of these sub-mappings that the host view and targets lack.
  *
  * @param concerned the targets that receive them
  * @param mappers all targets, for their quarantine
- * @param attempt runs each part: the host view, then each target. Default: the first error is thrown
+ * @param attempt runs each step: the host view, then each target. Default: the first error is thrown
  * @internal
  */
 export async function catchUp(
@@ -24,7 +24,7 @@ export async function catchUp(
   concerned: Mappers,
   mappers: Mappers,
   va: VaMapper | undefined,
-  attempt: Attempt = (part) => part(),
+  attempt: Attempt = (step) => step(),
 ): Promise<void> {
   if (va !== undefined) await attempt(() => mapMissing(mappedByHostAddress(subs, concerned), concerned, mappers, va));
   for (const mapper of concerned) await attempt(() => retry(mapper, subs, mappers, va));

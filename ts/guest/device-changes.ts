@@ -25,7 +25,7 @@ export interface RefreshedMapping extends MappingStatus {
  * memory and cannot map it again
  * @internal
  */
-export async function withoutMappings(
+export async function runWhileUnmapped(
   subs: readonly SubMapping[],
   mappers: ReadonlySet<DmaMapper>,
   act: () => void | Promise<void>,

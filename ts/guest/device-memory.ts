@@ -5,7 +5,7 @@ import { AddressRange } from '../address-range.ts';
 import { INSPECT, objectText } from '../object-text.ts';
 import { sizeOf } from '../size.ts';
 import { valueText } from '../value-text.ts';
-import type { AddressSpace } from './address-space.ts';
+import type { GuestAddressSpace } from './guest-address-space.ts';
 import { type MapToGuestOptions, MemoryRegion, changeMemory } from './memory-change.ts';
 import { newRegion, requirePlace } from './new-region.ts';
 import { DEFAULT_PRIORITY, stateText } from './region-state.ts';
@@ -20,11 +20,11 @@ export interface DeviceMemoryOptions {
 
 /** Memory of a device that the guest places. It loses against RAM at the same address. */
 export class DeviceMemory extends MemoryRegion {
-  readonly #space: AddressSpace;
+  readonly #space: GuestAddressSpace;
   readonly #id: number;
 
   /** @internal */
-  constructor(space: AddressSpace, name: string, length: bigint) {
+  constructor(space: GuestAddressSpace, name: string, length: bigint) {
     requirePlace(space, AddressRange.of(0n, length), `device memory "${valueText(name)}"`);
     const state = newRegion(space, { name, length, kind: 'device', priority: DEFAULT_PRIORITY.device });
     super({ space, id: state.id }, name, length);

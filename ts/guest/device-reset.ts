@@ -2,7 +2,7 @@
  * Resets and other changes of devices whose memory is mapped, in every guest memory that maps it.
  */
 import type { FileMapper, SharedFile } from '../memory/shared-file.ts';
-import type { AddressSpace } from './address-space.ts';
+import type { GuestAddressSpace } from './guest-address-space.ts';
 
 /**
  * Unmaps the memory of devices from all DMA targets, calls `act`, and maps it again. Also maps the memory of the
@@ -11,27 +11,27 @@ import type { AddressSpace } from './address-space.ts';
  * @param files the memory of the devices
  * @param act revokes mappings of their memory, for example by a reset
  * @param own address spaces that wait for `act` even if they don't map any of the files
- * @param begin called before anything else, when earlier changes of the first address space have ended
- * @throws the error of `begin`: nothing has changed
+ * @param onTurn called before anything else, when earlier changes of the first address space have ended
+ * @throws the error of `onTurn`: nothing has changed
  * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, before `act` is called; the error of `act`
  * @internal
  */
-export async function withoutMappingsOf(
+export async function runWhileUnmappedEverywhere(
   files: readonly SharedFile[],
   act: () => void | Promise<void>,
-  own: readonly AddressSpace[] = [],
-  begin: () => void = () => {},
+  own: readonly GuestAddressSpace[] = [],
+  onTurn: () => void = () => {},
 ): Promise<void> {
   const spaces = new Set<FileMapper>([...own, ...spacesMapping(files)]);
   // Always in the same order: two resets at once must not wait for one another.
   const sorted = [...spaces].sort((a, b) => a.id - b.id);
   const [first, ...others] = sorted;
-  const within = others.reduceRight((inner, space) => () => space.withoutMappings(files, inner), act);
+  const within = others.reduceRight((inner, space) => () => space.runWhileUnmapped(files, inner), act);
   if (first === undefined) {
-    begin();
+    onTurn();
     await within();
   } else {
-    await first.withoutMappings(files, within, begin);
+    await first.runWhileUnmapped(files, within, onTurn);
   }
   // A reset wakes a device that was in a low-power state: targets can map memory now that they could not map before.
   // The reset has revoked mappings of guest memory that has mapped the device meanwhile.

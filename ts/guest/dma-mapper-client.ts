@@ -10,7 +10,7 @@ import { readTarget } from '../dma/target-traits.ts';
 import { PeerDmaError } from '../errors.ts';
 import { INSPECT, objectText } from '../object-text.ts';
 import { valueText } from '../value-text.ts';
-import type { AddressSpace } from './address-space.ts';
+import type { GuestAddressSpace } from './guest-address-space.ts';
 import type { RefreshedMapping } from './device-changes.ts';
 
 const POLICIES: readonly PeerToPeer[] = ['best-effort', 'required', 'off'];
@@ -32,10 +32,10 @@ export interface DmaMapperOptions {
 
 /** Registers DMA targets. */
 export class DmaMapperClient {
-  readonly #space: AddressSpace;
+  readonly #space: GuestAddressSpace;
 
   /** @internal */
-  constructor(space: AddressSpace) {
+  constructor(space: GuestAddressSpace) {
     this.#space = space;
   }
 
@@ -71,7 +71,7 @@ export class DmaMapperClient {
 
 /** Registers an IOMMU address space of the kernel, like {@link DmaMapperClient.addDmaMapper}. @internal */
 export async function joinPort(
-  space: AddressSpace,
+  space: GuestAddressSpace,
   port: TargetPort,
   peerToPeer: PeerToPeer,
 ): Promise<DmaMapperHandle> {
@@ -80,11 +80,11 @@ export async function joinPort(
 
 /** One target's place in guest memory. */
 export class DmaMapperHandle {
-  readonly #space: AddressSpace;
+  readonly #space: GuestAddressSpace;
   readonly #mapper: DmaMapper;
 
   /** @internal */
-  constructor(space: AddressSpace, mapper: DmaMapper) {
+  constructor(space: GuestAddressSpace, mapper: DmaMapper) {
     this.#space = space;
     this.#mapper = mapper;
   }

@@ -2,7 +2,7 @@
  * {@link explain} of the current guest memory. Reads only the regions and mappings at the address.
  */
 import { AddressRange } from '../address-range.ts';
-import type { AddressSpace } from './address-space.ts';
+import type { GuestAddressSpace } from './guest-address-space.ts';
 import { type Explanation, explain, requireAddress } from './explain.ts';
 import { type MemorySnapshot, quarantineOf, regionSnapshot, subMappingSnapshot, targetSnapshot } from './inspect.ts';
 
@@ -10,13 +10,13 @@ import { type MemorySnapshot, quarantineOf, regionSnapshot, subMappingSnapshot, 
 const IDLE_REGIONS = 6;
 
 /** {@link explain} of the current guest memory. Throws the same errors. @internal */
-export function explainNow(space: AddressSpace, address: bigint, target?: string): Explanation {
+export function explainNow(space: GuestAddressSpace, address: bigint, target?: string): Explanation {
   requireAddress(address);
   return explain(snapshotAt(space, address), address, target);
 }
 
 /** A snapshot of the regions and mappings at an address, or nearest to it. */
-function snapshotAt({ map, mappers, width }: AddressSpace, address: bigint): MemorySnapshot {
+function snapshotAt({ map, mappers, width }: GuestAddressSpace, address: bigint): MemorySnapshot {
   const byte = AddressRange.between(address, address + 1n);
   const there = map.regionsAt(address).map((region) => {
     const mapping = region.mappings.at(address - (region.at?.start ?? 0n));

@@ -8,7 +8,7 @@ import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { IntervalMap } from '../interval-map.ts';
 import { isDevice, readMemory, writeMemory } from '../memory/backing.ts';
-import type { FileWindow } from '../memory/file-windows.ts';
+import type { FileBlock } from '../memory/file-blocks.ts';
 import { requireBigint, requireNumber } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
 
@@ -21,7 +21,7 @@ const EXACT = 2 ** 53;
 const { set } = Uint8Array.prototype;
 
 /**
- * Guest memory as the VMM reads and writes it. Keeps the window in which it found the last address: the accesses of a
+ * Guest memory as the VMM reads and writes it. Keeps the block in which it found the last address: the accesses of a
  * device model are near one another.
  *
  * @internal
@@ -30,13 +30,13 @@ export class GuestAccess {
   readonly #flatMap: () => FlatMap;
   /** The map of the fields below. */
   #found: FlatMap | undefined;
-  /** Guest-physical addresses that {@link GuestAccess.#window} has, as part of one sub-mapping. */
+  /** Guest-physical addresses that {@link GuestAccess.#block} has, as part of one sub-mapping. */
   #start = 0;
   #end = 0;
-  /** Subtracted from an address, it gives the offset in the window. */
+  /** Subtracted from an address, it gives the offset in the block. */
   #base = 0;
-  #window: FileWindow | undefined;
-  /** The offset in the window of the last access that {@link GuestAccess.#windowOf} found. */
+  #block: FileBlock | undefined;
+  /** The offset in the block of the last access that {@link GuestAccess.#blockOf} found. */
   #at = 0;
 
   /** @param flatMap the map in force; throws if there is none any more */
@@ -47,27 +47,27 @@ export class GuestAccess {
   read(gpa: bigint, length: number): Uint8Array {
     const flat = this.#flatMap();
     if (requireCount(length) === 0) return new Uint8Array();
-    const window = this.#windowOf(flat, gpa, length);
-    if (window === undefined) return this.#readAll(flat, gpa, length, () => newBytes(length, 'guest memory'));
-    return copyOf(new Uint8Array(window.buffer, this.#at, length), 'guest memory');
+    const block = this.#blockOf(flat, gpa, length);
+    if (block === undefined) return this.#readAll(flat, gpa, length, () => newBytes(length, 'guest memory'));
+    return copyOf(new Uint8Array(block.buffer, this.#at, length), 'guest memory');
   }
 
   readInto(gpa: bigint, bytes: Uint8Array): void {
     const flat = this.#flatMap();
     const length = requireByteLength(bytes);
     if (length === 0) return;
-    const window = this.#windowOf(flat, gpa, length);
-    if (window === undefined) this.#readAll(flat, gpa, length, () => requireBytes(bytes));
-    else set.call(bytes, new Uint8Array(window.buffer, this.#at, length));
+    const block = this.#blockOf(flat, gpa, length);
+    if (block === undefined) this.#readAll(flat, gpa, length, () => requireBytes(bytes));
+    else set.call(bytes, new Uint8Array(block.buffer, this.#at, length));
   }
 
   write(gpa: bigint, bytes: Uint8Array): void {
     const flat = this.#flatMap();
     const length = requireByteLength(bytes);
     if (length === 0) return;
-    const window = this.#windowOf(flat, gpa, length);
-    if (window !== undefined) {
-      set.call(window.bytes, bytes, this.#at);
+    const block = this.#blockOf(flat, gpa, length);
+    if (block !== undefined) {
+      set.call(block.bytes, bytes, this.#at);
       return;
     }
     const from = requireBytes(bytes);
@@ -153,31 +153,31 @@ export class GuestAccess {
   }
 
   #viewOf(gpa: bigint, length: number): DataView | undefined {
-    return this.#windowOf(this.#flatMap(), gpa, length)?.view;
+    return this.#blockOf(this.#flatMap(), gpa, length)?.view;
   }
 
-  /** The window that has all of these bytes, the first at {@link GuestAccess.#at}, if one has. */
-  #windowOf(flat: FlatMap, gpa: bigint, length: number): FileWindow | undefined {
+  /** The block that has all of these bytes, the first at {@link GuestAccess.#at}, if one has. */
+  #blockOf(flat: FlatMap, gpa: bigint, length: number): FileBlock | undefined {
     if (typeof gpa !== 'bigint') return undefined; // which the long way rejects
     const address = Number(gpa);
     if ((flat !== this.#found || address < this.#start || address >= this.#end) && !this.#search(flat, gpa)) {
       return undefined;
     }
     this.#at = address - this.#base;
-    return address + length <= this.#end ? this.#window : undefined;
+    return address + length <= this.#end ? this.#block : undefined;
   }
 
   #search(flat: FlatMap, gpa: bigint): boolean {
     const sub = flat.at(gpa);
     if (sub?.memory.file === undefined || isDevice(sub.memory) || sub.range.end > EXACT) return false;
     const offset = Number(sub.memory.offset + (gpa - sub.range.start));
-    const window = sub.memory.file.windows.at(offset);
-    if (window === undefined) return false;
+    const block = sub.memory.file.blocks.at(offset);
+    if (block === undefined) return false;
     this.#found = flat;
-    this.#window = window;
-    this.#base = Number(gpa) - (offset - window.start);
+    this.#block = block;
+    this.#base = Number(gpa) - (offset - block.start);
     this.#start = Math.max(Number(sub.range.start), this.#base);
-    this.#end = Math.min(Number(sub.range.end), this.#base + window.bytes.length);
+    this.#end = Math.min(Number(sub.range.end), this.#base + block.bytes.length);
     return true;
   }
 }

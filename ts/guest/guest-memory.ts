@@ -6,7 +6,7 @@ import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import { INSPECT, objectText, withSnapshotText } from '../object-text.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
-import { AddressSpace } from './address-space.ts';
+import { GuestAddressSpace } from './guest-address-space.ts';
 import { addressWidthFor } from './address-width.ts';
 import { DeviceMemory, type DeviceMemoryOptions } from './device-memory.ts';
 import { DmaMapperClient } from './dma-mapper-client.ts';
@@ -21,7 +21,7 @@ import { transaction } from './transaction.ts';
 import { explainNow } from './explain-now.ts';
 
 /** The address space of guest memory, for the rest of this package. @internal */
-export let addressSpaceOf: (memory: GuestMemory) => AddressSpace;
+export let guestAddressSpaceOf: (memory: GuestMemory) => GuestAddressSpace;
 
 /** Options of {@link GuestMemory.create}. */
 export interface GuestMemoryOptions {
@@ -51,12 +51,12 @@ export class GuestMemory {
   readonly regions: RegionManager;
   /** Registers DMA targets. */
   readonly dmaMappers: DmaMapperClient;
-  readonly #space: AddressSpace;
+  readonly #space: GuestAddressSpace;
   readonly #access: GuestAccess = new GuestAccess(() => this.#openSpace().map.flat);
   readonly #closing = new Closing();
 
   static {
-    addressSpaceOf = (memory) => {
+    guestAddressSpaceOf = (memory) => {
       if (typeof memory === 'object' && memory !== null && #space in memory) return memory.#space;
       throw new PeerDmaError(
         'ERR_INVALID_ARGUMENT',
@@ -65,7 +65,7 @@ export class GuestMemory {
     };
   }
 
-  private constructor(key: typeof PACKAGE_KEY, space: AddressSpace) {
+  private constructor(key: typeof PACKAGE_KEY, space: GuestAddressSpace) {
     requirePackageKey(key, 'GuestMemory.create()');
     this.#space = space;
     this.id = space.id;
@@ -82,7 +82,10 @@ export class GuestMemory {
   static async create(options: GuestMemoryOptions = {}): Promise<GuestMemory> {
     const { ram: asked = [], addressWidth } = readOptions(options, ['ram', 'addressWidth']);
     const ram = readRam(asked);
-    const memory = new GuestMemory(PACKAGE_KEY, new AddressSpace(addressWidthFor(requireApart(ram), addressWidth)));
+    const memory = new GuestMemory(
+      PACKAGE_KEY,
+      new GuestAddressSpace(addressWidthFor(requireApart(ram), addressWidth)),
+    );
     return transaction(async (undo) => {
       undo.push(() => memory.close());
       await addRam(memory.#space, ram); // before anything else: the caller may close its files now
@@ -278,7 +281,7 @@ export class GuestMemory {
     ]);
   }
 
-  #openSpace(): AddressSpace {
+  #openSpace(): GuestAddressSpace {
     if (this.#space.closed) throw new PeerDmaError('ERR_CLOSED', 'this guest memory is closed');
     return this.#space;
   }

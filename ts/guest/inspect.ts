@@ -7,7 +7,7 @@ import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { MappingStatus, MemoryKind, PeerToPeer } from '../dma/target.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { MemorySlice } from '../memory/backing.ts';
-import type { AddressSpace } from './address-space.ts';
+import type { GuestAddressSpace } from './guest-address-space.ts';
 import type { Mapping, RegionState } from './region-state.ts';
 
 /** A range as hexadecimal strings; `end` is one past the last address. */
@@ -103,7 +103,7 @@ export interface MappingStatusSnapshot extends RangeSnapshot {
 }
 
 /** @internal */
-export function snapshot(space: AddressSpace): MemorySnapshot {
+export function snapshot(space: GuestAddressSpace): MemorySnapshot {
   const targets = [...space.mappers].map((mapper) => targetSnapshot(mapper, mapper.status.all()));
   return {
     addressWidth: space.width,

@@ -8,7 +8,7 @@ import { type Backing, type MemorySlice, openBacking } from '../memory/backing.t
 import { requireBigint } from '../number-types.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import { valueText } from '../value-text.ts';
-import type { AddressSpace } from './address-space.ts';
+import type { GuestAddressSpace } from './guest-address-space.ts';
 import type { DeviceMemory } from './device-memory.ts';
 import type { MemoryMapDraft } from './memory-map.ts';
 import type { Region } from './region.ts';
@@ -32,7 +32,7 @@ export interface MapToGuestOptions {
 
 /** Identifies a region in its memory map. @internal */
 export interface RegionParts {
-  readonly space: AddressSpace;
+  readonly space: GuestAddressSpace;
   /** Names are not unique. */
   readonly id: number;
   /** Its guest-physical addresses, if they are fixed. */
@@ -107,7 +107,7 @@ export abstract class MemoryRegion {
  * @throws {PeerDmaError} the error of an edit or of the change. Nothing has changed then
  * @internal
  */
-export async function changeMemory(space: AddressSpace, edit: (change: MemoryChange) => void): Promise<void> {
+export async function changeMemory(space: GuestAddressSpace, edit: (change: MemoryChange) => void): Promise<void> {
   if (typeof edit !== 'function') throw invalid(`a change is a function that makes it, not ${valueText(edit)}`);
   const pending = new PendingChange();
   try {
@@ -139,11 +139,11 @@ class PendingChange {
  * arguments are checked at once.
  */
 export class MemoryChange {
-  readonly #space: AddressSpace;
+  readonly #space: GuestAddressSpace;
   readonly #pending: PendingChange;
 
   /** @internal */
-  constructor(space: AddressSpace, pending: PendingChange) {
+  constructor(space: GuestAddressSpace, pending: PendingChange) {
     this.#space = space;
     this.#pending = pending;
   }

@@ -8,13 +8,13 @@ import { IntervalMap } from '../interval-map.ts';
 import { requireNumber } from '../number-types.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import { valueText } from '../value-text.ts';
-import type { AddressSpace } from './address-space.ts';
+import type { GuestAddressSpace } from './guest-address-space.ts';
 import { beyondWidth } from './address-width.ts';
 import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
 
 /** Returns a new region with checked options. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
 export function newRegion(
-  space: AddressSpace,
+  space: GuestAddressSpace,
   options: { name: string; length: bigint; kind: MemoryKind; priority: number; isBuffer?: boolean },
 ): RegionState {
   if (typeof options.name !== 'string' || options.name === '') {
@@ -43,7 +43,7 @@ export function requireKind(kind: MemoryKind): void {
  * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_INVALID_ARGUMENT`
  * @internal
  */
-export function requirePlace(space: AddressSpace, range: AddressRange, what: string): void {
+export function requirePlace(space: GuestAddressSpace, range: AddressRange, what: string): void {
   requireRange(range);
   requireAligned(range, hostPageSize(), `${what} at`);
   const why = beyondWidth(range, space.width);

@@ -6,7 +6,7 @@ import { readArray, readOptions, requireBoolean, requireIndex } from '../argumen
 import { PeerDmaError } from '../errors.ts';
 import { type Backing, type MemorySlice, type BackingOptions, openBacking } from '../memory/backing.ts';
 import { MemoryFile, hugePageShift } from '../memory/memory-file.ts';
-import type { AddressSpace } from './address-space.ts';
+import type { GuestAddressSpace } from './guest-address-space.ts';
 import { newRegion, requirePlace } from './new-region.ts';
 import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
 
@@ -41,7 +41,7 @@ export function readRam(ram: readonly RamOptions[]): RamOptions[] {
  * @param ram checked by {@link requireApart}
  * @internal
  */
-export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): Promise<void> {
+export async function addRam(space: GuestAddressSpace, ram: readonly RamOptions[]): Promise<void> {
   const opened: { readonly state: RegionState; readonly at: AddressRange; readonly memory: MemorySlice }[] = [];
   const files: MemoryFile[] = [];
   try {
@@ -67,7 +67,7 @@ export async function addRam(space: AddressSpace, ram: readonly RamOptions[]): P
     for (const file of files) file.close();
     throw error;
   }
-  space.adopt(files);
+  space.ownFiles(files);
   const eager = opened.filter((_, index) => ram[index]?.prefault === true);
   if (eager.length > 0) await space.prefault(eager.map(({ at }) => at));
 }

@@ -5,7 +5,7 @@ import type { AddressRange } from '../address-range.ts';
 import { readOptions } from '../arguments.ts';
 import type { MemoryKind } from '../dma/target.ts';
 import { valueText } from '../value-text.ts';
-import type { AddressSpace } from './address-space.ts';
+import type { GuestAddressSpace } from './guest-address-space.ts';
 import { newRegion, requireKind, requirePlace } from './new-region.ts';
 import { Region } from './region.ts';
 import { DEFAULT_PRIORITY } from './region-state.ts';
@@ -24,10 +24,10 @@ export interface RegionOptions {
 
 /** Makes regions. */
 export class RegionManager {
-  readonly #space: AddressSpace;
+  readonly #space: GuestAddressSpace;
 
   /** @internal */
-  constructor(space: AddressSpace) {
+  constructor(space: GuestAddressSpace) {
     this.#space = space;
   }
 

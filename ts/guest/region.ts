@@ -4,7 +4,7 @@
 import type { AddressRange } from '../address-range.ts';
 import { INSPECT, objectText } from '../object-text.ts';
 import { sizeOf } from '../size.ts';
-import type { AddressSpace } from './address-space.ts';
+import type { GuestAddressSpace } from './guest-address-space.ts';
 import { type MapToGuestOptions, MemoryRegion, changeMemory } from './memory-change.ts';
 import { stateText } from './region-state.ts';
 
@@ -12,11 +12,11 @@ import { stateText } from './region-state.ts';
 export class Region extends MemoryRegion {
   /** Guest-physical addresses. */
   readonly range: AddressRange;
-  readonly #space: AddressSpace;
+  readonly #space: GuestAddressSpace;
   readonly #id: number;
 
   /** @internal */
-  constructor(space: AddressSpace, id: number, name: string, range: AddressRange) {
+  constructor(space: GuestAddressSpace, id: number, name: string, range: AddressRange) {
     super({ space, id, range }, name, range.length);
     this.#space = space;
     this.#id = id;

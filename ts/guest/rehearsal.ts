@@ -7,7 +7,7 @@ import { CustomTarget } from '../dma/custom-target.ts';
 import { SILENT } from '../dma/events.ts';
 import { readTarget } from '../dma/target-traits.ts';
 import { hostPageSize } from '../memory/page-size.ts';
-import { AddressSpace } from './address-space.ts';
+import { GuestAddressSpace } from './guest-address-space.ts';
 import { DeviceMemory } from './device-memory.ts';
 
 let rehearsed: Promise<void> | undefined;
@@ -19,7 +19,7 @@ export function rehearseMove(): Promise<void> {
 
 async function moveBar(): Promise<void> {
   const page = hostPageSize();
-  const space = new AddressSpace(32, SILENT);
+  const space = new GuestAddressSpace(32, SILENT);
   try {
     const target = readTarget({ name: 'rehearsal', needsVa: true, mapDma() {}, unmapDma() {} });
     await space.register(new CustomTarget(target), 'best-effort');

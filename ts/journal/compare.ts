@@ -6,7 +6,7 @@ import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { TargetMaps } from '../dma/target-mappings.ts';
 import type { MappingStatus } from '../dma/target.ts';
-import type { AddressSpace } from '../guest/address-space.ts';
+import type { GuestAddressSpace } from '../guest/guest-address-space.ts';
 import { mappingSnapshot, regionSnapshot, statusSnapshot, subMappingSnapshot } from '../guest/inspect.ts';
 import type { MemoryMap } from '../guest/memory-map.ts';
 import type { RegionState } from '../guest/region-state.ts';
@@ -42,7 +42,7 @@ export interface Comparison {
 }
 
 /** Returns the current state of guest memory. @internal */
-export function stateOf(space: AddressSpace): State {
+export function stateOf(space: GuestAddressSpace): State {
   return {
     map: space.map,
     targets: [...space.mappers].map((mapper) => ({

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { readable } from '../arguments.ts';
 import type { DmaEvent, MemorySettledEvent } from '../dma/events.ts';
 import { asError, PeerDmaError } from '../errors.ts';
-import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import { type BarEvent, barSnapshot } from '../pci/bar-status.ts';
 import { valueText } from '../value-text.ts';
 import { type State, compare, deltaOf, stateOf } from './compare.ts';
@@ -36,7 +36,7 @@ export interface FileUrl {
  *   closed; `ERR_INVALID_ARGUMENT` when `file` is not a path or a `file:` URL
  */
 export function recordJournal(memory: GuestMemory, file: string | FileUrl): Journal {
-  const space = addressSpaceOf(memory);
+  const space = guestAddressSpaceOf(memory);
   if (space.closed)
     throw new PeerDmaError(
       'ERR_CLOSED',
@@ -105,7 +105,7 @@ export class Journal {
     if (memory !== this.#memory.id) return;
     this.#write(() => {
       const before = this.#state;
-      this.#state = stateOf(addressSpaceOf(this.#memory));
+      this.#state = stateOf(guestAddressSpaceOf(this.#memory));
       const comparison = compare(before, this.#state);
       const delta = deltaOf(comparison, before);
       const dma = this.#dma;

@@ -102,8 +102,8 @@ function shortened(clauses: readonly string[], rest: string): string[] {
   return [...clauses.slice(0, MAX_NAMED - 1), `${clauses.length - MAX_NAMED + 1} ${rest}`];
 }
 
-function mappingCount({ maps: { given, quarantined } }: TargetState): string {
-  const count = given.size + quarantined.size;
+function mappingCount({ maps: { tracked, quarantined } }: TargetState): string {
+  const count = tracked.size + quarantined.size;
   return count === 1 ? 'one mapping' : `${count} mappings`;
 }
 

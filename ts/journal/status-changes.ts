@@ -12,7 +12,7 @@ import type { EntryChange } from '../tree-changes.ts';
 
 /** The records of a target that has not joined. @internal */
 export const NO_MAPS: TargetMaps = {
-  given: new IntervalMap(),
+  tracked: new IntervalMap(),
   failed: new IntervalMap(),
   revoked: new IntervalMap(),
   quarantined: new IntervalMap(),
@@ -34,16 +34,16 @@ export function statusChanges(
   before: TargetMaps,
   now: TargetMaps,
 ): readonly EntryChange<MappingStatus>[] {
-  const changes = [...givenChanges(mapper, before, now), ...errorChanges(mapper, before, now)];
+  const changes = [...trackedChanges(mapper, before, now), ...errorChanges(mapper, before, now)];
   const all = [...changes, ...quarantineChanges(mapper, before, now)];
   // The sort is stable, so quarantined mappings stay last among changes at one address.
   return all.sort((a, b) => a.index - b.index || (a.start < b.start ? -1 : a.start > b.start ? 1 : 0));
 }
 
-function givenChanges(mapper: DmaMapper, before: TargetMaps, now: TargetMaps): PlacedChange[] {
-  return now.given.changesSince(before.given).map(({ index, removed, added }) => {
-    const was = removed && mapper.status.given(removed, errorIn(before, removed));
-    const is = added && mapper.status.given(added, errorIn(now, added));
+function trackedChanges(mapper: DmaMapper, before: TargetMaps, now: TargetMaps): PlacedChange[] {
+  return now.tracked.changesSince(before.tracked).map(({ index, removed, added }) => {
+    const was = removed && mapper.status.tracked(removed, errorIn(before, removed));
+    const is = added && mapper.status.tracked(added, errorIn(now, added));
     const { start } = (added ?? (removed as SubMapping)).range;
     return placed(index + quarantinedBelow(before, start), start, was, is);
   });
@@ -56,11 +56,11 @@ function errorChanges(mapper: DmaMapper, before: TargetMaps, now: TargetMaps): P
     changes.flatMap(({ removed, added }) => [removed, added].flatMap((failure) => failure?.sub ?? [])),
   );
   return [...subs].flatMap((sub) => {
-    if (!isGiven(before, sub) || !isGiven(now, sub)) return [];
-    const [was, is] = [errorIn(before, sub), errorIn(now, sub)].map((error) => mapper.status.given(sub, error));
+    if (!isTracked(before, sub) || !isTracked(now, sub)) return [];
+    const [was, is] = [errorIn(before, sub), errorIn(now, sub)].map((error) => mapper.status.tracked(sub, error));
     if (was === undefined || is === undefined || isSame(was, is)) return [];
     const { start } = sub.range;
-    return [placed(before.given.countBelow(start) + quarantinedBelow(before, start), start, was, is)];
+    return [placed(before.tracked.countBelow(start) + quarantinedBelow(before, start), start, was, is)];
   });
 }
 
@@ -68,7 +68,7 @@ function quarantineChanges(mapper: DmaMapper, before: TargetMaps, now: TargetMap
   const status = (failure: MappingFailure | undefined) => failure && mapper.status.quarantined(failure);
   return now.quarantined.changesSince(before.quarantined).map(({ index, removed, added }) => {
     const { start } = (added ?? (removed as MappingFailure)).range;
-    return placed(before.given.countBelow(start + 1n) + index, start, status(removed), status(added));
+    return placed(before.tracked.countBelow(start + 1n) + index, start, status(removed), status(added));
   });
 }
 
@@ -90,8 +90,8 @@ function errorIn({ failed, revoked }: TargetMaps, sub: SubMapping): PeerDmaError
   return undefined;
 }
 
-function isGiven({ given }: TargetMaps, sub: SubMapping): boolean {
-  return given.startingAt(sub.range.start) === sub;
+function isTracked({ tracked }: TargetMaps, sub: SubMapping): boolean {
+  return tracked.startingAt(sub.range.start) === sub;
 }
 
 function quarantinedBelow({ quarantined }: TargetMaps, address: bigint): number {

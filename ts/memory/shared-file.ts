@@ -5,7 +5,7 @@ import type { NativeMemoryFile } from '#native';
 import { requireViewable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { native, nativeAsync } from '../native-call.ts';
-import { FileWindows } from './file-windows.ts';
+import { FileBlocks } from './file-blocks.ts';
 import type { MemoryFile } from './memory-file.ts';
 
 /** Single accesses to the memory of a device, by offsets in its file. @internal */
@@ -33,7 +33,7 @@ export interface FileMapper {
   /** Unique; a later address space has a higher one. */
   readonly id: number;
   /** Unmaps the memory of these files from every target, calls `act`, and maps it again. */
-  withoutMappings(files: readonly SharedFile[], act: () => void | Promise<void>, begin?: () => void): Promise<void>;
+  runWhileUnmapped(files: readonly SharedFile[], act: () => void | Promise<void>, onTurn?: () => void): Promise<void>;
   /** Maps to each target the memory of these files that it lacks. */
   retryDeviceMemory(files: readonly SharedFile[]): Promise<void>;
 }
@@ -53,7 +53,7 @@ export class SharedFile {
   #users = 0;
   #isClosed = false;
   #releaseUse: (() => void) | undefined;
-  #windows: FileWindows | undefined;
+  #blocks: FileBlocks | undefined;
 
   constructor(handle: NativeMemoryFile, name: string) {
     this.handle = handle;
@@ -92,9 +92,9 @@ export class SharedFile {
     if (this.#users === 0) this.#release();
   }
 
-  /** The windows onto the file, valid while it is open or retained. */
-  get windows(): FileWindows {
-    return (this.#windows ??= new FileWindows(this.handle));
+  /** The blocks of the file, valid while it is open or retained. */
+  get blocks(): FileBlocks {
+    return (this.#blocks ??= new FileBlocks(this.handle));
   }
 
   /**
@@ -137,7 +137,7 @@ export class SharedFile {
   }
 
   #release(): void {
-    this.#windows?.close();
+    this.#blocks?.close();
     native(() => this.handle.close());
   }
 }

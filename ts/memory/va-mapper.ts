@@ -7,7 +7,7 @@ import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
 import { fromNative, native, nativeAsync } from '../native-call.ts';
 import { nativeWords } from '../native-words.ts';
-import { Slices, partsOf } from '../slices.ts';
+import { Slices, batchesOf } from '../slices.ts';
 import { type MemorySlice, truncated } from './backing.ts';
 import { FileNumbers } from './file-numbers.ts';
 import { type HostMemory, openHostMemory } from './host-memory.ts';
@@ -56,25 +56,25 @@ export class VaMapper {
    */
   async mapAll(mappings: readonly VaMapping[]): Promise<void> {
     const slices = new Slices();
-    for (const part of partsOf(mappings)) {
-      await this.#mapPart(part);
+    for (const batch of batchesOf(mappings)) {
+      await this.#mapBatch(batch);
       await slices.turn();
     }
   }
 
-  async #mapPart(mappings: readonly VaMapping[]): Promise<void> {
+  async #mapBatch(mappings: readonly VaMapping[]): Promise<void> {
     const missing = mappings.filter((mapping) => !mapping.isInHostView);
     const ofFiles = missing.filter(({ memory }) => memory.file !== undefined);
     for (const mapping of missing) if (mapping.memory.file === undefined) this.map(mapping);
     if (ofFiles.length === 0) return;
     this.#sweep();
     const { files, words } = filePartsOf(ofFiles);
-    const [failure] =
+    const failure =
       ofFiles.length < WORKER_MAPPINGS
         ? native(() => this.#reservation.mapFiles(files, words))
         : await nativeAsync(() => this.#reservation.mapFilesAsync(files, words));
-    for (const mapping of failure === undefined ? ofFiles : ofFiles.slice(0, failure.index)) this.#record(mapping);
-    if (failure !== undefined) throw mapFileError(ofFiles[failure.index] as VaMapping, failure.error);
+    for (const mapping of failure === null ? ofFiles : ofFiles.slice(0, failure.index)) this.#record(mapping);
+    if (failure !== null) throw mapFileError(ofFiles[failure.index] as VaMapping, failure.error);
   }
 
   /** Discards memory that could not be mapped or faulted in. Then {@link VaMapper.lease} throws `error`. */

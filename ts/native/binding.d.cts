@@ -50,6 +50,19 @@ export declare class NativeEventWatcher {
   collect(): Words
 }
 
+/** A mapped block of a file, which a call unmaps. The package does not expose its `ArrayBuffer`. */
+export declare class NativeFileBlock {
+  /** The offset in the file. */
+  get start(): U64
+  /** Returns the bytes. Call it once. */
+  buffer(): ArrayBuffer
+  /**
+   * Detaches the buffer and unmaps its bytes. If it is not the block's buffer, or was transferred, the bytes stay
+   * mapped until they are collected.
+   */
+  close(buffer: ArrayBuffer): void
+}
+
 /** A pool of memory pieces in one file. */
 export declare class NativeFilePool {
   /** Creates a pool of memfds of that name. */
@@ -65,12 +78,11 @@ export declare class NativeIoas {
   /**
    * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a
    * file; bit 2: fault in first; from bit 32 on: the index in `files`), and the offset in the reservation
-   * or file. Returns the request that failed, followed by the earlier requests that could not be unmapped
-   * again.
+   * or file. Returns `null` if all are mapped.
    */
-  map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Array<NativeFailure>
+  map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): NativeMapFailure | null
   /** As `map`, on a worker thread. */
-  mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<Array<NativeFailure>>
+  mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<NativeMapFailure | null>
   /**
    * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns
    * the ranges that failed; without `continueAfterFailure`, stops at the first.
@@ -217,7 +229,7 @@ export declare class NativeMemoryFile {
    * Returns the aligned block of `size` bytes around an offset, cut at the end of the file. Returns `null` if the
    * bytes can disappear.
    */
-  windowAround(offset: U64, size: U64): NativeWindow | null
+  blockAround(offset: U64, size: U64): NativeFileBlock | null
   /** Allocates the pages of a part of the file, on a worker thread. */
   faultIn(offset: U64, length: U64, transparentHugePages: boolean): Promise<void>
   /** Allocates its pages from one NUMA node only. */
@@ -256,11 +268,11 @@ export declare class NativeReservation {
   /**
    * Maps parts of files, one after another. A part is four words: offset, length, flags (bit 0: writable; bit 1:
    * transparent huge pages; from bit 32 on: the index in `files`), and the offset in the file. Returns the first
-   * part that failed, if any; the parts before it are mapped then.
+   * part that failed, or `null`; the parts before it are mapped then.
    */
-  mapFiles(files: Array<NativeMemoryFile>, parts: BigUint64Array): Array<NativeFailure>
+  mapFiles(files: Array<NativeMemoryFile>, parts: BigUint64Array): NativeFailure | null
   /** As `mapFiles`, on a worker thread. */
-  mapFilesAsync(files: Array<NativeMemoryFile>, parts: BigUint64Array): Promise<Array<NativeFailure>>
+  mapFilesAsync(files: Array<NativeMemoryFile>, parts: BigUint64Array): Promise<NativeFailure | null>
   /** Maps part of private memory. */
   mapPrivate(offset: U64, length: U64, memory: NativePrivateMemory, memoryOffset: U64): void
   /** Unmaps a range. */
@@ -297,12 +309,11 @@ export declare class NativeVfioContainer {
   /**
    * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a
    * file; bit 2: fault in first; from bit 32 on: the index in `files`), and the offset in the reservation
-   * or file. Returns the request that failed, followed by the earlier requests that could not be unmapped
-   * again.
+   * or file. Returns `null` if all are mapped.
    */
-  map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Array<NativeFailure>
+  map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): NativeMapFailure | null
   /** As `map`, on a worker thread. */
-  mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<Array<NativeFailure>>
+  mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<NativeMapFailure | null>
   /**
    * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns
    * the ranges that failed; without `continueAfterFailure`, stops at the first.
@@ -407,19 +418,6 @@ export declare class NativeVfioGroup {
   closeAsync(): Promise<void>
 }
 
-/** A window: bytes of a file that a call unmaps. The package does not expose its `ArrayBuffer`. */
-export declare class NativeWindow {
-  /** The offset in the file. */
-  get start(): U64
-  /** Returns the bytes. Call it once. */
-  buffer(): ArrayBuffer
-  /**
-   * Detaches the buffer and unmaps its bytes. If it is not the window's buffer, or was transferred, the bytes stay
-   * mapped until they are collected.
-   */
-  close(buffer: ArrayBuffer): void
-}
-
 /** The size of the host's base pages in bytes. */
 export declare function hostPageSize(): U64
 
@@ -450,6 +448,14 @@ export interface NativeIoasInfo {
   alignment: U64
   /** Pairs of start and length. */
   iovaRanges: Words
+}
+
+/** The failure of a batch of mappings. */
+export interface NativeMapFailure {
+  /** The request that failed. */
+  failed: NativeFailure
+  /** The earlier requests that could not be unmapped again. The others are not mapped. */
+  stillMapped: Array<NativeFailure>
 }
 
 /** Addresses that an error is about. */

@@ -123,6 +123,7 @@ const take = (name) => (core === undefined ? standIn() : core[name]);
 
 export const NativeEventFd = take('NativeEventFd');
 export const NativeEventWatcher = take('NativeEventWatcher');
+export const NativeFileBlock = take('NativeFileBlock');
 export const NativeFilePool = take('NativeFilePool');
 export const NativeIoas = take('NativeIoas');
 export const NativeIommufd = take('NativeIommufd');
@@ -132,7 +133,6 @@ export const NativePrivateMemory = take('NativePrivateMemory');
 export const NativeReservation = take('NativeReservation');
 export const NativeVfioContainer = take('NativeVfioContainer');
 export const NativeVfioDevice = take('NativeVfioDevice');
-export const NativeWindow = take('NativeWindow');
 export const NativeVfioGroup = take('NativeVfioGroup');
 export const hostPageSize = take('hostPageSize');
 export const memorySettled = take('memorySettled');

@@ -141,7 +141,7 @@ export class AssignedDevice {
    * BAR; `ERR_INTERRUPT_SETUP`; `ERR_ROLLBACK_FAILED` if the previous state could not be restored
    */
   async configWrite(offset: number, size: number, value: number): Promise<void> {
-    const present = this.#function.requireAccess(offset, size);
+    const present = this.#function.countPresentBytes(offset, size);
     requireNumber(value, 'value', this.bdf);
     if (!Number.isInteger(value) || value < 0 || value >= 2 ** (8 * size)) {
       throw new PeerDmaError(
@@ -298,12 +298,12 @@ export async function resetDevices(devices: readonly AssignedDevice[], options: 
   const all = [...new Set(readArray(devices, 'devices to be reset'))].map(internalsOf);
   // A common order prevents two concurrent resets from waiting for each other.
   all.sort((a, b) => a.order - b.order);
-  const holding = async (rest: typeof all, begin: () => void): Promise<void> => {
+  const holding = async (rest: typeof all, onTurn: () => void): Promise<void> => {
     const [first, ...others] = rest;
-    if (first !== undefined) return first.queue.run(() => holding(others, begin));
-    begin();
+    if (first !== undefined) return first.queue.run(() => holding(others, onTurn));
+    onTurn();
     const functions = all.map(({ func }) => func);
     await resetFunctions(functions, signal);
   };
-  await runAbortable(signal, (begin) => holding(all, begin));
+  await runAbortable(signal, (onTurn) => holding(all, onTurn));
 }

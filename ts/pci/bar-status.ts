@@ -2,7 +2,7 @@
 import { channel } from 'node:diagnostics_channel';
 import { AddressRange, hex } from '../address-range.ts';
 import type { MappingStatus } from '../dma/target.ts';
-import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import type { RangeSnapshot } from '../guest/inspect.ts';
 import { partsOfRegion } from '../guest/memory-change.ts';
 import type { BarAddresses, BarWindow, BarWindows } from './bar-windows.ts';
@@ -118,7 +118,7 @@ function subMappingsIn(
   memory: GuestMemory,
   area: AddressRange,
 ): { range: AddressRange; name: string; regionId: number }[] {
-  const subs = addressSpaceOf(memory).map.flat.overlapping(area);
+  const subs = guestAddressSpaceOf(memory).map.flat.overlapping(area);
   return subs.map(({ range, name, regionId }) => ({ range: intersection(range, area), name, regionId }));
 }
 
@@ -129,7 +129,7 @@ function unreachableIn(
   area: AddressRange,
 ): BarStatus['unreachable'][number][] {
   const found: BarStatus['unreachable'][number][] = [];
-  for (const mapper of addressSpaceOf(memory).mappers) {
+  for (const mapper of guestAddressSpaceOf(memory).mappers) {
     const status = mapper.status.in(area, (sub) => sub.regionId === regionId);
     for (const { range, state, code, errno, reason } of status) {
       if (state === 'mapped') continue;

@@ -2,7 +2,7 @@
 import { AddressRange } from '../address-range.ts';
 import { beyondWidth } from '../guest/address-width.ts';
 import type { DeviceMemory } from '../guest/device-memory.ts';
-import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import { type Undo, transaction } from '../guest/transaction.ts';
 import { changeMemory } from '../guest/memory-change.ts';
 import { hostPageSize } from '../memory/page-size.ts';
@@ -39,7 +39,7 @@ export class BarWindows {
     this.#bdf = bdf;
     this.#memory = memory;
     this.#windows = windows;
-    this.#end = 1n << BigInt(addressSpaceOf(memory).width);
+    this.#end = 1n << BigInt(guestAddressSpaceOf(memory).width);
   }
 
   /**
@@ -90,7 +90,7 @@ export class BarWindows {
       return `it has ${bar.length} bytes, less than a page of ${page}${unaligned}`;
     }
     if (gpa + bar.length > this.#end) {
-      return `it ${beyondWidth(AddressRange.of(gpa, bar.length), addressSpaceOf(this.#memory).width)}`;
+      return `it ${beyondWidth(AddressRange.of(gpa, bar.length), guestAddressSpaceOf(this.#memory).width)}`;
     }
     return memory === undefined
       ? 'VFIO does not support mapping any of its pages, except for emulated ones'
@@ -116,7 +116,7 @@ export class BarWindows {
       if (to !== mappedAt) moves.push({ window, memory, to });
     }
     if (moves.length > 0) {
-      const space = addressSpaceOf(this.#memory);
+      const space = guestAddressSpaceOf(this.#memory);
       if (space.closed && moves.every(({ to }) => to === undefined)) {
         await this.#memory.close(); // removes the windows with all other regions
       } else {

@@ -8,7 +8,7 @@ import { types } from 'node:util';
 import { AddressRange } from '../address-range.ts';
 import { readable, unreadable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
-import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import { type Undo, transaction } from '../guest/transaction.ts';
 import { alignedAccesses, requireAccessLength } from './aligned-accesses.ts';
 import { type BarAddresses, BarWindows } from './bar-windows.ts';
@@ -63,7 +63,7 @@ export class GuestFunction {
 
   /** See {@link AssignedDevice.create}. */
   static async create(device: PhysicalFunction, memory: GuestMemory, bars: PinnedBars): Promise<GuestFunction> {
-    addressSpaceOf(memory); // throws if it is not a GuestMemory
+    guestAddressSpaceOf(memory); // throws if it is not a GuestMemory
     requireFunction(device);
     const { bdf } = device;
     if ((device.guestMemory ?? memory) !== memory) {
@@ -101,14 +101,14 @@ export class GuestFunction {
     }
   }
 
-  /** See {@link ConfigSpace.requireAccess}. */
-  requireAccess(offset: number, size: number): number {
-    return this.#config.requireAccess(offset, size);
+  /** See {@link ConfigSpace.countPresentBytes}. */
+  countPresentBytes(offset: number, size: number): number {
+    return this.#config.countPresentBytes(offset, size);
   }
 
   /** Reads all ones past the end of config space, and if the device does not respond. */
   read(offset: number, size: number): Uint8Array {
-    const length = this.requireAccess(offset, size);
+    const length = this.countPresentBytes(offset, size);
     const bytes = allOnes(size);
     // Hardware reads as all ones during a reset. A read of the device would block the event loop in the kernel.
     if (length === 0 || this.#resetting) return bytes;
@@ -133,7 +133,9 @@ export class GuestFunction {
     const write = this.#config.planWrite(this.#state, offset, bytes, deviceBytes ?? allOnes(length));
     const forwards = deviceBytes !== undefined && write.forward.length > 0;
     const emulated =
-      deviceBytes === undefined ? this.#config.adopt(write.next, (_, count) => allOnes(count)) : write.next;
+      deviceBytes === undefined
+        ? this.#config.readDecodeRegisters(write.next, (_, count) => allOnes(count))
+        : write.next;
     this.#state = await transaction(async (undo) => {
       const next = forwards ? await this.#forward(write, undo) : emulated;
       undo.push(await this.windows.moveTo(this.#config.decoded(next)));
@@ -253,7 +255,7 @@ export class GuestFunction {
     if (functionReset) this.interrupts.suspend();
     for (const { offset, bytes } of forward) await this.#write(offset, bytes, functionReset);
     const afterWrite = functionReset ? this.#config.afterReset(next) : next;
-    return this.#config.adopt(afterWrite, (offset, length) => this.#read(offset, length));
+    return this.#config.readDecodeRegisters(afterWrite, (offset, length) => this.#read(offset, length));
   }
 
   /** Writes config space of the device. */

@@ -5,7 +5,7 @@ import { readArray, readOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
 import type { Backing } from '../memory/backing.ts';
-import type { EventFd } from './event-fd.ts';
+import type { EventFd } from '../event-fd.ts';
 
 /** A region of a device: config space, a BAR, the ROM. Offsets are in bytes from its start. */
 export interface DeviceRegion {

@@ -7,7 +7,7 @@ import { AddressRange } from '../address-range.ts';
 import { readEntries } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { requireBigint } from '../number-types.ts';
-import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import type { Bar } from './config/config-space.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 import { valueText } from '../value-text.ts';
@@ -47,7 +47,7 @@ export function pinnedAddresses({ bdf, regions }: PhysicalFunction, bars: Pinned
  * @internal
  */
 export function claimPinned(bdf: string, memory: GuestMemory, bars: readonly Bar[]): () => void {
-  const space = addressSpaceOf(memory);
+  const space = guestAddressSpaceOf(memory);
   const ranges: AddressRange[] = [];
   for (const { index, pinned, length } of bars) {
     if (pinned === undefined) continue;

@@ -10,7 +10,7 @@ import { nativeAsync } from '../native-call.ts';
 import { readOptions } from '../arguments.ts';
 import type { RefreshedMapping } from '../guest/device-changes.ts';
 import { requirePolicy } from '../guest/dma-mapper-client.ts';
-import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
 import { transaction } from '../guest/transaction.ts';
 import { removeFileMappings } from '../guest/remove-file-mappings.ts';
@@ -84,7 +84,7 @@ export class VfioContainerManager {
   constructor(memory: GuestMemory, options: VfioOptions = {}, sysfs: Sysfs = new Sysfs()) {
     this.#sysfs = sysfs;
     const { backend = 'auto', peerToPeer } = readOptions(options, ['backend', 'peerToPeer']);
-    addressSpaceOf(memory); // throws if it is not guest memory
+    guestAddressSpaceOf(memory); // throws if it is not guest memory
     this.#memory = memory;
     this.#choice = new BackendChoice(backend, memory, requirePolicy(peerToPeer), sysfs);
   }
@@ -111,14 +111,14 @@ export class VfioContainerManager {
     const { vfToken, signal } = readOptions(options, ['vfToken', 'signal']);
     return runAbortable(
       requireSignal(signal),
-      (begin) => this.#open(bdf, vfToken, begin),
+      (onTurn) => this.#open(bdf, vfToken, onTurn),
       (device) => device.close(),
     );
   }
 
-  #open(bdf: string, vfToken: string | undefined, begin: () => void): Promise<VfioDevice> {
+  #open(bdf: string, vfToken: string | undefined, onTurn: () => void): Promise<VfioDevice> {
     return this.#queue.run(async () => {
-      begin();
+      onTurn();
       if (vfToken !== undefined) requireVfToken(vfToken);
       const pci = { ...this.#sysfs.device(bdf), vfToken };
       groupOf(pci); // throws if it has no group
@@ -131,7 +131,7 @@ export class VfioContainerManager {
         const placed = await this.#choice.open(pci);
         undo.push(() => placed.leave());
         undo.push(() => nativeAsync(() => placed.handle.closeAsync()));
-        await addressSpaceOf(this.#memory).betweenChanges(() =>
+        await guestAddressSpaceOf(this.#memory).betweenChanges(() =>
           this.#tracking?.join(this.#choice.backend?.trackers() ?? []),
         );
         const device = new VfioDevice(pci.bdf, placed.handle, this.#sysfs.hostAddresses(pci.bdf), {
@@ -192,8 +192,8 @@ export class VfioContainerManager {
       if (trackers.length === 0) {
         throw new PeerDmaError('ERR_UNSUPPORTED', 'no device is open whose writes could be tracked');
       }
-      const tracking = new DirtyTracking(addressSpaceOf(this.#memory), () => (this.#tracking = undefined));
-      await addressSpaceOf(this.#memory).betweenChanges(() => tracking.join(trackers));
+      const tracking = new DirtyTracking(guestAddressSpaceOf(this.#memory), () => (this.#tracking = undefined));
+      await guestAddressSpaceOf(this.#memory).betweenChanges(() => tracking.join(trackers));
       this.#tracking = tracking;
       return tracking;
     });
@@ -248,7 +248,7 @@ export class VfioContainerManager {
   }
 
   async #removeBars(device: VfioDevice): Promise<void> {
-    const space = addressSpaceOf(this.#memory);
+    const space = guestAddressSpaceOf(this.#memory);
     if (space.closed) {
       // Guest memory is unmapping everything, and its close() reports failures.
       await this.#memory.close().catch(() => {});

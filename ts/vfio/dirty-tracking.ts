@@ -6,7 +6,7 @@ import { AddressRange, requireAligned } from '../address-range.ts';
 import { DirtyPages, type DirtyTracker } from '../dma/dirty-pages.ts';
 import { PageSet } from '../dma/page-set.ts';
 import { PeerDmaError } from '../errors.ts';
-import type { AddressSpace } from '../guest/address-space.ts';
+import type { GuestAddressSpace } from '../guest/guest-address-space.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 
 /** Bytes of RAM whose bits are copied in one turn of the event loop: 256 KiB of a bitmap. */
@@ -14,7 +14,7 @@ const PIECE = 1n << 33n;
 
 /** Logs the pages of RAM that the devices of a {@link VfioContainerManager} write, until it is stopped. */
 export class DirtyTracking {
-  readonly #space: AddressSpace;
+  readonly #space: GuestAddressSpace;
   readonly #trackers = new Set<DirtyTracker>();
   readonly #onStop: () => void;
   readonly #pageSize = hostPageSize();
@@ -26,7 +26,7 @@ export class DirtyTracking {
   #stopped = false;
 
   /** @internal */
-  constructor(space: AddressSpace, onStop: () => void) {
+  constructor(space: GuestAddressSpace, onStop: () => void) {
     this.#space = space;
     this.#onStop = onStop;
   }

@@ -129,13 +129,19 @@ export function iommufdUnavailable(error: PeerDmaError): PeerDmaError {
       'this user may not open /dev/iommu: give it read and write access, or run as root',
     );
   }
-  if (error.errno !== 'ENOENT' && error.errno !== 'ENODEV' && error.errno !== 'ENXIO') return error;
-  return renamed(
-    'ERR_IOMMUFD_UNAVAILABLE',
-    error,
-    'there is no /dev/iommu: iommufd needs Linux 6.2 with CONFIG_IOMMUFD ("modprobe iommufd"), ' +
-      'in a container also pass in /dev/iommu',
-  );
+  const remedy = (again: string): string =>
+    'iommufd needs Linux 6.2 with CONFIG_IOMMUFD ("modprobe iommufd"), ' +
+    `in a container also pass in /dev/iommu${again}`;
+  switch (error.errno) {
+    case 'ENOENT':
+      return renamed('ERR_IOMMUFD_UNAVAILABLE', error, `there is no /dev/iommu: ${remedy('')}`);
+    // The file has the number of a device without a driver (Linux, `misc_open` and `chrdev_open`).
+    case 'ENODEV':
+    case 'ENXIO':
+      return renamed('ERR_IOMMUFD_UNAVAILABLE', error, `no driver serves /dev/iommu: ${remedy(' again')}`);
+    default:
+      return error;
+  }
 }
 
 /** @internal */

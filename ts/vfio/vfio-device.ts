@@ -6,8 +6,8 @@ import { type AbortOptions, readSignal, runAbortable, throwIfAborted } from '../
 import { readArray } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
-import { retryDeviceMemoryOf, withoutMappingsOf } from '../guest/device-reset.ts';
-import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { retryDeviceMemoryOf, runWhileUnmappedEverywhere } from '../guest/device-reset.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import { SharedFile } from '../memory/shared-file.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { newMemoryFile } from '../memory/memory-file.ts';
@@ -109,7 +109,7 @@ export class VfioDevice implements PhysicalFunction {
       throwIfAborted(signal);
       await nativeAsync(() => this.#device.reset(), { bdf: this.bdf });
     };
-    await runAbortable(signal, (begin) => this.#withoutMappings([this], reset, begin));
+    await runAbortable(signal, (onTurn) => this.#runWhileUnmapped([this], reset, onTurn));
   }
 
   /**
@@ -148,7 +148,7 @@ export class VfioDevice implements PhysicalFunction {
       }
       await nativeAsync(() => this.#device.hotReset(natives), details);
     };
-    await runAbortable(signal, (begin) => this.#withoutMappings([this, ...resetToo], reset, begin));
+    await runAbortable(signal, (onTurn) => this.#runWhileUnmapped([this, ...resetToo], reset, onTurn));
     return [this, ...resetToo];
   }
 
@@ -203,13 +203,13 @@ export class VfioDevice implements PhysicalFunction {
     return native(() => this.#device.hotResetInfo(), { bdf: this.bdf });
   }
 
-  async #withoutMappings(devices: readonly VfioDevice[], act: () => Promise<void>, begin: () => void): Promise<void> {
+  async #runWhileUnmapped(devices: readonly VfioDevice[], act: () => Promise<void>, onTurn: () => void): Promise<void> {
     const files = devices.map(({ memory }) => memory);
-    await withoutMappingsOf(
+    await runWhileUnmappedEverywhere(
       files,
       act,
-      devices.map((device) => addressSpaceOf(device.#owner.memory)),
-      begin,
+      devices.map((device) => guestAddressSpaceOf(device.#owner.memory)),
+      onTurn,
     );
     for (const device of devices) device.#mappedState = device.#memoryState();
   }

@@ -7,7 +7,7 @@ import { PeerDmaError } from '../errors.ts';
 import { requireNumber } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
 import { native } from '../native-call.ts';
-import { type EventFd, nativeEventFdOf } from '../pci/event-fd.ts';
+import { type EventFd, nativeEventFdOf } from '../event-fd.ts';
 import type { DeviceInterrupts, InterruptKind } from '../pci/physical-function.ts';
 
 /** By VFIO index (`linux/vfio.h`). */

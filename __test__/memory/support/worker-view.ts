@@ -22,21 +22,21 @@ const SOURCES: Readonly<Record<string, () => Promise<ArrayBuffer>>> = {
     file.close();
     return buffer;
   },
-  window: async () => {
-    const file = NativeMemoryFile.create(LENGTH, 'window of a worker', 0);
+  block: async () => {
+    const file = NativeMemoryFile.create(LENGTH, 'block of a worker', 0);
     file.write(0n, Uint8Array.of(42));
-    const buffer = file.windowAround(0n, LENGTH)?.buffer();
-    if (buffer === undefined) throw new Error('no window');
+    const buffer = file.blockAround(0n, LENGTH)?.buffer();
+    if (buffer === undefined) throw new Error('no block');
     return move(buffer);
   },
-  'closed window': async () => {
-    const file = NativeMemoryFile.create(LENGTH, 'window of a worker', 0);
+  'closed block': async () => {
+    const file = NativeMemoryFile.create(LENGTH, 'block of a worker', 0);
     file.write(0n, Uint8Array.of(42));
-    const window = file.windowAround(0n, LENGTH);
-    const buffer = window?.buffer();
-    if (buffer === undefined) throw new Error('no window');
+    const block = file.blockAround(0n, LENGTH);
+    const buffer = block?.buffer();
+    if (buffer === undefined) throw new Error('no block');
     const moved = await move(buffer);
-    window?.close(buffer);
+    block?.close(buffer);
     file.close();
     return moved;
   },

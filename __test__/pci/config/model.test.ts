@@ -111,13 +111,13 @@ interface Write {
   readonly size: number;
   readonly value: number;
 }
-interface Adopt {
-  readonly kind: 'adopt';
+interface Registers {
+  readonly kind: 'registers';
   readonly command: number;
   readonly power: number;
 }
 
-function steps({ power }: ModelShape, registers: readonly number[]): fc.Arbitrary<(Write | Adopt)[]> {
+function steps({ power }: ModelShape, registers: readonly number[]): fc.Arbitrary<(Write | Registers)[]> {
   const deciding = [0x04, ...(power === undefined ? [] : [power.offset + 4])];
   const value = fc.oneof(
     fc.nat(0xffffffff),
@@ -137,16 +137,16 @@ function steps({ power }: ModelShape, registers: readonly number[]): fc.Arbitrar
       return { kind: 'write', offset, size, value: Number(BigInt.asUintN(8 * size, BigInt(wide))) };
     });
   // Powered up with decode on, more often than by chance.
-  const on = fc.constant<Adopt>({ kind: 'adopt', command: 0x0006, power: 0 });
-  const adopt = fc
+  const on = fc.constant<Registers>({ kind: 'registers', command: 0x0006, power: 0 });
+  const changed = fc
     .tuple(fc.oneof(fc.nat(0xffff), fc.constantFrom(0, 2, 0xffff)), fc.nat(3))
-    .map(([command, state]): Adopt => ({ kind: 'adopt', command, power: state }));
+    .map(([command, state]): Registers => ({ kind: 'registers', command, power: state }));
   const step = fc.oneof(
     { weight: 30, arbitrary: write },
     { weight: 2, arbitrary: on },
-    { weight: 1, arbitrary: adopt },
+    { weight: 1, arbitrary: changed },
   );
-  return fc.array<Write | Adopt>(step, { maxLength: 40, size: 'max' });
+  return fc.array<Write | Registers>(step, { maxLength: 40, size: 'max' });
 }
 
 function equal(what: string, actual: unknown, expected: unknown): void {
@@ -173,8 +173,8 @@ for (const [title, [name, shape]] of Object.entries(scenes)) {
           device.bytes.set([step.command & 0xff, step.command >> 8], 0x04);
           const at = shape.power && shape.power.offset + 4;
           if (at !== undefined) device.bytes[at] = ((device.bytes[at] ?? 0) & ~3) | step.power;
-          device.adopt();
-          model.adopt(step.command, step.power);
+          device.readDecodeRegisters();
+          model.setDecodeRegisters(step.command, step.power);
         }
         const view = new DataView(device.bytes.buffer);
         for (const register of registers) {

@@ -64,7 +64,7 @@ export class Model {
   }
 
   /** Updates the device's Command and power state. */
-  adopt(command: number, power: number): void {
+  setDecodeRegisters(command: number, power: number): void {
     this.device.set(0x04, ((this.device.get(0x04) ?? 0n) & 0xffff0000n) | BigInt(command));
     this.#memory = command !== 0xffff && (command & 2) !== 0;
     const register = this.#shape.power && this.#shape.power.offset + 4;

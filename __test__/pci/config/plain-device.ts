@@ -65,9 +65,11 @@ export class PlainDevice {
     this.write(COMMAND, 2, this.read(COMMAND, 2) & ~COMMAND_MEMORY);
   }
 
-  /** Adopts the device's registers that determine decoding. */
-  adopt(): void {
-    this.state = this.config.adopt(this.state, (offset, length) => this.bytes.slice(offset, offset + length));
+  /** Reads the device's registers that determine decoding. */
+  readDecodeRegisters(): void {
+    this.state = this.config.readDecodeRegisters(this.state, (offset, length) =>
+      this.bytes.slice(offset, offset + length),
+    );
   }
 
   /** The BARs that decode, with their addresses. */

@@ -97,7 +97,7 @@ test('lists the registers that determine decoding', (t) => {
   t.deepEqual(new PlainDevice('edu').config.decodeRegisters, [0x04]);
   const asked: number[][] = [];
   const { config, state } = new PlainDevice('written-nic');
-  config.adopt(state, (offset, length) => {
+  config.readDecodeRegisters(state, (offset, length) => {
     asked.push([offset, length]);
     return new Uint8Array(length);
   });
@@ -107,31 +107,31 @@ test('lists the registers that determine decoding', (t) => {
   ]);
 });
 
-test('adopts memory enable, the power state and INTx disable from the device', (t) => {
+test('reads memory enable, the power state and INTx disable from the device', (t) => {
   const device = decodingDevice('written-nic');
   device.bytes.set([0x00, 0x04], 0x04);
-  device.adopt();
+  device.readDecodeRegisters();
   t.deepEqual(device.decoded, {});
   t.is(device.read(0x04, 2) & 2, 0);
   t.true(device.config.control(device.state).intxDisabled);
   device.bytes.set([0x07, 0x00], 0x04);
-  device.adopt();
+  device.readDecodeRegisters();
   t.deepEqual(device.decoded, { 2: 0xa0000000n });
   t.is(device.read(0x04, 2), 0x0006);
   t.false(device.config.control(device.state).intxDisabled);
   device.bytes[0x44] = 0x0b; // D3hot, no soft reset
-  device.adopt();
+  device.readDecodeRegisters();
   t.deepEqual(device.decoded, {});
   device.bytes[0x44] = 0x08;
-  device.adopt();
+  device.readDecodeRegisters();
   t.deepEqual(device.decoded, { 2: 0xa0000000n });
   t.is(device.read(0x18, 4), 0xa0000000, 'and nothing else');
 });
 
-test('returns the same state when it adopts known values', (t) => {
+test('returns the same state when the device has the known values', (t) => {
   const device = decodingDevice('written-nic');
   const { state } = device;
-  device.adopt();
+  device.readDecodeRegisters();
   t.is(device.state, state);
 });
 
@@ -142,7 +142,7 @@ test('decodes nothing if the device no longer responds', (t) => {
     device.decodeOn();
     t.is(Object.keys(device.decoded).length, 1);
     device.bytes.fill(0xff);
-    device.adopt();
+    device.readDecodeRegisters();
     t.deepEqual(device.decoded, {}, name);
   }
 });

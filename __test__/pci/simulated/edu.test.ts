@@ -3,7 +3,7 @@ import test, { type ExecutionContext } from 'ava';
 import { Edu, EDU_ID } from '../../../examples/devices/edu.ts';
 import type { GuestMemory } from '../../../ts/index.ts';
 import { SimulatedIommu } from '../../../ts/testing.ts';
-import { EventFd } from '../../../ts/pci/event-fd.ts';
+import { EventFd } from '../../../ts/event-fd.ts';
 import type { DeviceRegion } from '../../../ts/pci/physical-function.ts';
 import { SimulatedDevice } from '../../../ts/pci/simulated/simulated-device.ts';
 import { throwsCode } from '../../support/errors.ts';

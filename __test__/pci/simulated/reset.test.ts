@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import test from 'ava';
 import { AddressRange, GuestMemory } from '../../../ts/index.ts';
-import { EventFd } from '../../../ts/pci/event-fd.ts';
+import { EventFd } from '../../../ts/event-fd.ts';
 import type { SimulatedDeviceOptions } from '../../../ts/pci/simulated/options.ts';
 import { SimulatedBus } from '../../../ts/pci/simulated/simulated-bus.ts';
 import { SimulatedDevice } from '../../../ts/pci/simulated/simulated-device.ts';

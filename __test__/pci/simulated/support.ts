@@ -1,6 +1,6 @@
 /** Simulated devices that are closed at the end of a test, and registers of their config space. */
 import type { ExecutionContext } from 'ava';
-import { EventFd } from '../../../ts/pci/event-fd.ts';
+import { EventFd } from '../../../ts/event-fd.ts';
 import type { DeviceRegion, PhysicalFunction } from '../../../ts/pci/physical-function.ts';
 import type { SimulatedDeviceOptions } from '../../../ts/pci/simulated/options.ts';
 import { SimulatedDevice } from '../../../ts/pci/simulated/simulated-device.ts';

@@ -6,7 +6,7 @@
 import { NativeMemoryFile, type NativeVfioDevice } from '#native';
 import type { ExecutionContext } from 'ava';
 import { GuestMemory, VfioContainerManager } from '../../../ts/index.ts';
-import { addressSpaceOf } from '../../../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../../../ts/guest/guest-memory.ts';
 import { DirtyPages } from '../../../ts/dma/dirty-pages.ts';
 import { DirtyTracking } from '../../../ts/vfio/dirty-tracking.ts';
 import { VfioDevice } from '../../../ts/vfio/vfio-device.ts';
@@ -20,7 +20,7 @@ export async function vfioCalls(t: ExecutionContext): Promise<Record<string, Cal
   t.teardown(() => memory.close());
   const device = stubDevice(memory);
   const { config, interrupts } = device;
-  const tracking = new DirtyTracking(addressSpaceOf(memory), () => {});
+  const tracking = new DirtyTracking(guestAddressSpaceOf(memory), () => {});
   const manager = new VfioContainerManager(memory);
   return {
     'new VfioContainerManager': {

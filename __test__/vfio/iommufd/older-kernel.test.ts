@@ -6,7 +6,7 @@ import { NativeIommufd, NativeVfioDevice } from '#native';
 import { AddressRange, GuestMemory } from '../../../ts/index.ts';
 import { Sysfs } from '../../../ts/vfio/sysfs.ts';
 import { VfioDevice } from '../../../ts/vfio/vfio-device.ts';
-import { IoAddressSpace } from '../../../ts/vfio/iommufd/io-address-space.ts';
+import { Ioas } from '../../../ts/vfio/iommufd/ioas.ts';
 import { Edu } from '../../../examples/devices/edu.ts';
 import { testWith } from '../support/devices.ts';
 import { RAM_LENGTH, RAM_START, SINK, SOURCE, pattern, peerBar } from '../support/rig.ts';
@@ -21,7 +21,7 @@ testWith(
     await using memory = await GuestMemory.create({ ram: [{ start: RAM_START, length: RAM_LENGTH }] });
     const real = NativeIommufd.open();
     const old = { mapsFiles: false, newIoas: () => real.newIoas() } as unknown as NativeIommufd;
-    const space = new IoAddressSpace('old', old, memory);
+    const space = new Ioas('old', old, memory);
     const open = async (bdf: string) => {
       const handle = await NativeVfioDevice.openByFileAsync(bdf, sysfs.deviceFile(bdf) ?? NaN, real);
       return { handle, device: new VfioDevice(bdf, handle, [], { memory, close: async () => {} }) };

@@ -13,7 +13,7 @@ import {
   type VfioDevice,
   type VfioRegion,
 } from '../../../ts/index.ts';
-import { addressSpaceOf } from '../../../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../../../ts/guest/guest-memory.ts';
 import { newManager } from '../support/backend.ts';
 import { testWith } from '../support/devices.ts';
 import { pattern, peerBar, rig, send } from '../support/rig.ts';
@@ -76,7 +76,7 @@ function decode({ config }: VfioDevice, on: boolean): void {
 
 /** Waits until the package has handled the change of the device. */
 function settled(memory: GuestMemory): Promise<void> {
-  return addressSpaceOf(memory).betweenChanges(() => {});
+  return guestAddressSpaceOf(memory).betweenChanges(() => {});
 }
 
 testWith(

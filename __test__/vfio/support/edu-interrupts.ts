@@ -6,7 +6,7 @@ import type { ExecutionContext } from 'ava';
 import { readFileSync } from 'node:fs';
 import { Edu } from '../../../examples/devices/edu.ts';
 import type { VfioDevice, VfioRegion } from '../../../ts/index.ts';
-import { EventFd } from '../../../ts/pci/event-fd.ts';
+import { EventFd } from '../../../ts/event-fd.ts';
 import { until } from '../../support/until.ts';
 import { rig } from './rig.ts';
 

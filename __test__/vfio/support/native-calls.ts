@@ -2,7 +2,14 @@
  * Calls of the native core's address spaces that throw. The core returns failures as values; here the first one is
  * thrown as an error of the core.
  */
-import type { NativeFailure, NativeIoas, NativeMemoryFile, NativeReservation, NativeVfioContainer } from '#native';
+import type {
+  NativeFailure,
+  NativeIoas,
+  NativeMapFailure,
+  NativeMemoryFile,
+  NativeReservation,
+  NativeVfioContainer,
+} from '#native';
 
 export type NativeSpace = NativeIoas | NativeVfioContainer;
 
@@ -30,7 +37,7 @@ export function mapInto(
   files: NativeMemoryFile[],
   requests: BigUint64Array,
 ): void {
-  throwFirst(space.map(reservation, files, requests));
+  throwFailed(space.map(reservation, files, requests));
 }
 
 /** Calls the native core before it returns. */
@@ -40,7 +47,7 @@ export async function mapIntoAsync(
   files: NativeMemoryFile[],
   requests: BigUint64Array,
 ): Promise<void> {
-  throwFirst(await space.mapAsync(reservation, files, requests));
+  throwFailed(await space.mapAsync(reservation, files, requests));
 }
 
 export function unmapFrom(space: NativeSpace, iova: bigint, length: bigint): void {
@@ -57,6 +64,10 @@ export function unmapAll(space: NativeSpace): void {
 /** Calls the native core before it returns. */
 export async function unmapFromAsync(space: NativeSpace, iova: bigint, length: bigint): Promise<void> {
   throwFirst(await space.unmapAsync(BigUint64Array.of(iova, length), false));
+}
+
+function throwFailed(failure: NativeMapFailure | null): void {
+  if (failure !== null) throw failure.failed.error;
 }
 
 function throwFirst([first]: readonly NativeFailure[]): void {

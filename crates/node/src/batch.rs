@@ -28,8 +28,20 @@ pub struct NativeFailure {
     pub error: NativeError,
 }
 
-/// A batch on a worker thread.
-pub(crate) type FailureTask = Work<Vec<NativeFailure>, Vec<NativeFailure>>;
+/// The failure of a batch of mappings.
+#[napi(object, object_from_js = false)]
+pub struct NativeMapFailure {
+    /// The request that failed.
+    pub failed: NativeFailure,
+    /// The earlier requests that could not be unmapped again. The others are not mapped.
+    pub still_mapped: Vec<NativeFailure>,
+}
+
+/// A batch of mappings on a worker thread.
+pub(crate) type MapTask = Work<Option<NativeMapFailure>, Option<NativeMapFailure>>;
+
+/// A batch of unmaps on a worker thread.
+pub(crate) type UnmapTask = Work<Vec<NativeFailure>, Vec<NativeFailure>>;
 
 /// Reads requests of four words: IOVA, length, flags, and the offset in the reservation or file. Leases the memory in
 /// the reservation, all or none: nothing can replace it before a worker thread maps it.
@@ -91,10 +103,10 @@ pub(crate) fn cloned(files: &[ClassInstance<'_, NativeMemoryFile>]) -> Result<Ve
 }
 
 /// Converts the result of a batch for JavaScript.
-pub(crate) fn map_failures(result: Result<(), BatchError>) -> Vec<NativeFailure> {
-    let failure = result.err();
-    failure.map_or_else(Vec::new, |failure| {
-        failures(std::iter::once((failure.index, failure.error)).chain(failure.still_mapped))
+pub(crate) fn map_failure(result: Result<(), BatchError>) -> Option<NativeMapFailure> {
+    result.err().map(|batch| NativeMapFailure {
+        failed: failure((batch.index, batch.error)),
+        still_mapped: failures(batch.still_mapped),
     })
 }
 
@@ -112,10 +124,14 @@ pub(crate) fn read_ranges(words: &[u64]) -> Result<Vec<Range>> {
 }
 
 /// Converts failures for JavaScript.
-pub(crate) fn failures(all: impl IntoIterator<Item = (usize, Error)>) -> Vec<NativeFailure> {
-    let failure = |(index, error): (usize, Error)| NativeFailure {
+pub(crate) fn failures(all: Vec<(usize, Error)>) -> Vec<NativeFailure> {
+    all.into_iter().map(failure).collect()
+}
+
+/// Converts a failure for JavaScript.
+pub(crate) fn failure((index, error): (usize, Error)) -> NativeFailure {
+    NativeFailure {
         index: u32::try_from(index).unwrap_or(u32::MAX),
         error: error.into(),
-    };
-    all.into_iter().map(failure).collect()
+    }
 }

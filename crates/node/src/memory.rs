@@ -10,7 +10,7 @@ use crate::bytes::Bytes;
 use crate::error::{closed, invalid, or_throw};
 use crate::numbers::{Index, Signed, U64};
 use crate::task::Work;
-use crate::view::{NativeWindow, array_buffer};
+use crate::view::{NativeFileBlock, array_buffer};
 
 /// Memory of a file descriptor.
 #[napi]
@@ -117,15 +117,15 @@ impl NativeMemoryFile {
     /// Returns the aligned block of `size` bytes around an offset, cut at the end of the file. Returns `null` if the
     /// bytes can disappear.
     #[napi]
-    pub fn window_around(
+    pub fn block_around(
         &self,
         env: &Env,
         offset: U64,
         size: U64,
-    ) -> napi::Result<Option<NativeWindow>> {
+    ) -> napi::Result<Option<NativeFileBlock>> {
         or_throw(env, || {
             let around = self.file()?.view_around(offset.0, size.0)?;
-            Ok(around.map(NativeWindow::new))
+            Ok(around.map(NativeFileBlock::new))
         })
     }
 

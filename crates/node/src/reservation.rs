@@ -9,7 +9,7 @@ use napi_derive::napi;
 use peerdma_core::Result;
 use peerdma_core::memory::{AddressSpaceReservation, FilePart, Lease, MemoryFile};
 
-use crate::batch::{FILE_INDEX_SHIFT, FailureTask, NativeFailure, cloned, failures, file_number};
+use crate::batch::{FILE_INDEX_SHIFT, NativeFailure, cloned, failure, file_number};
 use crate::bytes::Bytes;
 use crate::error::{closed, invalid, or_throw};
 use crate::memory::{NativeMemoryFile, NativePrivateMemory};
@@ -144,33 +144,33 @@ impl NativeReservation {
 
     /// Maps parts of files, one after another. A part is four words: offset, length, flags (bit 0: writable; bit 1:
     /// transparent huge pages; from bit 32 on: the index in `files`), and the offset in the file. Returns the first
-    /// part that failed, if any; the parts before it are mapped then.
+    /// part that failed, or `null`; the parts before it are mapped then.
     #[napi]
     pub fn map_files(
         &self,
         env: &Env,
         files: Vec<ClassInstance<'_, NativeMemoryFile>>,
         parts: BigUint64ArraySlice<'_>,
-    ) -> napi::Result<Vec<NativeFailure>> {
+    ) -> napi::Result<Option<NativeFailure>> {
         or_throw(env, || {
             let reservation = self.reservation()?;
             let (files, parts) = file_parts(&files, &parts)?;
-            Ok(failures(reservation.map_files(&files, &parts).err()))
+            Ok(reservation.map_files(&files, &parts).err().map(failure))
         })
     }
 
     /// As `mapFiles`, on a worker thread.
-    #[napi(ts_return_type = "Promise<Array<NativeFailure>>")]
+    #[napi(ts_return_type = "Promise<NativeFailure | null>")]
     pub fn map_files_async(
         &self,
         env: &Env,
         files: Vec<ClassInstance<'_, NativeMemoryFile>>,
         parts: BigUint64ArraySlice<'_>,
-    ) -> napi::Result<AsyncTask<FailureTask>> {
+    ) -> napi::Result<AsyncTask<Work<Option<NativeFailure>, Option<NativeFailure>>>> {
         or_throw(env, || {
             let reservation = self.reservation()?;
             let (files, parts) = file_parts(&files, &parts)?;
-            let map = move || Ok(failures(reservation.map_files(&files, &parts).err()));
+            let map = move || Ok(reservation.map_files(&files, &parts).err().map(failure));
             Ok(Work::make(map, std::convert::identity))
         })
     }

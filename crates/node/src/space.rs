@@ -7,8 +7,7 @@ macro_rules! space_methods {
         impl $class {
             /// Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a
             /// file; bit 2: fault in first; from bit 32 on: the index in `files`), and the offset in the reservation
-            /// or file. Returns the request that failed, followed by the earlier requests that could not be unmapped
-            /// again.
+            /// or file. Returns `null` if all are mapped.
             #[napi]
             pub fn map(
                 &self,
@@ -16,26 +15,26 @@ macro_rules! space_methods {
                 reservation: Option<&NativeReservation>,
                 files: Vec<ClassInstance<'_, NativeMemoryFile>>,
                 requests: BigUint64ArraySlice<'_>,
-            ) -> napi::Result<Vec<NativeFailure>> {
+            ) -> napi::Result<Option<NativeMapFailure>> {
                 or_throw(env, || {
                     let batch = read_batch(reservation, &files, &requests)?;
-                    Ok(map_failures(self.space.map(batch)))
+                    Ok(map_failure(self.space.map(batch)))
                 })
             }
 
             /// As `map`, on a worker thread.
-            #[napi(ts_return_type = "Promise<Array<NativeFailure>>")]
+            #[napi(ts_return_type = "Promise<NativeMapFailure | null>")]
             pub fn map_async(
                 &self,
                 env: &Env,
                 reservation: Option<&NativeReservation>,
                 files: Vec<ClassInstance<'_, NativeMemoryFile>>,
                 requests: BigUint64ArraySlice<'_>,
-            ) -> napi::Result<AsyncTask<FailureTask>> {
+            ) -> napi::Result<AsyncTask<MapTask>> {
                 or_throw(env, || {
                     let space = self.space.clone();
                     let batch = read_batch(reservation, &files, &requests)?;
-                    let map = move || Ok(map_failures(space.map(batch)));
+                    let map = move || Ok(map_failure(space.map(batch)));
                     Ok(Work::make(map, std::convert::identity))
                 })
             }
@@ -64,7 +63,7 @@ macro_rules! space_methods {
                 env: &Env,
                 ranges: BigUint64ArraySlice<'_>,
                 continue_after_failure: bool,
-            ) -> napi::Result<AsyncTask<FailureTask>> {
+            ) -> napi::Result<AsyncTask<UnmapTask>> {
                 or_throw(env, || {
                     let space = self.space.clone();
                     let ranges = read_ranges(&ranges)?;

@@ -6,7 +6,10 @@ use napi_derive::napi;
 use peerdma_core::Range;
 use peerdma_core::vfio::{Container, Device, Group};
 
-use crate::batch::{FailureTask, NativeFailure, failures, map_failures, read_batch, read_ranges};
+use crate::batch::{
+    MapTask, NativeFailure, NativeMapFailure, UnmapTask, failures, map_failure, read_batch,
+    read_ranges,
+};
 use crate::device::NativeVfioDevice;
 use crate::environment::finalize_handles;
 use crate::error::or_throw;

@@ -1,4 +1,4 @@
-//! `ArrayBuffer`s of a file's bytes. They are unmapped when they are collected or, for a window, when it is closed.
+//! `ArrayBuffer`s of a file's bytes. They are unmapped when they are collected or, for a block, when it is closed.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -65,9 +65,9 @@ fn shared_buffer<'env>(
     Err(throwable(env, Error::new(ErrorCode::OutOfRange, message)))
 }
 
-/// A window: bytes of a file that a call unmaps. The package does not expose its `ArrayBuffer`.
+/// A mapped block of a file, which a call unmaps. The package does not expose its `ArrayBuffer`.
 #[napi]
-pub struct NativeWindow {
+pub struct NativeFileBlock {
     shared: Arc<Shared>,
     start: u64,
     address: usize,
@@ -75,7 +75,7 @@ pub struct NativeWindow {
     has_buffer: Cell<bool>,
 }
 
-impl NativeWindow {
+impl NativeFileBlock {
     pub(crate) fn new(around: ViewAround) -> Self {
         let ViewAround { start, view } = around;
         Self {
@@ -89,7 +89,7 @@ impl NativeWindow {
 }
 
 #[napi]
-impl NativeWindow {
+impl NativeFileBlock {
     /// The offset in the file.
     #[napi(getter)]
     pub fn start(&self) -> U64 {
@@ -101,12 +101,12 @@ impl NativeWindow {
     pub fn buffer<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         // A second buffer would still refer to the bytes after they are unmapped for the first.
         if self.has_buffer.replace(true) {
-            return Err(throwable(env, invalid("a window has one buffer")));
+            return Err(throwable(env, invalid("a block has one buffer")));
         }
         shared_buffer(env, &self.shared, self.address, self.length)
     }
 
-    /// Detaches the buffer and unmaps its bytes. If it is not the window's buffer, or was transferred, the bytes stay
+    /// Detaches the buffer and unmaps its bytes. If it is not the block's buffer, or was transferred, the bytes stay
     /// mapped until they are collected.
     #[napi]
     pub fn close(&self, env: &Env, #[napi(ts_arg_type = "ArrayBuffer")] buffer: Unknown<'_>) {

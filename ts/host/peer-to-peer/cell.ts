@@ -150,7 +150,7 @@ function byBusAddress(
 }
 
 function verdictOf({ forwards }: Forwarding): PeerVerdict {
-  return forwards === true ? 'host-bridge' : forwards === false ? 'no' : 'unknown';
+  return forwards === true ? 'host-bridge' : 'unknown';
 }
 
 /** Explains why a request with a guest address goes to the root complex. */

@@ -54,9 +54,14 @@ const KNOWN_BRIDGES: readonly KnownBridge[] = [
 /** AMD's host bridges in the list of the kernel. Since Linux 5.8 it uses the CPU's family (commit dea286bb71ba). */
 const ZEN_BRIDGES: readonly number[] = [0x1450, 0x15d0, 0x1630];
 
-/** Whether requests are forwarded, and the reason. @internal */
+/**
+ * Whether requests are forwarded, and the reason. No source shows that a bridge does not forward: one that is not on
+ * the kernel's list may forward or drop them.
+ *
+ * @internal
+ */
 export interface Forwarding {
-  readonly forwards: boolean | 'unknown';
+  readonly forwards: true | 'unknown';
   readonly reason: PeerReason;
 }
 

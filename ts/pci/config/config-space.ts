@@ -94,7 +94,7 @@ export class ConfigSpace {
   /**
    * Offsets of the 2-byte registers that control whether BARs decode: Command, then PMCSR if any.
    *
-   * {@link ConfigSpace.adopt} reads them.
+   * {@link ConfigSpace.readDecodeRegisters} reads them.
    */
   readonly decodeRegisters: readonly number[];
   /** Offset of PMCSR, which has the power state, if it exists. */
@@ -138,11 +138,9 @@ export class ConfigSpace {
    *
    * @param offset 0 to 4095: the range that a guest can address, whatever the length of config space
    * @param size 1, 2 or 4 bytes
-   * @returns how many of its bytes, from the first one on, are in config space. The others read as ones and are not
-   * writable
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`
    */
-  requireAccess(offset: number, size: number): number {
+  requireAccess(offset: number, size: number): void {
     const fail = (code: 'ERR_INVALID_ARGUMENT' | 'ERR_OUT_OF_RANGE', problem: string): PeerDmaError =>
       new PeerDmaError(code, `config space of ${this.#bdf} cannot be accessed: ${problem}`, {
         bdf: this.#bdf,
@@ -161,6 +159,16 @@ export class ConfigSpace {
     if (offset >= CFG_SPACE_EXP_SIZE) {
       throw fail('ERR_OUT_OF_RANGE', `a function has offsets below ${at(CFG_SPACE_EXP_SIZE)}, not ${at(offset)}`);
     }
+  }
+
+  /**
+   * Returns how many bytes of an access, from the first one on, are in config space. The others read as ones and are
+   * not writable.
+   *
+   * @throws {PeerDmaError} as {@link ConfigSpace.requireAccess}
+   */
+  countPresentBytes(offset: number, size: number): number {
+    this.requireAccess(offset, size);
     return Math.max(0, Math.min(size, this.size - offset));
   }
 
@@ -225,11 +233,12 @@ export class ConfigSpace {
   }
 
   /**
-   * Returns the state with the register values of the device. Used after a reset or a change of its power state.
+   * Returns the state with the device's values of {@link ConfigSpace.decodeRegisters}. Used after a reset or a change
+   * of its power state.
    *
-   * @param read returns the device's bytes at an offset; called for {@link ConfigSpace.decodeRegisters}
+   * @param read returns the device's bytes at an offset
    */
-  adopt(state: ConfigState, read: (offset: number, length: number) => Uint8Array): ConfigState {
+  readDecodeRegisters(state: ConfigState, read: (offset: number, length: number) => Uint8Array): ConfigState {
     let { bytes } = state;
     for (const offset of this.decodeRegisters) {
       const device = read(offset, 2);

@@ -6,7 +6,7 @@
 import { PeerDmaError } from '../../errors.ts';
 import type { InterruptControl } from '../config/interrupt-control.ts';
 import { requireNumber } from '../../number-types.ts';
-import { EventFd } from '../event-fd.ts';
+import { EventFd } from '../../event-fd.ts';
 import type { DeviceInterrupts, InterruptKind } from '../physical-function.ts';
 import { Connection } from './connection.ts';
 import { DevicePending } from './device-pending.ts';

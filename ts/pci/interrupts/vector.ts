@@ -1,6 +1,6 @@
 /** One interrupt vector of an assigned device, with its eventfds and its pending state. */
 import { PeerDmaError } from '../../errors.ts';
-import { EventFd } from '../event-fd.ts';
+import { EventFd } from '../../event-fd.ts';
 import type { InterruptKind } from '../physical-function.ts';
 import type { InterruptMessage } from './msix-table.ts';
 

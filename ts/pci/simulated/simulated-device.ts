@@ -2,7 +2,7 @@
 import { type AbortOptions, readSignal, runAbortable, throwIfAborted } from '../../abort.ts';
 import { readArray, readOptions, requireBytes } from '../../arguments.ts';
 import { type ErrorCode, PeerDmaError } from '../../errors.ts';
-import { retryDeviceMemoryOf, withoutMappingsOf } from '../../guest/device-reset.ts';
+import { retryDeviceMemoryOf, runWhileUnmappedEverywhere } from '../../guest/device-reset.ts';
 import type { SharedFile } from '../../memory/shared-file.ts';
 import { type MemoryFile, fileMemoryOf } from '../../memory/memory-file.ts';
 import { ConfigImage } from '../config/config-image.ts';
@@ -221,7 +221,7 @@ export class SimulatedDevice implements PhysicalFunction {
       this.#requireOpen(); // it may have been closed while targets were unmapping
       this.#reset();
     };
-    await runAbortable(signal, (begin) => withoutMappingsOf(this.#mappableFiles, reset, [], begin));
+    await runAbortable(signal, (onTurn) => runWhileUnmappedEverywhere(this.#mappableFiles, reset, [], onTurn));
   }
 
   /**
@@ -257,7 +257,7 @@ export class SimulatedDevice implements PhysicalFunction {
       requireAll(); // a device may have joined the bus while targets were unmapping
       bus.reset();
     };
-    await runAbortable(signal, (begin) => withoutMappingsOf(mapped, reset, [], begin));
+    await runAbortable(signal, (onTurn) => runWhileUnmappedEverywhere(mapped, reset, [], onTurn));
     return bus.devices;
   }
 

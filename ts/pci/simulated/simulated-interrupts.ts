@@ -2,7 +2,7 @@
 import { readArray } from '../../arguments.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { requireNumber } from '../../number-types.ts';
-import { type EventFd, type HeldEvent, holdEvent, nativeEventFdOf } from '../event-fd.ts';
+import { type EventFd, type HeldEvent, holdEvent, nativeEventFdOf } from '../../event-fd.ts';
 import type { DeviceInterrupts, InterruptKind } from '../physical-function.ts';
 import { valueText } from '../../value-text.ts';
 

@@ -6,14 +6,14 @@ import { hex } from '../../address-range.ts';
 import type { DirtyTracker } from '../../dma/dirty-pages.ts';
 import type { PeerToPeer } from '../../dma/target.ts';
 import { PeerDmaError } from '../../errors.ts';
-import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../../guest/guest-memory.ts';
 import { fromNative, native, nativeAsync } from '../../native-call.ts';
 import { deviceFileRefused, iommufdUnavailable, mapsNoFiles, noDeviceFile, noDmaBufs } from '../opening-errors.ts';
 import type { Backend, ContainerSnapshot, PlacedDevice } from '../backend.ts';
 import { type Sysfs, groupOf } from '../sysfs.ts';
 import { type RequestedDevice, nameWithToken } from '../vf-token.ts';
 import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
-import { IoAddressSpace } from './io-address-space.ts';
+import { Ioas } from './ioas.ts';
 import { SharedIommufd } from './shared-iommufd.ts';
 
 /** Number of address spaces so far in all managers, so that names are unique in the process. */
@@ -27,7 +27,7 @@ export class IommufdBackend implements Backend {
   readonly #sysfs: Sysfs;
   /** Open while it has an address space. */
   #iommufd: SharedIommufd | undefined;
-  readonly #spaces = new Set<IoAddressSpace>();
+  readonly #spaces = new Set<Ioas>();
 
   constructor(memory: GuestMemory, peerToPeer: PeerToPeer, sysfs: Sysfs) {
     this.#memory = memory;
@@ -146,12 +146,12 @@ export class IommufdBackend implements Backend {
    *
    * @returns the address space, if one accepts the device
    */
-  async #attachToExisting(pci: RequestedDevice, handle: NativeVfioDevice): Promise<IoAddressSpace | undefined> {
+  async #attachToExisting(pci: RequestedDevice, handle: NativeVfioDevice): Promise<Ioas | undefined> {
     for (const space of this.#spaces) {
       if (space.leaving) continue;
       try {
         // The mappings must not change during the attach.
-        await addressSpaceOf(this.#memory).betweenChanges(() => space.attach(handle, pci.bdf, groupOf(pci)));
+        await guestAddressSpaceOf(this.#memory).betweenChanges(() => space.attach(handle, pci.bdf, groupOf(pci)));
         return space;
       } catch (error) {
         // The IOMMUs are incompatible, or memory is mapped at reserved addresses of the device: try the next one.
@@ -161,8 +161,8 @@ export class IommufdBackend implements Backend {
     return undefined;
   }
 
-  async #newSpace(pci: RequestedDevice, handle: NativeVfioDevice, iommufd: NativeIommufd): Promise<IoAddressSpace> {
-    const space = new IoAddressSpace(`vfio-iommufd:${spaces++}`, iommufd, this.#memory);
+  async #newSpace(pci: RequestedDevice, handle: NativeVfioDevice, iommufd: NativeIommufd): Promise<Ioas> {
+    const space = new Ioas(`vfio-iommufd:${spaces++}`, iommufd, this.#memory);
     try {
       await space.attach(handle, pci.bdf, groupOf(pci));
       await space.join(this.#peerToPeer);

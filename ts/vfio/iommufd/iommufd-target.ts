@@ -14,7 +14,7 @@ import { IntervalMap } from '../../interval-map.ts';
 import type { DeviceState } from '../../memory/shared-file.ts';
 import { hostPageSize } from '../../memory/page-size.ts';
 import { native } from '../../native-call.ts';
-import { type Batch, IommuSpace, rangesOf } from '../iommu-space.ts';
+import { type EncodedBatch, IommuTarget, rangesOf } from '../iommu-target.ts';
 
 /** A mapping of a BAR, with {@link DeviceState.revocations} of its device when it was mapped. */
 interface MappedBar {
@@ -29,7 +29,7 @@ interface MappedBar {
  *
  * @internal
  */
-export class IommufdTarget extends IommuSpace {
+export class IommufdTarget extends IommuTarget {
   readonly needsVa: true | 'private';
   readonly #bars = new IntervalMap<MappedBar>();
   /** While tracking is active: receives dirty pages of a mapping before it is unmapped. */
@@ -49,7 +49,11 @@ export class IommufdTarget extends IommuSpace {
     return this.needsVa === 'private';
   }
 
-  override mapBatch(subs: readonly SubMapping[], batch: Batch, onThread: boolean): MapResult | Promise<MapResult> {
+  override mapBatch(
+    subs: readonly SubMapping[],
+    batch: EncodedBatch,
+    onThread: boolean,
+  ): MapResult | Promise<MapResult> {
     const bars = subs.flatMap(({ range, memory }): MappedBar | [] => {
       const device = memory.file?.device;
       return device === undefined ? [] : { range, device, revocations: device.revocations };

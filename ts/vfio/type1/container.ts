@@ -5,7 +5,7 @@ import { NativeVfioContainer, NativeVfioGroup } from '#native';
 import { PeerDmaError } from '../../errors.ts';
 import { fromNative, native, nativeAsync } from '../../native-call.ts';
 import { type DmaMapperHandle, joinPort } from '../../guest/dma-mapper-client.ts';
-import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../../guest/guest-memory.ts';
 import type { PeerToPeer } from '../../dma/target.ts';
 import { containerUnavailable, groupUnavailable, iommuRefused, notViable } from '../opening-errors.ts';
 import type { PciDevice, Sysfs } from '../sysfs.ts';
@@ -85,7 +85,7 @@ export class Container {
       };
       await convertErrors(iommu, (error) => iommuRefused(pci.bdf, error, sysfs.refusalFacts(pci)));
       container.target.limits(); // caches them for calls while memory is being pinned
-      container.mapper = await joinPort(addressSpaceOf(memory), container.target, peerToPeer);
+      container.mapper = await joinPort(guestAddressSpaceOf(memory), container.target, peerToPeer);
       return container;
     } catch (error) {
       await first.close(); // before the container, which cannot be closed with a group in it
@@ -123,7 +123,7 @@ export class Container {
   /** The kernel removed all mappings with the last group, including those that it could not unmap before. */
   async #close(): Promise<void> {
     await nativeAsync(() => this.handle.closeAsync());
-    await addressSpaceOf(this.#memory).targetClosed(this.target);
+    await guestAddressSpaceOf(this.#memory).targetClosed(this.target);
   }
 
   /** Unmaps everything. Mappings that cannot be unmapped end with the container. */

@@ -6,7 +6,7 @@ import type { DirtyTracker } from '../../dma/dirty-pages.ts';
 import type { PeerToPeer } from '../../dma/target.ts';
 import { PeerDmaError } from '../../errors.ts';
 import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
-import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../../guest/guest-memory.ts';
 import { fromNative } from '../../native-call.ts';
 import { deviceRefused } from '../opening-errors.ts';
 import type { Backend, ContainerSnapshot, PlacedDevice } from '../backend.ts';
@@ -101,7 +101,7 @@ export class Type1Backend implements Backend {
 
   /** Attaches a group to an existing container. @returns the container, if one accepts the group */
   async #join(group: Group): Promise<Container | undefined> {
-    const space = addressSpaceOf(this.#memory);
+    const space = guestAddressSpaceOf(this.#memory);
     for (const container of this.#containers) {
       if (container.leaving) continue;
       try {

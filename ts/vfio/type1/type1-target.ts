@@ -4,7 +4,7 @@
 import type { NativeVfioContainer } from '#native';
 import type { IommuLimits } from '../../dma/refusal.ts';
 import { native } from '../../native-call.ts';
-import { IommuSpace, rangesOf } from '../iommu-space.ts';
+import { IommuTarget, rangesOf } from '../iommu-target.ts';
 
 /** @internal */
 export interface ContainerLimits extends IommuLimits {
@@ -20,7 +20,7 @@ export interface ContainerLimits extends IommuLimits {
  *
  * @internal
  */
-export class Type1Target extends IommuSpace<ContainerLimits> {
+export class Type1Target extends IommuTarget<ContainerLimits> {
   readonly needsVa = true;
 
   constructor(container: NativeVfioContainer, name: string) {

@@ -1,13 +1,13 @@
 /**
- * Windows onto a memory file in this process, for copies without a system call.
+ * Blocks of a memory file that are mapped in this process, for copies without a system call.
  */
-import type { NativeMemoryFile, NativeWindow } from '#native';
+import type { NativeMemoryFile, NativeFileBlock } from '#native';
 
-/** Bytes of a window. All supported versions of Node allow larger ArrayBuffers. */
+/** Bytes of a block. All supported versions of Node allow larger ArrayBuffers. */
 const SIZE = 2 ** 30;
 
-/** Part of a file. @internal */
-export interface FileWindow {
+/** An aligned block of a file, which is mapped in this process. @internal */
+export interface FileBlock {
   /** Offset in the file. */
   readonly start: number;
   readonly buffer: ArrayBuffer;
@@ -17,21 +17,21 @@ export interface FileWindow {
   readonly view: DataView;
 }
 
-interface Mapped extends FileWindow {
-  readonly native: NativeWindow;
+interface Mapped extends FileBlock {
+  readonly native: NativeFileBlock;
 }
 
 /**
- * The windows of one file. Each is mapped on first use; {@link FileWindows.close} unmaps them all. Their buffers do not
+ * The blocks of one file. Each is mapped on first use; {@link FileBlocks.close} unmaps them all. Their buffers do not
  * leave this package: `close` detaches them.
  *
  * @internal
  */
-export class FileWindows {
+export class FileBlocks {
   readonly #file: NativeMemoryFile;
   /** By their index in the file. */
-  readonly #windows = new Map<number, Mapped>();
-  /** `false` after a window could not be mapped. */
+  readonly #blocks = new Map<number, Mapped>();
+  /** `false` after a block could not be mapped. */
   #isMappable = true;
 
   constructor(file: NativeMemoryFile) {
@@ -39,33 +39,33 @@ export class FileWindows {
   }
 
   /**
-   * Returns the window that contains a byte.
+   * Returns the block that contains a byte.
    *
    * Returns `undefined` if the byte is past the end of the file, if the process cannot have another mapping, or if the
    * file can shrink. Only the kernel copies bytes of such a file without a signal.
    *
    * @param offset in the file, 0 to 2^53
    */
-  at(offset: number): FileWindow | undefined {
+  at(offset: number): FileBlock | undefined {
     const index = Math.floor(offset / SIZE);
-    const known = this.#windows.get(index);
+    const known = this.#blocks.get(index);
     if (known !== undefined || !this.#isMappable) return known;
     const mapped = this.#map(offset);
     if (mapped === undefined) this.#isMappable = false;
-    else this.#windows.set(index, mapped);
+    else this.#blocks.set(index, mapped);
     return mapped;
   }
 
   /** Unmaps all. */
   close(): void {
-    for (const { native, buffer } of this.#windows.values()) native.close(buffer);
-    this.#windows.clear();
+    for (const { native, buffer } of this.#blocks.values()) native.close(buffer);
+    this.#blocks.clear();
     this.#isMappable = false;
   }
 
   #map(offset: number): Mapped | undefined {
     try {
-      const native = this.#file.windowAround(BigInt(offset), BigInt(SIZE));
+      const native = this.#file.blockAround(BigInt(offset), BigInt(SIZE));
       if (native === null) return undefined;
       const buffer = native.buffer();
       const start = Number(native.start);

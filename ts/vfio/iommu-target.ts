@@ -2,7 +2,7 @@
  * An IOMMU address space of the kernel (a VFIO container, or an IOAS of iommufd) as a DMA target. Maps each batch in
  * one call of the native core.
  */
-import type { NativeFailure, NativeMemoryFile, NativeReservation } from '#native';
+import type { NativeFailure, NativeMapFailure, NativeMemoryFile, NativeReservation } from '#native';
 import { AddressRange } from '../address-range.ts';
 import { CallGate } from '../dma/call-gate.ts';
 import { DirtyPages } from '../dma/dirty-pages.ts';
@@ -11,7 +11,7 @@ import { type MappingFailure, failureOf } from '../dma/mapping-failure.ts';
 import { type IommuLimits, type Refusal, refusedMapping } from '../dma/refusal.ts';
 import { type SubMapping, isFaultedIn, mapRequest } from '../dma/sub-mapping.ts';
 import {
-  type BatchFailure,
+  type MapFailure,
   type MapResult,
   type TargetPort,
   type UnmapOptions,
@@ -24,17 +24,21 @@ import type { VaMapper } from '../memory/va-mapper.ts';
 import { needsWorkerThread } from '../memory/worker-thread.ts';
 import { fromNative, nativeAsync } from '../native-call.ts';
 import { nativeWords } from '../native-words.ts';
-import { partsOf } from '../slices.ts';
+import { batchesOf } from '../slices.ts';
 
 /** The methods of the native core for an address space. @internal */
 export interface NativeSpace {
-  /** Returns the request that failed, then earlier ones that are still mapped; empty if all are mapped. */
-  map(reservation: NativeReservation | undefined, files: NativeMemoryFile[], requests: BigUint64Array): NativeFailure[];
+  /** Returns `null` if all are mapped. */
+  map(
+    reservation: NativeReservation | undefined,
+    files: NativeMemoryFile[],
+    requests: BigUint64Array,
+  ): NativeMapFailure | null;
   mapAsync(
     reservation: NativeReservation | undefined,
     files: NativeMemoryFile[],
     requests: BigUint64Array,
-  ): Promise<NativeFailure[]>;
+  ): Promise<NativeMapFailure | null>;
   unmap(ranges: BigUint64Array, all: boolean): NativeFailure[];
   unmapAsync(ranges: BigUint64Array, all: boolean): Promise<NativeFailure[]>;
   setDirtyTracking(on: boolean): Promise<void>;
@@ -50,14 +54,14 @@ const FAULT_IN = 4n;
 const U64_MAX = (1n << 64n) - 1n;
 
 /** A batch in the encoding of the native core. @internal */
-export interface Batch {
+export interface EncodedBatch {
   readonly reservation: NativeReservation | undefined;
   readonly files: NativeMemoryFile[];
   readonly requests: BigUint64Array;
 }
 
 /** @internal */
-export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements TargetPort {
+export abstract class IommuTarget<L extends IommuLimits = IommuLimits> implements TargetPort {
   readonly name: string;
   abstract readonly needsVa: true | 'private';
   readonly needsFile = false;
@@ -101,14 +105,16 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
 
   map(subs: readonly SubMapping[], va: () => VaMapper): MapResult | Promise<MapResult> {
     return this.calls.run(() =>
-      needsWorkerThread(subs, lengthOf) ? this.runBusy(() => this.#mapParts(subs, va)) : this.#mapPart(subs, va, false),
+      needsWorkerThread(subs, lengthOf)
+        ? this.runBusy(() => this.#mapBatches(subs, va))
+        : this.#encodeAndMapBatch(subs, va, false),
     );
   }
 
   unmap(subs: readonly SubMapping[], options: UnmapOptions): UnmapResult | Promise<UnmapResult> {
     const pending = this.calls.run(() =>
       needsWorkerThread(subs, lengthOf)
-        ? this.runBusy(() => this.#unmapParts(subs, options))
+        ? this.runBusy(() => this.#unmapBatches(subs, options))
         : this.unmapBatch(subs, options, false),
     );
     return pending instanceof Promise ? pending.then((failures) => failures ?? []) : (pending ?? []);
@@ -117,18 +123,18 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
   /** Maps all of a batch or none. @param subs in the order of its requests */
   mapBatch(
     subs: readonly SubMapping[],
-    { reservation, files, requests }: Batch,
+    { reservation, files, requests }: EncodedBatch,
     onThread: boolean,
   ): MapResult | Promise<MapResult> {
     return convertOutcome(
       () =>
         onThread ? this.#space.mapAsync(reservation, files, requests) : this.#space.map(reservation, files, requests),
-      (failures) => this.#mapResult(subs, failures),
+      (failure) => this.#mapResult(subs, failure),
       (thrown) => ({ error: this.#mapError(subAt(subs, thrown), thrown), stillMapped: [] }),
     );
   }
 
-  /** Unmaps a batch, with the parameters and the result of {@link IommuSpace.unmap}. */
+  /** Unmaps a batch, with the parameters and the result of {@link IommuTarget.unmap}. */
   protected unmapBatch(
     subs: readonly SubMapping[],
     { afterFailure }: UnmapOptions,
@@ -150,7 +156,7 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
 
   abandon(): void {}
 
-  /** Runs a call that takes long, with {@link IommuSpace.busy} set. */
+  /** Runs a call that takes long, with {@link IommuTarget.busy} set. */
   async runBusy<T>(call: () => Promise<T>): Promise<T> {
     this.#pendingCalls++;
     try {
@@ -188,8 +194,8 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     return sub.range.end > U64_MAX ? this.#refusedMapping(sub, { errno: 'EOVERFLOW' }) : undefined;
   }
 
-  /** @throws {PeerDmaError} what {@link IommuSpace.refusal} returns; as {@link VaMapper.requireMapped} */
-  #batch(subs: readonly SubMapping[], va: () => VaMapper): Batch {
+  /** @throws {PeerDmaError} what {@link IommuTarget.refusal} returns; as {@link VaMapper.requireMapped} */
+  #encode(subs: readonly SubMapping[], va: () => VaMapper): EncodedBatch {
     const byFile = this.needsVa === 'private';
     const numbers = new FileNumbers();
     const requests = nativeWords(subs.length * WORDS);
@@ -216,52 +222,56 @@ export abstract class IommuSpace<L extends IommuLimits = IommuLimits> implements
     return { reservation: view?.reservation, files: numbers.files, requests };
   }
 
-  /** Maps part of a batch, all or none. */
-  #mapPart(subs: readonly SubMapping[], va: () => VaMapper, onThread: boolean): MapResult | Promise<MapResult> {
-    let batch: Batch;
+  /** Encodes a batch, and maps all of it or none. */
+  #encodeAndMapBatch(
+    subs: readonly SubMapping[],
+    va: () => VaMapper,
+    onThread: boolean,
+  ): MapResult | Promise<MapResult> {
+    let encoded: EncodedBatch;
     try {
-      batch = this.#batch(subs, va);
+      encoded = this.#encode(subs, va);
     } catch (thrown) {
       return { error: mapFailed(this.name, subAt(subs, thrown), thrown), stillMapped: [] };
     }
-    return this.mapBatch(subs, batch, onThread);
+    return this.mapBatch(subs, encoded, onThread);
   }
 
-  /** Maps all parts or none, on worker threads. The next part is prepared and leased while the one before is mapped. */
-  async #mapParts(subs: readonly SubMapping[], va: () => VaMapper): Promise<MapResult> {
+  /** Maps all or none, on worker threads. The next batch is encoded and leased while the one before is mapped. */
+  async #mapBatches(subs: readonly SubMapping[], va: () => VaMapper): Promise<MapResult> {
     const done: (readonly SubMapping[])[] = [];
-    const failures: BatchFailure[] = [];
-    const record = async (part: readonly SubMapping[]): Promise<void> => {
-      const failure = await this.#mapPart(part, va, true);
-      if (failure === undefined) done.push(part);
+    const failures: MapFailure[] = [];
+    const record = async (batch: readonly SubMapping[]): Promise<void> => {
+      const failure = await this.#encodeAndMapBatch(batch, va, true);
+      if (failure === undefined) done.push(batch);
       else failures.push(failure);
     };
     let before: Promise<void> | undefined;
-    for (const part of partsOf(subs)) {
+    for (const batch of batchesOf(subs)) {
       if (failures.length > 0 || this.calls.closed) break;
-      const pending = record(part);
+      const pending = record(batch);
       await before;
       before = pending;
     }
     await before;
     const [first, second] = failures;
     if (first === undefined) return undefined;
-    const stillMapped = await this.#unmapParts(done.flat().reverse(), { afterFailure: 'continue' });
+    const stillMapped = await this.#unmapBatches(done.flat().reverse(), { afterFailure: 'continue' });
     return rolledBack(first, [...(second?.stillMapped ?? []), ...stillMapped]);
   }
 
-  async #unmapParts(subs: readonly SubMapping[], options: UnmapOptions): Promise<UnmapResult> {
+  async #unmapBatches(subs: readonly SubMapping[], options: UnmapOptions): Promise<UnmapResult> {
     const failures: MappingFailure[] = [];
-    for (const part of partsOf(subs)) {
-      for (const failure of await this.unmapBatch(part, options, true)) failures.push(failure);
+    for (const batch of batchesOf(subs)) {
+      for (const failure of await this.unmapBatch(batch, options, true)) failures.push(failure);
       if (this.calls.closed || (failures.length > 0 && options.afterFailure === 'stop')) break;
     }
     return failures;
   }
 
-  #mapResult(subs: readonly SubMapping[], failures: readonly NativeFailure[]): MapResult {
-    const [failed, ...stillMapped] = failures;
-    if (failed === undefined) return undefined;
+  #mapResult(subs: readonly SubMapping[], failure: NativeMapFailure | null): MapResult {
+    if (failure === null) return undefined;
+    const { failed, stillMapped } = failure;
     const error = this.#mapError(subs[failed.index] as SubMapping, failed.error);
     return rolledBack({ error, stillMapped: [] }, this.#unmapFailures(subs, stillMapped));
   }

@@ -9,27 +9,27 @@ import { mappingSource } from '../../ts/dma/mapping-source.ts';
 import type { SubMapping } from '../../ts/dma/sub-mapping.ts';
 import { leaseOf } from '../../ts/memory/host-memory.ts';
 import { fileMemoryOf } from '../../ts/memory/memory-file.ts';
-import type { Batch, IommuSpace } from '../../ts/vfio/iommu-space.ts';
+import type { EncodedBatch, IommuTarget } from '../../ts/vfio/iommu-target.ts';
 
-export function asDmaTarget(space: IommuSpace & Pick<DmaTarget, 'isRevoked'>): DmaTarget {
+export function asDmaTarget(target: IommuTarget & Pick<DmaTarget, 'isRevoked'>): DmaTarget {
   const mapAll = async (requests: readonly DmaMapRequest[]): Promise<void> => {
     const subs = requests.map(subOf);
-    for (const sub of subs) throwIf(space['refusal'](sub)); // as map() of the space does before it makes a batch
-    const failure = await space.mapBatch(subs, batchOf(space, requests), true);
+    for (const sub of subs) throwIf(target['refusal'](sub)); // as map() of the target does before it makes a batch
+    const failure = await target.mapBatch(subs, encodedBatch(target, requests), true);
     if (failure !== undefined) throw failure.error;
   };
   const unmapDma = async (range: AddressRange): Promise<void> => {
-    const [failure] = await space.unmap([{ range, name: 'a range' } as SubMapping], { afterFailure: 'continue' });
+    const [failure] = await target.unmap([{ range, name: 'a range' } as SubMapping], { afterFailure: 'continue' });
     if (failure !== undefined) throw failure.error;
   };
   return {
-    name: space.name,
-    needsVa: space.needsVa,
-    iovaRanges: () => space.iovaRanges(),
+    name: target.name,
+    needsVa: target.needsVa,
+    iovaRanges: () => target.iovaRanges(),
     mapDma: (request) => mapAll([request]),
     mapDmaBatch: mapAll,
     unmapDma,
-    ...(space.isRevoked === undefined ? {} : { isRevoked: (range) => space.isRevoked?.(range) === true }),
+    ...(target.isRevoked === undefined ? {} : { isRevoked: (range) => target.isRevoked?.(range) === true }),
   };
 }
 
@@ -43,12 +43,12 @@ function subOf({ range, writable, kind, name, backing }: DmaMapRequest): SubMapp
  *
  * IOVA, length, flags (1: writable, 2: a file, its number from bit 32 on), offset.
  */
-function batchOf(space: IommuSpace, requests: readonly DmaMapRequest[]): Batch {
+function encodedBatch(target: IommuTarget, requests: readonly DmaMapRequest[]): EncodedBatch {
   const files: NativeMemoryFile[] = [];
-  let reservation: Batch['reservation'];
+  let reservation: EncodedBatch['reservation'];
   const words = requests.flatMap((request) => {
     const { range, writable } = request;
-    const source = mappingSource(space.name, request, space.needsVa);
+    const source = mappingSource(target.name, request, target.needsVa);
     const flags = writable ? 1n : 0n;
     if (source.hostMemory === undefined) {
       const which = BigInt(files.push(source.file.handle) - 1);

@@ -6,10 +6,10 @@ import { once } from 'node:events';
 import { setImmediate as turn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import { EventFd, nativeEventFdOf } from '../../ts/pci/event-fd.ts';
-import { throwsCode } from '../support/errors.ts';
+import { EventFd, nativeEventFdOf } from '../ts/event-fd.ts';
+import { throwsCode } from './support/errors.ts';
 
-const LISTENER = new URL('../support/event-listener.ts', import.meta.url);
+const LISTENER = new URL('./support/event-listener.ts', import.meta.url);
 const LOADER = ['--import=./scripts/typescript/register.mjs'];
 /** Turns of the event loop within which an unwanted call would arrive. */
 const TURNS = 200;

@@ -115,8 +115,8 @@ test('does not read the parts of a file that are not mapped', async (t) => {
   t.deepEqual(file.read(PAGE - 1n, 2), Uint8Array.of(0x10, 0x11));
 });
 
-test('an access crosses the end of a window', async (t) => {
-  const file = MemoryFile.create(2n * GIB, { name: 'two-windows' });
+test('an access crosses the end of a block', async (t) => {
+  const file = MemoryFile.create(2n * GIB, { name: 'two-blocks' });
   t.teardown(() => file.close());
   const memory = await guest(t, { ram: [{ start: 0n, length: 2n * GIB, file }] });
   for (const [gpa, value] of [
@@ -129,7 +129,7 @@ test('an access crosses the end of a window', async (t) => {
     t.is(memory.read64(gpa), value);
     t.is(Buffer.from(memory.read(gpa, 8)).readBigUInt64LE(), value);
   }
-  t.is(mappingsOf('two-windows'), 2);
+  t.is(mappingsOf('two-blocks'), 2);
 });
 
 test('the next access uses a changed memory map', async (t) => {
@@ -151,7 +151,7 @@ test('the next access uses a changed memory map', async (t) => {
 
 test('guest memory and its file leave no mapping behind when both are closed, in either order', async (t) => {
   for (const fileFirst of [true, false]) {
-    const name = `windowed-${fileFirst}`;
+    const name = `in-blocks-${fileFirst}`;
     const file = MemoryFile.create(64n << 20n, { name });
     const memory = await guest(t, { ram: [{ start: 0n, length: 64n << 20n, file }] });
     if (fileFirst) file.close();

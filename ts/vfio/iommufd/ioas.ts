@@ -5,19 +5,19 @@ import type { NativeIoas, NativeIommufd, NativeVfioDevice } from '#native';
 import type { PeerToPeer } from '../../dma/target.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { type DmaMapperHandle, joinPort } from '../../guest/dma-mapper-client.ts';
-import { type GuestMemory, addressSpaceOf } from '../../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../../guest/guest-memory.ts';
 import { native, nativeAsync } from '../../native-call.ts';
 import { IommufdTarget } from './iommufd-target.ts';
 
 /** @internal */
-export class IoAddressSpace {
+export class Ioas {
   readonly name: string;
   /** The group of each attached device, by PCI address. */
   readonly devices: Map<string, number> = new Map();
   readonly target: IommufdTarget;
   readonly #ioas: NativeIoas;
   readonly #memory: GuestMemory;
-  /** The registration with guest memory, after {@link IoAddressSpace.join}. */
+  /** The registration with guest memory, after {@link Ioas.join}. */
   mapper: DmaMapperHandle | undefined;
   #leaving = false;
 
@@ -46,7 +46,7 @@ export class IoAddressSpace {
    */
   async join(peerToPeer: PeerToPeer): Promise<void> {
     this.target.limits(); // caches them for calls while memory is being pinned
-    this.mapper = await joinPort(addressSpaceOf(this.#memory), this.target, peerToPeer);
+    this.mapper = await joinPort(guestAddressSpaceOf(this.#memory), this.target, peerToPeer);
   }
 
   get mappingCount(): number {
@@ -75,7 +75,7 @@ export class IoAddressSpace {
     if (this.devices.size > 0) return;
     await this.#leaveMemory();
     await nativeAsync(() => this.#ioas.closeAsync(), { target: this.name });
-    await addressSpaceOf(this.#memory).targetClosed(this.target);
+    await guestAddressSpaceOf(this.#memory).targetClosed(this.target);
   }
 
   /** Unmaps everything. Mappings that cannot be unmapped end with the address space. */

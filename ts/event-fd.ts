@@ -1,12 +1,12 @@
 /** Eventfds: kernel counters that devices, hypervisors (irqfd, ioeventfd) and this process signal. */
 import { NativeEventFd, NativeEventWatcher } from '#native';
-import { type AbortOptions, readSignal, throwIfAborted } from '../abort.ts';
-import { PeerDmaError } from '../errors.ts';
-import { native } from '../native-call.ts';
-import { requireBigint } from '../number-types.ts';
-import { INSPECT, objectText } from '../object-text.ts';
-import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
-import { valueText } from '../value-text.ts';
+import { type AbortOptions, readSignal, throwIfAborted } from './abort.ts';
+import { PeerDmaError } from './errors.ts';
+import { native } from './native-call.ts';
+import { requireBigint } from './number-types.ts';
+import { INSPECT, objectText } from './object-text.ts';
+import { PACKAGE_KEY, requirePackageKey } from './package-key.ts';
+import { valueText } from './value-text.ts';
 
 /** The maximum count of an eventfd (`eventfd(2)`). */
 const MAX = (1n << 64n) - 2n;

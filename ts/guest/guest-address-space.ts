@@ -16,8 +16,8 @@ import { FilePool } from '../memory/file-pool.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
 import { nativeAsync } from '../native-call.ts';
-import { Slices, partsOf } from '../slices.ts';
-import { type RefreshedMapping, retryDeviceMemory, refreshDevices, withoutMappings } from './device-changes.ts';
+import { Slices, batchesOf } from '../slices.ts';
+import { type RefreshedMapping, retryDeviceMemory, refreshDevices, runWhileUnmapped } from './device-changes.ts';
 import { applyChange } from './apply-change.ts';
 import { catchUp } from './catch-up.ts';
 import { FileIndex } from './file-index.ts';
@@ -33,14 +33,14 @@ import { reachabilityOf, requireReachable } from './reachability.ts';
 let made = 0;
 
 /** @internal */
-export class AddressSpace {
+export class GuestAddressSpace {
   /** Guest-physical addresses have this many bits. */
   readonly width: number;
   /** Unique; a later address space has a higher one. */
   readonly id: number;
   readonly #queue = new MutationQueue('this guest memory');
   readonly #mappers = new Set<DmaMapper>();
-  /** Queued calls of {@link AddressSpace.targetClosed}. */
+  /** Queued calls of {@link GuestAddressSpace.targetClosed}. */
   readonly #closing = new Set<{ readonly target: object }>();
   #map = MemoryMap.empty();
   /** Of the flat map in force. */
@@ -52,7 +52,7 @@ export class AddressSpace {
   readonly pinned = new Set<AddressRange>();
   /** The memory of DMA buffers. */
   readonly buffers: FilePool = new FilePool('dma-buffers');
-  /** The files that {@link AddressSpace.close} closes. */
+  /** The files that {@link GuestAddressSpace.close} closes. */
   readonly #files: MemoryFile[] = [];
 
   /** @param id default: the next number */
@@ -78,26 +78,26 @@ export class AddressSpace {
     return this.#regionIds++;
   }
 
-  /** Takes ownership of files. */
-  adopt(files: readonly MemoryFile[]): void {
+  /** Takes ownership of files: {@link GuestAddressSpace.close} closes them. */
+  ownFiles(files: readonly MemoryFile[]): void {
     this.#files.push(...files);
   }
 
   /**
    * Changes the memory map and all targets. If it throws, nothing has changed.
    *
-   * @param begin called before anything else, in its turn
-   * @throws the error of `begin`
+   * @param onTurn called when the turn of the change comes, before anything else
+   * @throws the error of `onTurn`
    * @throws {PeerDmaError} `ERR_CLOSED`; `ERR_RANGE_QUARANTINED`; the error of a target or of the native core
    */
-  change(edit: (draft: MemoryMapDraft) => void, begin?: () => void): Promise<void> {
-    return this.#run('change', () => this.#change(edit), begin);
+  change(edit: (draft: MemoryMapDraft) => void, onTurn?: () => void): Promise<void> {
+    return this.#run('change', () => this.#change(edit), onTurn);
   }
 
   /**
-   * Removes the region with that number, if it exists. After {@link AddressSpace.close} there is none.
+   * Removes the region with that number, if it exists. After {@link GuestAddressSpace.close} there is none.
    *
-   * @throws {PeerDmaError} as {@link AddressSpace.change}, but for `ERR_CLOSED`
+   * @throws {PeerDmaError} as {@link GuestAddressSpace.change}, but for `ERR_CLOSED`
    */
   removeRegion(id: number): Promise<void> {
     return this.#runAlways('change', () => this.#change((draft) => draft.has(id) && draft.remove(id)));
@@ -108,7 +108,7 @@ export class AddressSpace {
    *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a target that has joined already. `ERR_RANGE_QUARANTINED`
    * for a target that has ranges in quarantine, and when a quarantine keeps RAM from being mapped in this process.
-   * `ERR_CLOSED` if {@link AddressSpace.targetClosed} is called for it meanwhile. The error of the target
+   * `ERR_CLOSED` if {@link GuestAddressSpace.targetClosed} is called for it meanwhile. The error of the target
    */
   register(port: TargetPort, peerToPeer: PeerToPeer): Promise<DmaMapper> {
     const { target, name, needsVa } = port;
@@ -126,16 +126,16 @@ export class AddressSpace {
       const va = needsVa === true ? this.#openVa() : this.#vaFor(due, [mapper]);
       // If it throws, some of it may stay mapped, which does no harm.
       const missing = va === undefined ? [] : await slices.filter(due, ({ isInHostView }) => !isInHostView);
-      for (const part of partsOf(missing)) {
-        if (va !== undefined) await mapMissing(part, [mapper], this.#mappers, va);
+      for (const batch of batchesOf(missing)) {
+        if (va !== undefined) await mapMissing(batch, [mapper], this.#mappers, va);
         await slices.turn();
       }
       this.#list(mapper); // before it maps anything: a range that it fails to unmap has to count as quarantined
       try {
         if (this.#isClosing(target)) mapper.markClosed();
         if (va !== undefined && !mapper.faultsIn) {
-          for (const part of partsOf(due)) {
-            await faultIn(part, [mapper], va);
+          for (const batch of batchesOf(due)) {
+            await faultIn(batch, [mapper], va);
             await slices.turn();
           }
         }
@@ -186,13 +186,13 @@ export class AddressSpace {
    * Unmaps memory of devices from every target, calls `act`, and maps it again.
    *
    * @param act revokes mappings of the memory
-   * @param begin called before anything else, in its turn
-   * @throws the error of `begin`: nothing has changed
+   * @param onTurn called when the turn of the change comes, before anything else
+   * @throws the error of `onTurn`: nothing has changed
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`, before `act` is called; the error of `act`; the error of a target that
    * requires the memory
    */
-  withoutMappings(files: readonly SharedFile[], act: () => void | Promise<void>, begin?: () => void): Promise<void> {
-    return this.#runAlways('remap', () => withoutMappings(this.byFile.of(files), this.#mappers, act), begin);
+  runWhileUnmapped(files: readonly SharedFile[], act: () => void | Promise<void>, onTurn?: () => void): Promise<void> {
+    return this.#runAlways('remap', () => runWhileUnmapped(this.byFile.of(files), this.#mappers, act), onTurn);
   }
 
   /** Maps to each target the memory of a device that it lacks. Its status reports failures. */
@@ -290,17 +290,17 @@ export class AddressSpace {
     }
   }
 
-  /** @param begin called in its turn. If it throws, no event is published */
-  #run<T>(action: MemoryAction, act: () => Promise<T>, begin: () => void = () => {}): Promise<T> {
+  /** @param onTurn called when its turn comes. If it throws, no event is published */
+  #run<T>(action: MemoryAction, act: () => Promise<T>, onTurn: () => void = () => {}): Promise<T> {
     return this.#queue.run(() => {
-      begin();
+      onTurn();
       return thenSettled(this.id, action, act);
     });
   }
 
-  #runAlways<T>(action: MemoryAction, act: () => Promise<T>, begin: () => void = () => {}): Promise<T> {
+  #runAlways<T>(action: MemoryAction, act: () => Promise<T>, onTurn: () => void = () => {}): Promise<T> {
     return this.#queue.runAlways(() => {
-      begin();
+      onTurn();
       return thenSettled(this.id, action, act);
     });
   }

@@ -1,5 +1,5 @@
 /**
- * Batches that are so long that they are mapped and unmapped in parts. Containers and address spaces of the native core
+ * Lists that are so long that they are mapped and unmapped in batches. Containers and address spaces of the native core
  * are stubs here.
  */
 import { setImmediate } from 'node:timers/promises';
@@ -10,9 +10,9 @@ import { at, guest, pages } from '../support/pages.ts';
 import { until } from '../support/until.ts';
 import { NativeSpaceStub, abandon, join, ports, refusal, regionOf, states, stuck } from './native-space-stub.ts';
 
-const PART = 1024;
-/** The last part is so short that it would be mapped on this thread if it were alone. */
-const COUNT = 2 * PART + 100;
+const BATCH = 1024;
+/** The last batch is so short that it would be mapped on this thread if it were alone. */
+const COUNT = 2 * BATCH + 100;
 
 /** Page numbers, the last first. */
 function downFrom(end: number, start: number): bigint[] {
@@ -23,57 +23,57 @@ function countOf(stub: NativeSpaceStub, call: string): number {
   return stub.calls.filter((one) => one === call).length;
 }
 
-/** Ends the calls of a map, each after the next part is in progress. */
-async function mapThreeParts(stub: NativeSpaceStub, mapped: Promise<void>): Promise<void> {
-  await until(() => countOf(stub, 'mapAsync') === 2, 'two parts are in progress');
+/** Ends the calls of a map, each after the next batch is in progress. */
+async function mapThreeBatches(stub: NativeSpaceStub, mapped: Promise<void>): Promise<void> {
+  await until(() => countOf(stub, 'mapAsync') === 2, 'two batches are in progress');
   stub.finishFirst();
-  await until(() => countOf(stub, 'mapAsync') === 3, 'the third part is in progress');
+  await until(() => countOf(stub, 'mapAsync') === 3, 'the third batch is in progress');
   await stub.settle(mapped);
 }
 
-test('prepares the next part while one is mapped, and no further part', async (t) => {
+test('prepares the next batch while one is mapped, and no further batch', async (t) => {
   for (const [stub, port] of ports()) {
     const memory = await guest(t);
     const region = await regionOf(t, memory, COUNT);
     const handle = await stub.settle(join(t, memory, [stub, port]));
     const mapped = region.mapToGuest();
-    await until(() => countOf(stub, 'mapAsync') === 2, 'two parts are in progress');
+    await until(() => countOf(stub, 'mapAsync') === 2, 'two batches are in progress');
     for (let turn = 0; turn < 20; turn++) await setImmediate();
     t.is(countOf(stub, 'mapAsync'), 2);
-    await mapThreeParts(stub, mapped);
+    await mapThreeBatches(stub, mapped);
     t.is(countOf(stub, 'mapAsync'), 3);
-    t.is(countOf(stub, 'map'), 0, 'the short part would wait for the long ones on this thread');
+    t.is(countOf(stub, 'map'), 0, 'the short batch would wait for the long ones on this thread');
     await stub.settle(handle.remove());
     t.is(countOf(stub, 'unmapAsync'), 3);
     t.deepEqual(stub.unmapped, downFrom(COUNT, 0));
   }
 });
 
-test('unmaps the parts that are mapped when another one fails', async (t) => {
+test('unmaps the batches that are mapped when another one fails', async (t) => {
   for (const [stub, port] of ports()) {
     const memory = await guest(t);
     const region = await regionOf(t, memory, COUNT);
     const handle = await stub.settle(join(t, memory, [stub, port]));
-    stub.mapFailures = [[], [refusal(5)]];
-    const error = await rejectsCode(t, mapThreeParts(stub, region.mapToGuest()), 'ERR_MAPPING_LIMIT');
-    t.deepEqual(error.range, pages(PART + 5, 1));
+    stub.mapFailures = [null, refusal(5)];
+    const error = await rejectsCode(t, mapThreeBatches(stub, region.mapToGuest()), 'ERR_MAPPING_LIMIT');
+    t.deepEqual(error.range, pages(BATCH + 5, 1));
     t.deepEqual(states(handle), []);
-    t.deepEqual(stub.unmapped, [...downFrom(COUNT, 2 * PART), ...downFrom(PART, 0)]);
+    t.deepEqual(stub.unmapped, [...downFrom(COUNT, 2 * BATCH), ...downFrom(BATCH, 0)]);
     await stub.settle(handle.remove());
   }
 });
 
-test('quarantines the rest of a part that fails, and mappings of the others that cannot be unmapped', async (t) => {
+test('quarantines the rest of a batch that fails, and mappings of the others that cannot be unmapped', async (t) => {
   for (const [stub, port] of ports()) {
     const memory = await guest(t);
     const region = await regionOf(t, memory, COUNT);
     const handle = await stub.settle(join(t, memory, [stub, port]));
-    stub.mapFailures = [[], [refusal(5), stuck(2)]];
+    stub.mapFailures = [null, refusal(5, stuck(2))];
     stub.unmapFailures = [[stuck(0)]];
-    const error = await rejectsCode(t, mapThreeParts(stub, region.mapToGuest()), 'ERR_ROLLBACK_FAILED');
-    t.deepEqual(error.range, pages(PART + 5, 1));
+    const error = await rejectsCode(t, mapThreeBatches(stub, region.mapToGuest()), 'ERR_ROLLBACK_FAILED');
+    t.deepEqual(error.range, pages(BATCH + 5, 1));
     t.deepEqual(states(handle), [
-      [BigInt(PART + 2), 'quarantined'],
+      [BigInt(BATCH + 2), 'quarantined'],
       [BigInt(COUNT - 1), 'quarantined'],
     ]);
     t.regex(error.message, /; and 2 step\(s\) of the rollback failed: .*0x402000.*; .*0x863000/);
@@ -87,27 +87,27 @@ test('quarantines the rest of a part that fails, and mappings of the others that
   }
 });
 
-test('quarantines what remains of the part that was under way when the one before it failed', async (t) => {
+test('quarantines what remains of the batch that was under way when the one before it failed', async (t) => {
   for (const [stub, port] of ports()) {
     const memory = await guest(t);
     const region = await regionOf(t, memory, COUNT);
     const handle = await stub.settle(join(t, memory, [stub, port]));
-    stub.mapFailures = [[refusal(1)], [refusal(2), stuck(0)]];
+    stub.mapFailures = [refusal(1), refusal(2, stuck(0))];
     const error = await rejectsCode(t, stub.settle(region.mapToGuest()), 'ERR_ROLLBACK_FAILED');
     t.deepEqual(error.range, pages(1, 1), 'the first that could not be mapped');
-    t.deepEqual(states(handle), [[BigInt(PART), 'quarantined']]);
-    t.is(countOf(stub, 'mapAsync'), 2, 'no part is begun after that');
+    t.deepEqual(states(handle), [[BigInt(BATCH), 'quarantined']]);
+    t.is(countOf(stub, 'mapAsync'), 2, 'no batch is begun after that');
     await abandon(memory, port);
   }
 });
 
-test('begins no part after the target is closed', async (t) => {
+test('begins no batch after the target is closed', async (t) => {
   for (const [stub, port] of ports()) {
     const memory = await guest(t);
     const region = await regionOf(t, memory, COUNT);
     await stub.settle(join(t, memory, [stub, port]));
     const mapped = region.mapToGuest();
-    await until(() => countOf(stub, 'mapAsync') === 2, 'two parts are under way');
+    await until(() => countOf(stub, 'mapAsync') === 2, 'two batches are under way');
     const closed = abandon(memory, port);
     await mapped;
     await closed;
@@ -117,7 +117,7 @@ test('begins no part after the target is closed', async (t) => {
   }
 });
 
-test('stops after the part that can not be unmapped, and maps again what is before it', async (t) => {
+test('stops after the batch that can not be unmapped, and maps again what is before it', async (t) => {
   for (const [stub, port] of ports()) {
     const memory = await guest(t);
     const region = await regionOf(t, memory, COUNT);
@@ -126,10 +126,10 @@ test('stops after the part that can not be unmapped, and maps again what is befo
     stub.unmapFailures = [[], [stuck(3)]];
     await rejectsCode(t, stub.settle(region.unmapFromGuest()), 'ERR_UNMAP_FAILED');
     t.is(countOf(stub, 'unmapAsync'), 2);
-    t.is(countOf(stub, 'map'), PART + 3, 'one by one');
+    t.is(countOf(stub, 'map'), BATCH + 3, 'one by one');
     t.deepEqual(
       states(handle).filter(([, state]) => state !== 'mapped'),
-      [[BigInt(PART + 3), 'quarantined']],
+      [[BigInt(BATCH + 3), 'quarantined']],
     );
     await abandon(memory, port);
   }
@@ -161,20 +161,20 @@ async function joinBatches(t: ExecutionContext, target: BatchTarget) {
   return { memory, region, handle: await memory.dmaMappers.addDmaMapper(target) };
 }
 
-test('passes a long batch to a custom target in parts', async (t) => {
+test('passes a long list to a custom target in batches', async (t) => {
   const target = new BatchTarget();
   const { region } = await joinBatches(t, target);
   await region.mapToGuest();
-  t.deepEqual(target.batches, [PART, PART, 100]);
+  t.deepEqual(target.batches, [BATCH, BATCH, 100]);
 });
 
-test('unmaps the earlier parts from a custom target when one fails', async (t) => {
+test('unmaps the earlier batches from a custom target when one fails', async (t) => {
   const target = new BatchTarget();
   const { memory, region, handle } = await joinBatches(t, target);
   target.failingBatch = 2;
   const error = await rejectsCode(t, region.mapToGuest(), 'ERR_MAP_FAILED');
-  t.deepEqual(error.range, pages(PART, 1), 'the target did not name one: the first of the part');
-  t.deepEqual(target.unmapped, downFrom(PART, 0));
+  t.deepEqual(error.range, pages(BATCH, 1), 'the target did not name one: the first of the batch');
+  t.deepEqual(target.unmapped, downFrom(BATCH, 0));
   t.deepEqual(states(handle), []);
 
   target.failingBatch = 4;
