@@ -5,11 +5,11 @@ import type { ExecutionContext } from 'ava';
 import { Edu } from '../../examples/devices/edu.ts';
 import { GuestMemory, type PhysicalFunction } from '../../ts/index.ts';
 import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
-import type { IommuTarget } from '../../ts/vfio/iommu-target.ts';
+import type { KernelTarget } from '../../ts/dma/kernel-target.ts';
 import { deviceBehaviours } from '../behaviours/device.ts';
 import { iommuBehaviours } from '../behaviours/iommu.ts';
 import type { TargetRig } from '../behaviours/rig.ts';
-import { asDmaTarget } from '../support/iommu-target-as-dma-target.ts';
+import { asDmaTarget } from '../support/kernel-target-as-dma-target.ts';
 import { RULES } from './support/backend.ts';
 import { testWith } from './support/devices.ts';
 import { type Rig, SINK, SOURCE, rig } from './support/rig.ts';
@@ -22,7 +22,7 @@ async function targetRig(t: ExecutionContext, { memory: followed, manager }: Rig
   const own = count();
   const memory = await GuestMemory.create({ addressWidth: 32 });
   t.teardown(() => memory.close());
-  return { target: asDmaTarget(mapper.target as IommuTarget), rules: RULES, memory, count: () => count() - own };
+  return { target: asDmaTarget(mapper.target as KernelTarget), rules: RULES, memory, count: () => count() - own };
 }
 
 iommuBehaviours((title, run) => {

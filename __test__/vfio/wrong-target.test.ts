@@ -12,7 +12,7 @@ import {
   PeerDmaError,
 } from '../../ts/index.ts';
 import { Type1Target } from '../../ts/vfio/type1/type1-target.ts';
-import { asDmaTarget } from '../support/iommu-target-as-dma-target.ts';
+import { asDmaTarget } from '../support/kernel-target-as-dma-target.ts';
 import { testWith } from './support/devices.ts';
 import { unmapAll, unmapFrom } from './support/native-calls.ts';
 import { NativeRig, nativeEdu } from './support/native-rig.ts';

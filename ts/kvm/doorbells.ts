@@ -3,7 +3,7 @@
  */
 import type { NativeMachine } from '#native';
 import { native } from '../native-call.ts';
-import { type EventFd, nativeEventFdOf } from '../pci/event-fd.ts';
+import { type EventFd, nativeEventFdOf } from '../event-fd.ts';
 import { PeerDmaError } from '../errors.ts';
 
 /** The writes that ring a doorbell. */

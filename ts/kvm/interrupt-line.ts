@@ -2,7 +2,7 @@
  * Interrupt lines of a virtual machine: the pins of its I/O APIC.
  */
 import type { NativeMachine } from '#native';
-import { type EventFd, nativeEventFdOf } from '../pci/event-fd.ts';
+import { type EventFd, nativeEventFdOf } from '../event-fd.ts';
 import { native } from '../native-call.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 

@@ -6,7 +6,7 @@ import { AddressRange } from '../address-range.ts';
 import type { IommuLimits, Refusal } from '../dma/refusal.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError } from '../errors.ts';
-import { IommuSpace } from '../vfio/iommu-space.ts';
+import { KernelTarget } from '../dma/kernel-target.ts';
 
 /** KVM maps pages of 4 KiB (Linux, Documentation/virt/kvm/api.rst, 4.35), at any address that a processor can use. */
 const LIMITS: IommuLimits = { pageSize: 4096n, iovaRanges: [AddressRange.between(0n, 1n << 52n)] };
@@ -22,7 +22,7 @@ const REASONS: Readonly<Record<string, string>> = {
  *
  * @internal
  */
-export class MachineTarget extends IommuSpace {
+export class MachineTarget extends KernelTarget {
   readonly needsVa = true;
   readonly mapsForProcessors = true;
   readonly #machine: NativeMachine;

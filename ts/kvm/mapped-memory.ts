@@ -2,12 +2,12 @@
  * Memory of the guest without a memory slot: a processor met a change of its slot, wrote read-only memory, or reached a
  * BAR that KVM could not map.
  */
-import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import type { MemoryHandler } from './handlers.ts';
 
 /** Returns a function that finds the memory at an address. @internal */
 export function mappedMemory(memory: GuestMemory): (gpa: bigint) => MemoryHandler | undefined {
-  const space = addressSpaceOf(memory);
+  const space = guestAddressSpaceOf(memory);
   const ram: MemoryHandler = {
     read: (gpa, length) => memory.read(gpa, length),
     write: (gpa, bytes) => memory.write(gpa, bytes),

@@ -6,11 +6,11 @@ import { readOptions } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import { type DmaMapperHandle, joinPort } from '../guest/dma-mapper-client.ts';
-import { type GuestMemory, addressSpaceOf } from '../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import { transaction } from '../guest/transaction.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { INSPECT, objectText } from '../object-text.ts';
-import type { EventFd } from '../pci/event-fd.ts';
+import type { EventFd } from '../event-fd.ts';
 import type { AssignedInterrupts } from '../pci/interrupts/assigned-interrupts.ts';
 import { requireNumber } from '../number-types.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
@@ -132,7 +132,7 @@ export class VirtualMachine {
    */
   static async create(options: VirtualMachineOptions): Promise<VirtualMachine> {
     const { memory, cpus = 1, unclaimed = 'ones' } = readOptions(options, ['memory', 'cpus', 'unclaimed']);
-    const space = addressSpaceOf(memory);
+    const space = guestAddressSpaceOf(memory);
     requireCount(cpus);
     if (unclaimed !== 'ones' && unclaimed !== 'stop') {
       const text = `unclaimed is 'ones' or 'stop', not ${valueText(unclaimed)}`;

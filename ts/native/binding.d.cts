@@ -173,12 +173,11 @@ export declare class NativeMachine {
   /**
    * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a
    * file; bit 2: fault in first; from bit 32 on: the index in `files`), and the offset in the reservation
-   * or file. Returns the request that failed, followed by the earlier requests that could not be unmapped
-   * again.
+   * or file. Returns `null` if all are mapped.
    */
-  map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Array<NativeFailure>
+  map(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): NativeMapFailure | null
   /** As `map`, on a worker thread. */
-  mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<Array<NativeFailure>>
+  mapAsync(reservation: NativeReservation | undefined | null, files: Array<NativeMemoryFile>, requests: BigUint64Array): Promise<NativeMapFailure | null>
   /**
    * Removes the mappings that lie wholly in ranges, pairs of start and length, one after another. Returns
    * the ranges that failed; without `continueAfterFailure`, stops at the first.

@@ -12,7 +12,7 @@ import {
   type Region,
 } from '../../../ts/index.ts';
 import { VirtualMachine } from '../../../ts/kvm.ts';
-import { addressSpaceOf } from '../../../ts/guest/guest-memory.ts';
+import { guestAddressSpaceOf } from '../../../ts/guest/guest-memory.ts';
 import { until } from '../../support/until.ts';
 import { Code } from './support/machine-code.ts';
 import { END_PORT, FREE, RAM_LENGTH, load, smallGuest } from './support/small-guest.ts';
@@ -246,7 +246,7 @@ test.serial('processors are the last target of each step, also for one that join
   const { memory } = await smallGuest(t, new Code().out(END_PORT));
   await memory.dmaMappers.addDmaMapper({ name: 'iommu', mapDma: () => {}, unmapDma: () => {} });
   t.deepEqual(
-    [...addressSpaceOf(memory).mappers].map(({ name }) => name),
+    [...guestAddressSpaceOf(memory).mappers].map(({ name }) => name),
     ['iommu', 'kvm'],
   );
 });

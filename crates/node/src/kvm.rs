@@ -13,7 +13,10 @@ use napi_derive::napi;
 use peerdma_core::kvm::{Doorbell, ExitCell, Exits, Machine, MsiRoute};
 use peerdma_core::{Range, Result};
 
-use crate::batch::{FailureTask, NativeFailure, failures, map_failures, read_batch, read_ranges};
+use crate::batch::{
+    MapTask, NativeFailure, NativeMapFailure, UnmapTask, failures, map_failure, read_batch,
+    read_ranges,
+};
 use crate::environment::finalize_handles;
 use crate::error::{invalid, or_throw};
 use crate::event::NativeEventFd;

@@ -14,7 +14,7 @@ import { IntervalMap } from '../../interval-map.ts';
 import type { DeviceState } from '../../memory/shared-file.ts';
 import { hostPageSize } from '../../memory/page-size.ts';
 import { native } from '../../native-call.ts';
-import { type EncodedBatch, IommuTarget, rangesOf } from '../iommu-target.ts';
+import { type EncodedBatch, KernelTarget, rangesOf } from '../../dma/kernel-target.ts';
 
 /** A mapping of a BAR, with {@link DeviceState.revocations} of its device when it was mapped. */
 interface MappedBar {
@@ -29,7 +29,7 @@ interface MappedBar {
  *
  * @internal
  */
-export class IommufdTarget extends IommuTarget {
+export class IommufdTarget extends KernelTarget {
   readonly needsVa: true | 'private';
   readonly #bars = new IntervalMap<MappedBar>();
   /** While tracking is active: receives dirty pages of a mapping before it is unmapped. */

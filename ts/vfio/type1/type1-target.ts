@@ -4,7 +4,7 @@
 import type { NativeVfioContainer } from '#native';
 import type { IommuLimits } from '../../dma/refusal.ts';
 import { native } from '../../native-call.ts';
-import { IommuTarget, rangesOf } from '../iommu-target.ts';
+import { KernelTarget, rangesOf } from '../../dma/kernel-target.ts';
 
 /** @internal */
 export interface ContainerLimits extends IommuLimits {
@@ -20,7 +20,7 @@ export interface ContainerLimits extends IommuLimits {
  *
  * @internal
  */
-export class Type1Target extends IommuTarget<ContainerLimits> {
+export class Type1Target extends KernelTarget<ContainerLimits> {
   readonly needsVa = true;
 
   constructor(container: NativeVfioContainer, name: string) {

@@ -9,9 +9,9 @@ import { mappingSource } from '../../ts/dma/mapping-source.ts';
 import type { SubMapping } from '../../ts/dma/sub-mapping.ts';
 import { leaseOf } from '../../ts/memory/host-memory.ts';
 import { fileMemoryOf } from '../../ts/memory/memory-file.ts';
-import type { EncodedBatch, IommuTarget } from '../../ts/vfio/iommu-target.ts';
+import type { EncodedBatch, KernelTarget } from '../../ts/dma/kernel-target.ts';
 
-export function asDmaTarget(target: IommuTarget & Pick<DmaTarget, 'isRevoked'>): DmaTarget {
+export function asDmaTarget(target: KernelTarget & Pick<DmaTarget, 'isRevoked'>): DmaTarget {
   const mapAll = async (requests: readonly DmaMapRequest[]): Promise<void> => {
     const subs = requests.map(subOf);
     for (const sub of subs) throwIf(target['refusal'](sub)); // as map() of the target does before it makes a batch
@@ -43,7 +43,7 @@ function subOf({ range, writable, kind, name, backing }: DmaMapRequest): SubMapp
  *
  * IOVA, length, flags (1: writable, 2: a file, its number from bit 32 on), offset.
  */
-function encodedBatch(target: IommuTarget, requests: readonly DmaMapRequest[]): EncodedBatch {
+function encodedBatch(target: KernelTarget, requests: readonly DmaMapRequest[]): EncodedBatch {
   const files: NativeMemoryFile[] = [];
   let reservation: EncodedBatch['reservation'];
   const words = requests.flatMap((request) => {

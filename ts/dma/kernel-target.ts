@@ -1,15 +1,15 @@
 /**
- * An IOMMU address space of the kernel (a VFIO container, or an IOAS of iommufd) as a DMA target. Maps each batch in
- * one call of the native core.
+ * An address space of the kernel (a VFIO container, an IOAS of iommufd, or the memory slots of KVM) as a target. Maps
+ * each batch in one call of the native core.
  */
 import type { NativeFailure, NativeMapFailure, NativeMemoryFile, NativeReservation } from '#native';
 import { AddressRange } from '../address-range.ts';
-import { CallGate } from '../dma/call-gate.ts';
-import { DirtyPages } from '../dma/dirty-pages.ts';
-import { mapFailed, unmapFailed } from '../dma/mapping-error.ts';
-import { type MappingFailure, failureOf } from '../dma/mapping-failure.ts';
-import { type IommuLimits, type Refusal, refusedMapping } from '../dma/refusal.ts';
-import { type SubMapping, isFaultedIn, mapRequest } from '../dma/sub-mapping.ts';
+import { CallGate } from './call-gate.ts';
+import { DirtyPages } from './dirty-pages.ts';
+import { mapFailed, unmapFailed } from './mapping-error.ts';
+import { type MappingFailure, failureOf } from './mapping-failure.ts';
+import { type IommuLimits, type Refusal, refusedMapping } from './refusal.ts';
+import { type SubMapping, isFaultedIn, mapRequest } from './sub-mapping.ts';
 import {
   type MapFailure,
   type MapResult,
@@ -17,7 +17,7 @@ import {
   type UnmapOptions,
   type UnmapResult,
   rolledBack,
-} from '../dma/target-port.ts';
+} from './target-port.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
 import { FileNumbers } from '../memory/file-numbers.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
@@ -61,7 +61,7 @@ export interface EncodedBatch {
 }
 
 /** @internal */
-export abstract class IommuTarget<L extends IommuLimits = IommuLimits> implements TargetPort {
+export abstract class KernelTarget<L extends IommuLimits = IommuLimits> implements TargetPort {
   readonly name: string;
   abstract readonly needsVa: true | 'private';
   readonly needsFile = false;
@@ -134,7 +134,7 @@ export abstract class IommuTarget<L extends IommuLimits = IommuLimits> implement
     );
   }
 
-  /** Unmaps a batch, with the parameters and the result of {@link IommuTarget.unmap}. */
+  /** Unmaps a batch, with the parameters and the result of {@link KernelTarget.unmap}. */
   protected unmapBatch(
     subs: readonly SubMapping[],
     { afterFailure }: UnmapOptions,
@@ -156,7 +156,7 @@ export abstract class IommuTarget<L extends IommuLimits = IommuLimits> implement
 
   abandon(): void {}
 
-  /** Runs a call that takes long, with {@link IommuTarget.busy} set. */
+  /** Runs a call that takes long, with {@link KernelTarget.busy} set. */
   async runBusy<T>(call: () => Promise<T>): Promise<T> {
     this.#pendingCalls++;
     try {
@@ -194,7 +194,7 @@ export abstract class IommuTarget<L extends IommuLimits = IommuLimits> implement
     return sub.range.end > U64_MAX ? this.#refusedMapping(sub, { errno: 'EOVERFLOW' }) : undefined;
   }
 
-  /** @throws {PeerDmaError} what {@link IommuTarget.refusal} returns; as {@link VaMapper.requireMapped} */
+  /** @throws {PeerDmaError} what {@link KernelTarget.refusal} returns; as {@link VaMapper.requireMapped} */
   #encode(subs: readonly SubMapping[], va: () => VaMapper): EncodedBatch {
     const byFile = this.needsVa === 'private';
     const numbers = new FileNumbers();
