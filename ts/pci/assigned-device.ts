@@ -12,6 +12,7 @@ import type { GuestMemory } from '../guest/guest-memory.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
 import { type BarSnapshot, type BarStatus, barSnapshot, barStatus } from './bar-status.ts';
 import { GuestFunction } from './guest-function.ts';
+import type { GuestPciFunction } from './host-bridge/guest-pci-function.ts';
 import type { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 import type { PinnedBars } from './pinned-bars.ts';
@@ -52,7 +53,7 @@ let createdCount = 0;
  * Writes to config space are applied one at a time, in call order, whether they are awaited or not. A read returns the
  * effect of the completed writes.
  */
-export class AssignedDevice {
+export class AssignedDevice implements GuestPciFunction {
   readonly #memory: GuestMemory;
   readonly #function: GuestFunction;
   readonly #queue: MutationQueue;
