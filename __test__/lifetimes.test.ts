@@ -33,7 +33,7 @@ const ENDS: Readonly<Record<string, 'close' | 'remove' | 'stop'>> = {
 };
 
 /** Classes with such a method that ends another object, its argument. */
-const EDITORS = ['MemoryChange'];
+const EDITORS = ['MemoryChange', 'PciHostBridge'];
 
 /** Classes whose verb returns no promise. */
 const SYNCHRONOUS = ['MemoryFile', 'EventFd', 'Journal'];

@@ -1,27 +1,30 @@
 /**
  * Peer-to-peer DMA: one assigned device of a guest writes into the memory of another one.
  *
- * The program acts as the guest: its firmware, which places the devices' BARs through config space, and the driver of
- * the device that does DMA. Without arguments the devices are simulated. Two PCI addresses name physical ones that are
- * bound to vfio-pci, an edu and an ivshmem of QEMU:
+ * The program acts as the guest: its firmware, which scans the bus and places the devices' BARs through config space,
+ * and the driver of the device that does DMA. It makes the accesses that a hypervisor passes to the host bridge.
+ * Without arguments the devices are simulated. Two PCI addresses name physical ones that are bound to vfio-pci, an edu
+ * and an ivshmem of QEMU:
  *
  *     node --import=./scripts/typescript/register.mjs examples/edu-to-ivshmem.ts [0000:00:04.0 0000:00:06.0]
  */
-import { AssignedDevice, GuestMemory } from '../ts/index.ts';
+import { AddressRange, AssignedDevice, GuestMemory, PciHostBridge } from '../ts/index.ts';
 import { hex, reportTo } from '../ts/cli/demo/report.ts';
 import { EduDriver } from './devices/edu.ts';
 import { simulatedPair, vfioPair } from './edu-to-ivshmem/devices.ts';
 import { GuestBar } from './guest/bar.ts';
 import { Firmware } from './guest/firmware.ts';
+import { scanBus } from './guest/pci-bus.ts';
 
 const MiB = 1n << 20n;
 const RAM = { start: 0n, length: 64n * MiB };
 /** The buffers of the guest's driver. */
 const SOURCE = 0x10_0000n;
 const SINK = 0x20_0000n;
-/** The addresses of BARs: below 4 GiB, above the guest's RAM. Then one of them moves. */
-const FIRST_ADDRESS = 0xe000_0000n;
-const OTHER_ADDRESS = 0x1_0000_0000n;
+/** The windows for BARs: below 4 GiB, and above, where one of them moves. */
+const FIRST_WINDOW = AddressRange.of(0xe000_0000n, 256n * MiB);
+const OTHER_WINDOW = AddressRange.of(0x1_0000_0000n, 256n * MiB);
+const OTHER_ADDRESS = OTHER_WINDOW.start;
 /** The peer's BAR that is memory. */
 const BAR = 2;
 /** The length of each text that is sent. */
@@ -35,13 +38,20 @@ await using pair = addresses.length === 0 ? await simulatedPair(memory) : await 
 await using edu = await AssignedDevice.create({ device: pair.edu, memory });
 await using peer = await AssignedDevice.create({ device: pair.peer, memory });
 
-// Firmware: sizes the BARs. It writes all ones to their registers and reads the size.
-const eduFirmware = await Firmware.probe(edu);
-const peerFirmware = await Firmware.probe(peer);
+// The VMM: gives the devices their addresses in the guest.
+const bridge = new PciHostBridge({ memory, windows: [FIRST_WINDOW, OTHER_WINDOW] });
+bridge.add('00:01.0', edu);
+bridge.add('00:02.0', peer);
+
+// Firmware: finds the functions and sizes the BARs. It writes all ones to their registers and reads the size.
+const [eduFunction, peerFunction] = scanBus(bridge);
+if (eduFunction === undefined || peerFunction === undefined) throw new Error('the bus does not have two functions');
+const eduFirmware = await Firmware.probe(eduFunction);
+const peerFirmware = await Firmware.probe(peerFunction);
 step('firmware sizes the BARs', `${list(edu, eduFirmware)}; ${list(peer, peerFirmware)}`);
 
 // Firmware: places the BARs. Until memory decode is on, they are not mapped.
-await peerFirmware.placeAll(await eduFirmware.placeAll(FIRST_ADDRESS));
+await peerFirmware.placeAll(await eduFirmware.placeAll(FIRST_WINDOW.start));
 const [registers, before] = [eduFirmware.addressOf(0), peerFirmware.addressOf(BAR)];
 await eduFirmware.enable();
 await peerFirmware.enable();
@@ -49,7 +59,7 @@ step('it places them and switches the devices on', `edu's registers are at ${hex
 note(`the peer's BAR ${BAR} is at ${hex(before)}, in guest memory and in the IOMMU: ${inReach()}`);
 
 // The driver: from here on edu does DMA to guest addresses.
-const driver = new EduDriver(new GuestBar(edu, registers));
+const driver = new EduDriver(new GuestBar(eduFunction, registers));
 const happened: Record<string, string>[] = [];
 
 await send('first', before);

@@ -1,22 +1,30 @@
 /**
  * A guest that uses an NVMe disk: `node examples/nvme-identify.ts [BDF]`.
  *
- * The program acts as the guest's firmware, which places the controller's BARs through config space, and as its driver:
- * queues and data are in guest RAM, and the controller interrupts by MSI-X. It writes nothing to the disk. BDF is the
- * PCI address of a controller that is bound to vfio-pci, by default the first one.
+ * The program acts as the guest's firmware, which finds the controller on the bus and places its BARs, and as its
+ * driver: queues and data are in guest RAM, and the controller interrupts by MSI-X. It writes nothing to the disk. BDF
+ * is the PCI address of a controller that is bound to vfio-pci, by default the first one.
  */
 import { parseArgs } from 'node:util';
-import { AssignedDevice, GuestMemory, PeerDmaError, VfioContainerManager } from '../ts/index.ts';
+import {
+  AddressRange,
+  AssignedDevice,
+  GuestMemory,
+  PciHostBridge,
+  PeerDmaError,
+  VfioContainerManager,
+} from '../ts/index.ts';
 import { hex, reportTo } from '../ts/cli/demo/report.ts';
 import { findNvme } from './devices/nvme/find.ts';
 import { Nvme } from './devices/nvme.ts';
 import { Firmware } from './guest/firmware.ts';
+import { scanBus } from './guest/pci-bus.ts';
 
 const { step, note, mappingTable } = reportTo(process.stdout);
 
 const RAM = { start: 0n, length: 64n << 20n };
-/** The address of the BARs: below 4 GiB, without RAM there. */
-const BARS = 0xe000_0000n;
+/** The window for the BARs: below 4 GiB, without RAM there. */
+const WINDOW = AddressRange.of(0xe000_0000n, 256n << 20n);
 /** The addresses of the driver's queues, and of the block that it reads. */
 const WORKSPACE = 0x10_0000n;
 const BUFFER = 0x20_0000n;
@@ -36,13 +44,18 @@ async function identify(bdf: string): Promise<void> {
   await using device = await AssignedDevice.create({ device: await vfio.open(bdf), memory });
   step(`${device.bdf} is the guest's`, 'all RAM is mapped into its IOMMU');
 
-  const firmware = await Firmware.probe(device);
-  await firmware.placeAll(BARS);
+  const bridge = new PciHostBridge({ memory, windows: [WINDOW] });
+  bridge.add('00:01.0', device);
+  const [found] = scanBus(bridge);
+  if (found === undefined) throw new Error('the bus has no function');
+  const firmware = await Firmware.probe(found);
+  await firmware.placeAll(WINDOW.start);
   await firmware.enable();
   const bars = firmware.bars.map(({ index }) => `BAR ${index} at ${hex(firmware.addressOf(index))}`);
   step('firmware places its BARs and switches it on', bars.join(', '));
 
-  await using nvme = await Nvme.open({ device, firmware, memory, workspace: WORKSPACE });
+  const driven = Object.assign(found, { interrupts: device.interrupts });
+  await using nvme = await Nvme.open({ device: driven, firmware, memory, workspace: WORKSPACE });
   step('the driver resets it and gives it queues', `NVMe ${nvme.version}, queues at ${hex(WORKSPACE)}`);
 
   const { controller, namespace } = await nvme.identify();

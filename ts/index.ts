@@ -45,6 +45,8 @@ export {
   type AssignedDeviceOptions,
   type AssignedDeviceSnapshot,
 } from './pci/assigned-device.ts';
+export { PciHostBridge, type PciHostBridgeOptions } from './pci/host-bridge/pci-host-bridge.ts';
+export type { GuestPciFunction } from './pci/host-bridge/guest-pci-function.ts';
 export type { PciFaultEvent } from './pci/pci-fault.ts';
 export type { BarEvent, BarSnapshot, BarStatus } from './pci/bar-status.ts';
 export type { BarKind } from './pci/config/bar-registers.ts';

@@ -42,6 +42,8 @@ const BIGINTS: Readonly<Record<string, readonly string[]>> = {
   'SimulatedDevice#dmaWrite': ['iova'],
   'AssignedDevice#mmioRead': ['gpa'],
   'AssignedDevice#mmioWrite': ['gpa'],
+  'PciHostBridge#mmioRead': ['gpa'],
+  'PciHostBridge#mmioWrite': ['gpa'],
   'DmaBuffer.allocate': ['length', 'alignment'],
   registers: ['base'],
   u32: ['offset'],
@@ -91,6 +93,9 @@ const NUMBERS: Readonly<Record<string, readonly string[]>> = {
   'AssignedDevice#ecamRead': ['offset', 'length'],
   'AssignedDevice#ecamWrite': ['offset'],
   'AssignedDevice#mmioRead': ['length'],
+  'PciHostBridge#portRead': ['port', 'size'],
+  'PciHostBridge#portWrite': ['port', 'size', 'value'],
+  'PciHostBridge#mmioRead': ['length'],
   'AssignedInterrupts#vector': ['index'],
   'DmaBuffer.allocate': ['addressWidth'],
   'VfioInterrupts#reconnect': ['vector'],
@@ -104,6 +109,8 @@ const OTHERS: Readonly<Record<string, readonly string[]>> = {
   explain: ['addressWidth', 'priority', 'length', 'start'],
   registers: ['offset'],
   functionAt: ['address'],
+  'PciHostBridge#add': ['address'],
+  'PciHostBridge#remove': ['address'],
 };
 
 const NUMERIC =

@@ -4,6 +4,7 @@
 import type { ExecutionContext } from 'ava';
 import { driverCalls } from './calls/driver.ts';
 import { guestCalls } from './calls/guest.ts';
+import { hostBridgeCalls } from './calls/host-bridge.ts';
 import { hostCalls } from './calls/host.ts';
 import { journalCalls } from './calls/journal.ts';
 import { memoryCalls } from './calls/memory.ts';
@@ -18,6 +19,7 @@ export const SUBJECTS: Readonly<Record<string, (t: ExecutionContext) => Table | 
   'address ranges, files and errors': memoryCalls,
   'guest memory, regions and windows': guestCalls,
   'simulated IOMMUs and devices, and assigned devices': simulationCalls,
+  'host bridges and their functions': hostBridgeCalls,
   'buffers, registers and events': driverCalls,
   'hosts and the doctor': hostCalls,
   'journals and explanations': journalCalls,

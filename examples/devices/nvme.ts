@@ -26,7 +26,7 @@ const ENTRIES = 16;
 
 const NAMESPACE = 1;
 
-/** A function as a driver in the guest accesses it: an {@link AssignedDevice}. */
+/** A function as a driver in the guest accesses it, and its interrupts. An {@link AssignedDevice} has both. */
 export interface NvmeFunction extends GuestFunction, GuestMmio {
   readonly interrupts: {
     vector(kind: 'msix', index: number): { onInterrupt(callback: ((count: bigint) => void) | undefined): void };

@@ -2,7 +2,7 @@
  * A BAR as a driver in the guest accesses it: at the guest address that firmware has set.
  */
 
-/** A device with registers that the guest accesses: an assigned device. */
+/** A device with registers that the guest accesses: an assigned device, or a function of the bus. */
 export interface GuestMmio {
   mmioRead(gpa: bigint, length: number): Uint8Array;
   mmioWrite(gpa: bigint, bytes: Uint8Array): void;

@@ -5,7 +5,7 @@
  * Bus Power Management Interface Specification 1.2, 3.2.4.
  */
 
-/** A function as the guest accesses it: an assigned device. */
+/** A function as the guest accesses it: an assigned device, or one that a scan of the bus has found. */
 export interface GuestFunction {
   configRead(offset: number, size: number): number;
   configWrite(offset: number, size: number, value: number): Promise<void>;

@@ -4,7 +4,7 @@
  * It has config space, BARs that are windows of guest memory, and interrupts.
  */
 import { type AbortOptions, readSignal, runAbortable } from '../abort.ts';
-import { hex } from '../address-range.ts';
+import { type AddressRange, hex } from '../address-range.ts';
 import { readArray, readOptions, requireBytes } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -12,6 +12,7 @@ import type { GuestMemory } from '../guest/guest-memory.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
 import { type BarSnapshot, type BarStatus, barSnapshot, barStatus } from './bar-status.ts';
 import { GuestFunction } from './guest-function.ts';
+import type { GuestPciFunction } from './host-bridge/guest-pci-function.ts';
 import type { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 import type { PinnedBars } from './pinned-bars.ts';
@@ -52,7 +53,7 @@ let createdCount = 0;
  * Writes to config space are applied one at a time, in call order, whether they are awaited or not. A read returns the
  * effect of the completed writes.
  */
-export class AssignedDevice {
+export class AssignedDevice implements GuestPciFunction {
   readonly #memory: GuestMemory;
   readonly #function: GuestFunction;
   readonly #queue: MutationQueue;
@@ -96,6 +97,11 @@ export class AssignedDevice {
   /** PCI address on the host. */
   get bdf(): string {
     return this.device.bdf;
+  }
+
+  /** The guest memory for its BARs. */
+  get memory(): GuestMemory {
+    return this.#memory;
   }
 
   /** Its interrupts, as configured by the guest. */
@@ -219,6 +225,28 @@ export class AssignedDevice {
   mmioWrite(gpa: bigint, bytes: Uint8Array): void {
     this.#requireOpen();
     this.#function.mmioWrite(gpa, bytes);
+  }
+
+  /** The guest-physical addresses that its BARs decode, their mapped and their trapped parts. Empty if none decodes. */
+  get decodedBars(): readonly AddressRange[] {
+    return this.#function.decodedBars();
+  }
+
+  /**
+   * Registers a callback for changes of {@link AssignedDevice.decodedBars}, in addition to others.
+   *
+   * It is called during the config write, reset or close that changes them, after guest memory was updated, and again
+   * if that is undone after a failure. An error that it throws becomes an uncaught exception.
+   *
+   * @returns ends the calls
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
+   */
+  watchBars(changed: () => void): () => void {
+    if (typeof changed !== 'function') {
+      const text = `the callback for changes must be a function, not ${valueText(changed)}`;
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf: this.bdf });
+    }
+    return this.#function.windows.watch(changed);
   }
 
   /** Returns the state of each BAR: address, mapped parts, and DMA targets that cannot reach it. */

@@ -33,6 +33,8 @@ export class BarWindows {
   readonly #windows: ReadonlyMap<number, BarWindow>;
   /** One past the last guest-physical address. */
   readonly #end: bigint;
+  /** Called after each change of the addresses. */
+  readonly #watchers = new Set<() => void>();
   #addresses: BarAddresses = new Map();
 
   private constructor(bdf: string, memory: GuestMemory, windows: ReadonlyMap<number, BarWindow>) {
@@ -131,10 +133,32 @@ export class BarWindows {
     }
     const before = this.#addresses;
     this.#addresses = addresses;
+    if (!sameAddresses(before, addresses)) this.#reportChange();
     publishBars(this.#bdf, before, this.#memory, this);
     return async () => {
       await this.moveTo(before);
     };
+  }
+
+  /** See {@link AssignedDevice.watchBars}. */
+  watch(changed: () => void): () => void {
+    const watcher = (): void => changed(); // one for each call, also if they have the same callback
+    this.#watchers.add(watcher);
+    return () => {
+      this.#watchers.delete(watcher);
+    };
+  }
+
+  #reportChange(): void {
+    for (const watcher of this.#watchers) {
+      try {
+        watcher();
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
   }
 
   /** Removes the windows from guest memory. */
@@ -142,4 +166,8 @@ export class BarWindows {
     await this.moveTo(new Map());
     for (const { memory } of this.#windows.values()) await memory?.remove();
   }
+}
+
+function sameAddresses(a: BarAddresses, b: BarAddresses): boolean {
+  return a.size === b.size && [...a].every(([bar, gpa]) => b.get(bar) === gpa);
 }

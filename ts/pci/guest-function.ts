@@ -189,6 +189,11 @@ export class GuestFunction {
     return alignedAccesses(BigInt(offset), Math.min(length, this.#config.size - offset), 4);
   }
 
+  /** See {@link AssignedDevice.decodedBars}. */
+  decodedBars(): AddressRange[] {
+    return Array.from(this.#placedBars(), ({ range }) => range);
+  }
+
   mmioRead(gpa: bigint, length: number): Uint8Array {
     return this.#mmio.read(this.#placedBars(), gpa, length);
   }

@@ -33,6 +33,8 @@ export const STATUS_CAP_LIST = 0x0010;
 /** 1 byte. */
 export const HEADER_TYPE = 0x0e;
 export const HEADER_TYPE_MASK = 0x7f;
+/** The device has other functions than this one. */
+export const HEADER_TYPE_MFD = 0x80;
 export const HEADER_TYPE_BRIDGE = 0x01;
 export const HEADER_TYPE_CARDBUS = 0x02;
 
