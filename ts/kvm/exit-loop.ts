@@ -4,7 +4,7 @@
 import type { NativeMachine } from '#native';
 import { hex } from '../address-range.ts';
 import { asError } from '../errors.ts';
-import type { HandledMemory, MemoryHandler, PortSpace } from './handlers.ts';
+import type { MemoryHandler, PortSpace } from './handlers.ts';
 
 /** Kinds of exits, as the native core numbers them. */
 const PORT_READ = 1;
@@ -52,24 +52,17 @@ export class ExitLoop {
   /** Counts of exits that reached this loop. */
   readonly counts: { port: number; memory: number; unclaimed: number } = { port: 0, memory: 0, unclaimed: 0 };
   readonly #ports: PortSpace;
-  readonly #memory: HandledMemory;
-  /** Answers accesses to memory that has no handler. */
-  readonly #mapped: (gpa: bigint) => MemoryHandler | undefined;
+  readonly #memory: (gpa: bigint) => MemoryHandler | undefined;
   readonly #receiver: ExitReceiver;
   #machine: NativeMachine | undefined;
   #words: Uint32Array = new Uint32Array();
   #longs: BigUint64Array = new BigUint64Array();
   #bytes: Uint8Array = new Uint8Array();
 
-  constructor(
-    ports: PortSpace,
-    memory: HandledMemory,
-    mapped: (gpa: bigint) => MemoryHandler | undefined,
-    receiver: ExitReceiver,
-  ) {
+  /** @param memory returns the handler of a guest-physical address */
+  constructor(ports: PortSpace, memory: (gpa: bigint) => MemoryHandler | undefined, receiver: ExitReceiver) {
     this.#ports = ports;
     this.#memory = memory;
-    this.#mapped = mapped;
     this.#receiver = receiver;
   }
 
@@ -125,7 +118,7 @@ export class ExitLoop {
   #access(cpu: number, at: number, isWrite: boolean): boolean {
     const gpa = this.#longs[(at + ADDRESS) >> 1] ?? 0n;
     const length = this.#words[at + WIDTH] ?? 0;
-    const handler = this.#memory.at(gpa) ?? this.#mapped(gpa);
+    const handler = this.#memory(gpa);
     if (handler === undefined) return this.#unclaimed(cpu, at, isWrite);
     try {
       const value = isWrite ? handler.write(gpa, this.#view(at).subarray(0, length)) : handler.read(gpa, length);

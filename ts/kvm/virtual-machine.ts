@@ -11,16 +11,18 @@ import { transaction } from '../guest/transaction.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { INSPECT, objectText } from '../object-text.ts';
 import type { EventFd } from '../event-fd.ts';
+import type { PciHostBridge } from '../pci/host-bridge/pci-host-bridge.ts';
 import type { AssignedInterrupts } from '../pci/interrupts/assigned-interrupts.ts';
 import { requireNumber } from '../number-types.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 import { VirtualCpu } from './cpu.ts';
 import { ExitLoop } from './exit-loop.ts';
-import { HandledMemory, PortSpace } from './handlers.ts';
+import { HandledMemory, type MemoryHandler, PortSpace } from './handlers.ts';
 import { machineProblem } from './machine-errors.ts';
 import { MachineTarget } from './machine-target.ts';
 import { mappedMemory } from './mapped-memory.ts';
+import { AttachedBridge } from './attached-bridge.ts';
 import { type Doorbell, addDoorbell } from './doorbells.ts';
 import { DeviceInterruptsConnection } from './device-interrupts.ts';
 import { InterruptLine } from './interrupt-line.ts';
@@ -89,6 +91,7 @@ export class VirtualMachine {
   readonly #exits: ExitLoop;
   readonly #routes: MessageRoutes;
   readonly #lines: readonly InterruptLine[];
+  readonly #bridges = new Set<AttachedBridge>();
   readonly #closing = new Closing();
   #mapper: DmaMapperHandle | undefined;
   #state: MachineState = 'stopped';
@@ -98,7 +101,8 @@ export class VirtualMachine {
     requirePackageKey(key, 'VirtualMachine.create()');
     this.ports = new PortSpace();
     this.mmio = new HandledMemory();
-    this.#exits = new ExitLoop(this.ports, this.mmio, mappedMemory(memory), {
+    const mapped = mappedMemory(memory);
+    this.#exits = new ExitLoop(this.ports, (gpa) => this.mmio.at(gpa) ?? this.#onBridge(gpa) ?? mapped(gpa), {
       failed: (access, error) => this.#fail(handlerFailed(access, error, this.#cpu(access.cpu), memory)),
       unclaimed: (access) => {
         if (unclaimed === 'ones') return true;
@@ -235,6 +239,26 @@ export class VirtualMachine {
   }
 
   /**
+   * Connects a PCI host bridge: its ports, ECAM, the trapped parts of BARs, and the interrupts of its assigned devices,
+   * also of those that are added later. Remove a device from the bridge before it is closed.
+   *
+   * The pin n of the device at slot s is line 16 + (s + n - 1) % 4; INTA# is pin 1.
+   *
+   * @returns ends that
+   * @throws {PeerDmaError} `ERR_OVERLAP` if a handler has one of its ports; as {@link VirtualMachine.connectInterrupts}
+   */
+  attach(bridge: PciHostBridge): () => void {
+    const attached = new AttachedBridge(bridge, this.ports, ({ interrupts }, line) =>
+      this.connectInterrupts(interrupts, line === undefined ? {} : { line: this.line(line) }),
+    );
+    this.#bridges.add(attached);
+    return () => {
+      attached.detach();
+      this.#bridges.delete(attached);
+    };
+  }
+
+  /**
    * Connects the interrupts of an assigned device, and follows their set-up by the guest. The kernel delivers each
    * interrupt without JavaScript. Replaces the callback of {@link AssignedInterrupts.onChange}. If KVM cannot follow a
    * change, the run fails with its error.
@@ -299,6 +323,14 @@ export class VirtualMachine {
 
   #cpu(index: number): VirtualCpu {
     return this.cpus[index] as VirtualCpu; // the native core numbers the processors that it was asked for
+  }
+
+  #onBridge(gpa: bigint): MemoryHandler | undefined {
+    for (const bridge of this.#bridges) {
+      const handler = bridge.at(gpa);
+      if (handler !== undefined) return handler;
+    }
+    return undefined;
   }
 
   #fail(error: Error): void {

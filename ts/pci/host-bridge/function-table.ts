@@ -54,10 +54,11 @@ export class FunctionTable {
     this.#functions.set(address, attached);
   }
 
-  /** See {@link PciHostBridge.remove}. */
-  remove(address: FunctionAddress): void {
+  /** See {@link PciHostBridge.remove}. Returns the function, if there was one. */
+  remove(address: FunctionAddress): GuestPciFunction | undefined {
     const func = this.#functions.get(address);
     this.#functions.delete(address);
     func?.detach();
+    return func?.given;
   }
 }

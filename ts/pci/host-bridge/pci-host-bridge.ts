@@ -32,6 +32,14 @@ export interface PciHostBridgeOptions {
   readonly windows: readonly AddressRange[];
 }
 
+/** Follows the functions of a {@link PciHostBridge}. */
+export interface FunctionWatcher {
+  /** Is called after a function was added, and for each one that is there at first. */
+  added(address: string, func: GuestPciFunction): void;
+  /** Is called after a function was removed. */
+  removed(address: string, func: GuestPciFunction): void;
+}
+
 /**
  * The PCI bus of a guest.
  *
@@ -58,6 +66,7 @@ export class PciHostBridge {
   readonly #functions: FunctionTable;
   readonly #ports: ConfigPorts;
   readonly #mmio: MmioSpace;
+  readonly #watchers = new Set<FunctionWatcher>();
 
   /**
    * Creates a bridge with its own function.
@@ -108,6 +117,7 @@ export class PciHostBridge {
       throw new PeerDmaError('ERR_OUT_OF_RANGE', `${text}. Choose one of these buses, or enlarge ECAM.`);
     }
     this.#functions.add(at, func);
+    for (const watcher of this.#watchers) watcher.added(addressText(at), func);
   }
 
   /**
@@ -120,7 +130,31 @@ export class PciHostBridge {
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for an invalid address
    */
   remove(address: string): void {
-    this.#functions.remove(parseAddress(address));
+    const at = parseAddress(address);
+    const func = this.#functions.remove(at);
+    if (func === undefined) return;
+    for (const watcher of this.#watchers) watcher.removed(addressText(at), func);
+  }
+
+  /**
+   * Registers callbacks for functions, for the routing of their interrupts.
+   *
+   * @returns ends the calls
+   */
+  watchFunctions(watcher: FunctionWatcher): () => void {
+    this.#watchers.add(watcher);
+    for (const [address, func] of this.functions) watcher.added(address, func);
+    return () => void this.#watchers.delete(watcher);
+  }
+
+  /**
+   * Whether ECAM or a BAR decodes an address.
+   *
+   * @param gpa guest-physical address
+   */
+  decodes(gpa: bigint): boolean {
+    requireBigint(gpa, 'gpa');
+    return this.ecam?.contains(gpa) === true || this.#functions.bars.at(gpa) !== undefined;
   }
 
   /**
