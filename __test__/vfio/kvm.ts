@@ -4,4 +4,5 @@
 import './kvm/interrupts.test.ts';
 import './kvm/memory.test.ts';
 import './kvm/pci.test.ts';
+import './kvm/peer-to-peer.test.ts';
 import './kvm/processor.test.ts';

@@ -11,6 +11,7 @@ import { transaction } from '../guest/transaction.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { INSPECT, objectText } from '../object-text.ts';
 import type { EventFd } from '../event-fd.ts';
+import type { AssignedDevice } from '../pci/assigned-device.ts';
 import type { PciHostBridge } from '../pci/host-bridge/pci-host-bridge.ts';
 import type { AssignedInterrupts } from '../pci/interrupts/assigned-interrupts.ts';
 import { requireNumber } from '../number-types.ts';
@@ -248,9 +249,7 @@ export class VirtualMachine {
    * @throws {PeerDmaError} `ERR_OVERLAP` if a handler has one of its ports; as {@link VirtualMachine.connectInterrupts}
    */
   attach(bridge: PciHostBridge): () => void {
-    const attached = new AttachedBridge(bridge, this.ports, ({ interrupts }, line) =>
-      this.connectInterrupts(interrupts, line === undefined ? {} : { line: this.line(line) }),
-    );
+    const attached = new AttachedBridge(bridge, this.ports, (device, line) => this.#connect(device, line));
     this.#bridges.add(attached);
     return () => {
       attached.detach();
@@ -323,6 +322,23 @@ export class VirtualMachine {
 
   #cpu(index: number): VirtualCpu {
     return this.cpus[index] as VirtualCpu; // the native core numbers the processors that it was asked for
+  }
+
+  /** Connects the interrupts of a device on the bus, and adds a device of VFIO to KVM. Returns a function that ends both. */
+  #connect({ device, interrupts }: AssignedDevice, line: number | undefined): () => void {
+    const { nativeDevice } = device;
+    const disconnect = this.connectInterrupts(interrupts, line === undefined ? {} : { line: this.line(line) });
+    if (nativeDevice === undefined) return disconnect;
+    try {
+      native(() => this.#machine.addDevice(nativeDevice));
+    } catch (error) {
+      disconnect();
+      throw error;
+    }
+    return () => {
+      disconnect();
+      native(() => this.#machine.removeDevice(nativeDevice));
+    };
   }
 
   #onBridge(gpa: bigint): MemoryHandler | undefined {

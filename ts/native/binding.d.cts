@@ -166,6 +166,10 @@ export declare class NativeMachine {
   setRoutes(routes: BigUint64Array): void
   /** Sends a message (MSI) once. */
   sendMessage(address: U64, data: number): void
+  /** Records that the guest has a device. KVM keeps the device in use until `removeDevice`. */
+  addDevice(device: NativeVfioDevice): void
+  /** Ends the effect of `addDevice`, before the device is closed. */
+  removeDevice(device: NativeVfioDevice): void
   /** Makes writes of the guest signal an eventfd instead of an exit: all writes, or those of `width` bytes with a value. */
   addDoorbell(event: NativeEventFd, isPort: boolean, address: U64, width?: number | undefined | null, value?: U64 | undefined | null): void
   /** Ends the effect of `addDoorbell`. */

@@ -1,4 +1,5 @@
 /** The interface of a PCI function: a physical one opened by VFIO, or a simulated one. */
+import type { NativeVfioDevice } from '#native';
 import type { AbortOptions } from '../abort.ts';
 import type { AddressRange } from '../address-range.ts';
 import { readArray, readOptions } from '../arguments.ts';
@@ -134,6 +135,8 @@ export interface PhysicalFunction {
    * A simulated function has none, because its IOMMU is part of its options.
    */
   readonly guestMemory?: GuestMemory | undefined;
+  /** The device in the native core, if it is one of VFIO. @internal */
+  readonly nativeDevice?: NativeVfioDevice | undefined;
   /**
    * Resets only this function. Config space is the same afterwards. Unmap its BARs first.
    *

@@ -47,6 +47,11 @@ export class VfioDevice implements PhysicalFunction {
   /** The state of its memory when its mappings were last updated. */
   #mappedState: string;
 
+  /** @internal */
+  get nativeDevice(): NativeVfioDevice {
+    return this.#device;
+  }
+
   /**
    * @param hostAddresses host addresses of the BARs and the ROM
    * @internal

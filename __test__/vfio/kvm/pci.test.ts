@@ -6,6 +6,7 @@ import { AddressRange, AssignedDevice, type GuestMemory, PciHostBridge } from '.
 import { SimulatedDevice } from '../../../ts/testing.ts';
 import { countingGuest, MESSAGE } from './support/interrupts.ts';
 import { Code } from './support/machine-code.ts';
+import { BAR0, COMMAND, CONFIG_ADDRESS, CONFIG_DATA, MEMORY, configure } from './support/pci-code.ts';
 import { END_PORT, FREE, type SmallGuest, smallGuest } from './support/small-guest.ts';
 
 const VALUE = 0x8877_6655_4433_2211n;
@@ -16,18 +17,8 @@ const BAR_LENGTH = 0x4000n;
 /** The MSI-X table, in a page of its own. */
 const TABLE = 0x1000n;
 
-const CONFIG_ADDRESS = 0xcf8;
-const CONFIG_DATA = 0xcfc;
-/** Registers of config space, and bits of Command. */
-const COMMAND = 0x04;
-const BAR0 = 0x10;
-const MEMORY = 2n;
-
-/** Writes a register of device 00:01.0 by configuration mechanism #1. */
-function configure(code: Code, register: number, value: bigint): Code {
-  const selected = 0x8000_0000n | (1n << 11n) | BigInt(register);
-  return code.rax(selected).out(CONFIG_ADDRESS, 4).rax(value).out(CONFIG_DATA, 4);
-}
+/** The device's number on the bus. */
+const DEVICE = 1;
 
 async function attachDevice(
   t: ExecutionContext,
@@ -60,7 +51,7 @@ const barOf = (memory: GuestMemory): readonly string[] =>
     .map(({ start }) => start);
 
 test.serial('a guest places a BAR, writes it without an exit, and moves it', async (t) => {
-  const code = configure(configure(new Code(), BAR0, BAR), COMMAND, MEMORY);
+  const code = configure(configure(new Code(), DEVICE, BAR0, BAR), DEVICE, COMMAND, MEMORY);
   code
     .rax(VALUE)
     .rbx(BAR)
@@ -68,7 +59,7 @@ test.serial('a guest places a BAR, writes it without an exit, and moves it', asy
     .rbx(BAR + TABLE)
     .load(4)
     .out(END_PORT);
-  configure(configure(configure(code, COMMAND, 0n), BAR0, MOVED), COMMAND, MEMORY);
+  configure(configure(configure(code, DEVICE, COMMAND, 0n), DEVICE, BAR0, MOVED), DEVICE, COMMAND, MEMORY);
   code
     .rbx(MOVED)
     .load(8)
@@ -130,7 +121,7 @@ test.serial('MSI-X of a device on the bus interrupts the guest, and stops with i
 });
 
 test.serial('a device that is removed while the guest runs is gone from the slots before it is closed', async (t) => {
-  const code = configure(configure(new Code(), BAR0, BAR), COMMAND, MEMORY).out(0x510);
+  const code = configure(configure(new Code(), DEVICE, BAR0, BAR), DEVICE, COMMAND, MEMORY).out(0x510);
   const loop = code.length;
   code.rbx(BAR).load(8).rbx(FREE).store(8).jump(loop);
   const guest = await smallGuest(t, code);

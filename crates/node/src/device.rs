@@ -44,6 +44,11 @@ impl NativeVfioDevice {
     pub(crate) const fn new(device: Device) -> Self {
         Self { device }
     }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const fn device(&self) -> &Device {
+        &self.device
+    }
 }
 
 #[napi]

@@ -17,6 +17,7 @@ use crate::batch::{
     MapTask, NativeFailure, NativeMapFailure, UnmapTask, failures, map_failure, read_batch,
     read_ranges,
 };
+use crate::device::NativeVfioDevice;
 use crate::environment::finalize_handles;
 use crate::error::{invalid, or_throw};
 use crate::event::NativeEventFd;
@@ -206,6 +207,18 @@ impl NativeMachine {
     #[napi]
     pub fn send_message(&self, env: &Env, address: U64, data: u32) -> napi::Result<()> {
         or_throw(env, || self.space.send_message(address.0, data))
+    }
+
+    /// Records that the guest has a device. KVM keeps the device in use until `removeDevice`.
+    #[napi]
+    pub fn add_device(&self, env: &Env, device: &NativeVfioDevice) -> napi::Result<()> {
+        or_throw(env, || self.space.add_device(device.device()))
+    }
+
+    /// Ends the effect of `addDevice`, before the device is closed.
+    #[napi]
+    pub fn remove_device(&self, env: &Env, device: &NativeVfioDevice) -> napi::Result<()> {
+        or_throw(env, || self.space.remove_device(device.device()))
     }
 
     /// Makes writes of the guest signal an eventfd instead of an exit: all writes, or those of `width` bytes with a value.

@@ -13,9 +13,11 @@ use super::gate::Gate;
 use super::interrupts::{self, Doorbell, MsiRoute};
 use super::slots::SlotState;
 use super::system::{self, errno_of, failed};
+use super::vfio::VfioFiles;
 use crate::event::EventFd;
 use crate::locked::{lock, owned};
 use crate::space::{Handle, Space};
+use crate::vfio::Device;
 use crate::{Batch, BatchError, Error, ErrorCode, Range, Result};
 
 /// Where KVM for Intel keeps four pages of its own, below the BIOS and out of guest memory: the identity map, then the
@@ -46,6 +48,7 @@ struct Parts {
     gate: Arc<Gate>,
     exits: Arc<Exits>,
     cpus: Mutex<Vec<Cpu>>,
+    vfio: Mutex<VfioFiles>,
 }
 
 impl Machine {
@@ -72,6 +75,7 @@ impl Machine {
             gate: Arc::new(Gate::new(count)),
             exits,
             cpus: Mutex::default(),
+            vfio: Mutex::default(),
         };
         // If this fails, the drop ends the threads that have started.
         parts.start_processors(&kvm, &vm, count)?;
@@ -256,6 +260,22 @@ impl Machine {
         interrupts::set_doorbell(&*self.vm()?, event, doorbell, on)
     }
 
+    /// Records that the guest has a device. KVM keeps the device in use until [`remove_device`](Self::remove_device).
+    ///
+    /// # Errors
+    /// `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn add_device(&self, device: &Device) -> Result<()> {
+        lock(&self.parts.vfio).add(&*self.vm()?, device)
+    }
+
+    /// Ends the effect of [`add_device`](Self::add_device), before the device is closed.
+    ///
+    /// # Errors
+    /// `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn remove_device(&self, device: &Device) -> Result<()> {
+        lock(&self.parts.vfio).remove(&*self.vm()?, device)
+    }
+
     /// Ends the processors, removes all mappings, and closes the machine; a second call does nothing. Exits without an
     /// answer are cancelled.
     ///
@@ -263,6 +283,7 @@ impl Machine {
     /// `ERR_UNMAP_FAILED`: that memory stays mapped.
     pub fn close(&self) -> Result<()> {
         self.parts.end();
+        *lock(&self.parts.vfio) = VfioFiles::default();
         self.space.change(|state, removed| {
             if state.open().is_ok() {
                 crate::space::SpaceState::unmap_all(state, removed)?;

@@ -18,6 +18,7 @@ mod registers;
 mod run_area;
 mod slots;
 mod system;
+mod vfio;
 
 pub use exits::{Exit, ExitCell, Exits};
 pub use interrupts::{Doorbell, LINES, MsiRoute};

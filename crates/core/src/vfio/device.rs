@@ -303,6 +303,13 @@ impl DeviceInner {
         Ok(f(self.expect_open(open.as_ref())?.fd.as_fd()))
     }
 
+    /// Calls `f` with the open device, which stays open during the call.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn with_open<T>(&self, f: impl FnOnce(&OpenDevice) -> Result<T>) -> Result<T> {
+        let open = read(&self.open);
+        f(self.expect_open(open.as_ref())?)
+    }
+
     /// Registers a mapping in a reservation or as a dma-buf. The device cannot be closed until the returned value is
     /// dropped.
     pub(crate) fn begin_mapping(self: &Arc<Self>) -> Result<DeviceMapping> {

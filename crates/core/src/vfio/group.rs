@@ -193,6 +193,22 @@ impl GroupInner {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+impl GroupInner {
+    /// The number of the group.
+    pub(super) const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Calls `f` with the descriptor, which stays open during the call.
+    pub(super) fn with_descriptor<T>(
+        &self,
+        f: impl FnOnce(BorrowedFd<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.with(|open| f(open.fd.as_fd()))
+    }
+}
+
 impl GroupInner {
     /// Calls `f` with the descriptors of groups, each once, which stay open during the call.
     pub(super) fn with_descriptors<T>(

@@ -28,6 +28,8 @@ mod ioctl_feature;
 mod ioctl_hot_reset;
 mod ioctl_irq;
 mod irq;
+#[cfg(target_arch = "x86_64")]
+mod kernel_file;
 mod region;
 #[cfg(test)]
 mod reset_test;
@@ -46,3 +48,5 @@ pub use group::Group;
 pub use hot_reset::ResetDevice;
 pub use info::{ContainerInfo, RegionInfo};
 pub use irq::IrqKind;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use kernel_file::KernelFile;
