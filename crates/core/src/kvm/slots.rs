@@ -40,18 +40,52 @@ impl Extend<Slot> for RemovedSlots {
     }
 }
 
+/// The numbers of slots, which are few.
+#[derive(Debug, Default)]
+struct SlotNumbers {
+    released: Vec<u32>,
+    /// The lowest number that was never used.
+    next: u32,
+    /// The number of slots that the kernel supports.
+    limit: u32,
+}
+
+impl SlotNumbers {
+    const fn new(limit: u32) -> Self {
+        Self {
+            released: Vec::new(),
+            next: 0,
+            limit,
+        }
+    }
+
+    /// Returns a number that is not in use.
+    fn free(&self) -> Option<u32> {
+        let number = self.released.last().copied().unwrap_or(self.next);
+        (number < self.limit).then_some(number)
+    }
+
+    /// Records that the number which `free` has returned is in use.
+    fn take(&mut self, number: u32) {
+        if self.released.last() == Some(&number) {
+            self.released.pop();
+        } else {
+            self.next = self.next.saturating_add(1);
+        }
+    }
+
+    fn release(&mut self, number: u32) {
+        self.released.push(number);
+    }
+}
+
 /// The descriptor of the virtual machine, and the records of its slots.
 #[derive(Debug, Default)]
 pub(super) struct SlotState {
     /// `None` after the machine is closed.
     vm: Option<Arc<VmFd>>,
     mappings: Mappings<Slot>,
-    /// Numbers of removed slots.
-    free: Vec<u32>,
-    /// The lowest number that was never used.
-    next: u32,
-    /// The number of slots that the kernel supports.
-    limit: u32,
+    numbers: SlotNumbers,
     logs_dirty_pages: bool,
 }
 
@@ -60,9 +94,7 @@ impl SlotState {
         Self {
             vm: Some(vm),
             mappings: Mappings::default(),
-            free: Vec::new(),
-            next: 0,
-            limit,
+            numbers: SlotNumbers::new(limit),
             logs_dirty_pages: false,
         }
     }
@@ -118,15 +150,11 @@ impl SlotState {
     fn make(&mut self, range: &Range, writable: bool, lease: &Lease) -> Result<u32> {
         range.check_aligned(PAGE, "guest address")?;
         self.open()?;
-        let reused = self.free.last().copied();
-        let number = reused.unwrap_or(self.next);
-        if number >= self.limit {
-            let message = format!(
-                "mapping {range} for KVM: all {} memory slots are in use",
-                self.limit
-            );
-            return Err(Error::new(ErrorCode::MapFailed, message));
-        }
+        let number = self.numbers.free().ok_or_else(|| {
+            let limit = self.numbers.limit;
+            let message = format!("mapping {range} for KVM: all {limit} memory slots are in use");
+            Error::new(ErrorCode::MapFailed, message)
+        })?;
         self.set(number, range, writable, lease, self.logs_dirty_pages)
             .map_err(|errno| {
                 let operation = format!(
@@ -135,11 +163,7 @@ impl SlotState {
                 );
                 Error::os(ErrorCode::MapFailed, errno, SET, operation)
             })?;
-        if reused.is_some() {
-            self.free.pop();
-        } else {
-            self.next = self.next.saturating_add(1);
-        }
+        self.numbers.take(number);
         Ok(number)
     }
 
@@ -266,7 +290,7 @@ impl SpaceState for SlotState {
         while let Some((first, number)) = self.mappings.first_in(range, |slot| slot.number) {
             Self::delete(&vm, &first, number)?;
             self.mappings.take_within(&first, removed);
-            self.free.push(number);
+            self.numbers.release(number);
         }
         Ok(())
     }
@@ -309,6 +333,25 @@ mod tests {
                 .collect();
             assert_eq!(set, [first, first + 63, first + 64]);
         }
+    }
+
+    #[test]
+    fn numbers_of_slots_are_reused_up_to_the_limit() {
+        let mut numbers = SlotNumbers::new(2);
+        for expected in [0, 1] {
+            assert_eq!(numbers.free(), Some(expected));
+            assert_eq!(
+                numbers.free(),
+                Some(expected),
+                "a slot that could not be made is free"
+            );
+            numbers.take(expected);
+        }
+        assert_eq!(numbers.free(), None);
+        numbers.release(0);
+        assert_eq!(numbers.free(), Some(0));
+        numbers.take(0);
+        assert_eq!(numbers.free(), None);
     }
 
     #[test]
