@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import { AddressRange, type GuestMemory } from '../ts/index.ts';
 import { DirtyPages, type DirtyTracker } from '../ts/dma/dirty-pages.ts';
 import { guestAddressSpaceOf } from '../ts/guest/guest-memory.ts';
-import { DirtyTracking } from '../ts/vfio/dirty-tracking.ts';
+import { DirtyTracking } from '../ts/guest/dirty-tracking.ts';
 import { rejectsCode } from './support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from './support/pages.ts';
 import { seedOf } from './support/seed.ts';

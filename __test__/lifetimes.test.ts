@@ -6,7 +6,7 @@ import { DmaBuffer } from '../ts/driver.ts';
 import { SimulatedDevice, SimulatedIommu } from '../ts/testing.ts';
 import { recordJournal } from '../ts/inspect.ts';
 import { guestAddressSpaceOf } from '../ts/guest/guest-memory.ts';
-import { DirtyTracking } from '../ts/vfio/dirty-tracking.ts';
+import { DirtyTracking } from '../ts/guest/dirty-tracking.ts';
 import { publicMethods } from './public-arguments/surface.ts';
 import { stubDevice } from './public-arguments/calls/vfio.ts';
 import { PAGE, pages } from './support/pages.ts';

@@ -63,7 +63,7 @@ export {
   type VfioSnapshot,
 } from './vfio/container-manager.ts';
 export type { ContainerSnapshot, VfioBackendName } from './vfio/backend.ts';
-export type { DirtyTracking } from './vfio/dirty-tracking.ts';
+export type { DirtyTracking } from './guest/dirty-tracking.ts';
 export type { VfioDevice } from './vfio/vfio-device.ts';
 export type { VfioInterrupts } from './vfio/vfio-interrupts.ts';
 export type { VfioRegion } from './vfio/vfio-region.ts';

@@ -70,6 +70,10 @@ export abstract class KernelTarget<L extends IommuLimits = IommuLimits> implemen
   readonly #space: NativeSpace;
   readonly #readLimits: () => L;
   #limits: L | undefined;
+  /** Whether an unmap clears the kernel's log of the mapping. */
+  protected readonly clearsLogOnUnmap: boolean = false;
+  /** While tracking is active: receives dirty pages of a mapping before it is unmapped. */
+  #onUnmap: ((pages: DirtyPages) => void) | undefined;
   /** Number of calls that run on worker threads. */
   #pendingCalls = 0;
 
@@ -137,6 +141,15 @@ export abstract class KernelTarget<L extends IommuLimits = IommuLimits> implemen
   /** Unmaps a batch, with the parameters and the result of {@link KernelTarget.unmap}. */
   protected unmapBatch(
     subs: readonly SubMapping[],
+    options: UnmapOptions,
+    onThread: boolean,
+  ): UnmapResult | Promise<UnmapResult> {
+    const isLogged = this.#onUnmap !== undefined;
+    return isLogged ? this.#unmapLogged(subs, options, onThread) : this.#unmapNow(subs, options, onThread);
+  }
+
+  #unmapNow(
+    subs: readonly SubMapping[],
     { afterFailure }: UnmapOptions,
     onThread: boolean,
   ): UnmapResult | Promise<UnmapResult> {
@@ -167,15 +180,19 @@ export abstract class KernelTarget<L extends IommuLimits = IommuLimits> implemen
   }
 
   /**
-   * @param onUnmap receives the dirty pages of a mapping that is unmapped while tracking is active, if the kernel would
-   * lose them
+   * Starts to log the pages that are written.
+   *
+   * @param onUnmap receives the dirty pages of a mapping before it is unmapped, if the kernel loses them then
+   * @throws {PeerDmaError} `ERR_UNSUPPORTED` if the IOMMU of a device does not log
    */
-  async startDirtyTracking(_onUnmap: (pages: DirtyPages) => void): Promise<void> {
+  async startDirtyTracking(onUnmap: (pages: DirtyPages) => void): Promise<void> {
     await this.runBusy(() => nativeAsync(() => this.#space.setDirtyTracking(true), { target: this.name }));
+    if (this.clearsLogOnUnmap) this.#onUnmap = onUnmap;
   }
 
   async stopDirtyTracking(): Promise<void> {
     await this.runBusy(() => nativeAsync(() => this.#space.setDirtyTracking(false), { target: this.name }));
+    this.#onUnmap = undefined;
   }
 
   /** @param range the range of one mapping or of several */
@@ -192,6 +209,24 @@ export abstract class KernelTarget<L extends IommuLimits = IommuLimits> implemen
   /** Returns why the kernel cannot map a sub-mapping, if that is known without a system call. */
   protected refusal(sub: SubMapping): PeerDmaError | undefined {
     return sub.range.end > U64_MAX ? this.#refusedMapping(sub, { errno: 'EOVERFLOW' }) : undefined;
+  }
+
+  /** Reads the dirty pages of each sub-mapping before it is unmapped. Unmapping clears the kernel's log of them. */
+  async #unmapLogged(subs: readonly SubMapping[], options: UnmapOptions, onThread: boolean): Promise<UnmapResult> {
+    const all = options.afterFailure === 'continue';
+    const unread: MappingFailure[] = [];
+    const read: SubMapping[] = [];
+    for (const sub of subs) {
+      try {
+        if (!this.calls.closed) this.#onUnmap?.(await this.readDirty(sub.range));
+        read.push(sub);
+      } catch (thrown) {
+        unread.push(failureOf(sub, unmapFailed(this.name, sub, thrown)));
+        if (!all) break;
+      }
+    }
+    const failures = await this.#unmapNow(read, options, onThread);
+    return all || failures.length === 0 ? [...failures, ...unread] : failures;
   }
 
   /** @throws {PeerDmaError} what {@link KernelTarget.refusal} returns; as {@link VaMapper.requireMapped} */

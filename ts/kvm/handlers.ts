@@ -35,7 +35,7 @@ const PORTS = 0x1_0000;
 
 /** The handlers of ports. */
 export class PortSpace {
-  readonly #handlers: (PortHandler | undefined)[] = new Array<undefined>(PORTS).fill(undefined);
+  readonly #handlers: (PortHandler | undefined)[] = Array.from({ length: PORTS });
 
   /**
    * Adds a handler.

@@ -25,6 +25,7 @@ const REASONS: Readonly<Record<string, string>> = {
 export class MachineTarget extends KernelTarget {
   readonly needsVa = true;
   readonly mapsForProcessors = true;
+  protected override readonly clearsLogOnUnmap: boolean = true;
   readonly #machine: NativeMachine;
 
   constructor(machine: NativeMachine) {

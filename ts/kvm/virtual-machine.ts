@@ -5,6 +5,7 @@ import { NativeMachine } from '#native';
 import { readOptions } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError, asError } from '../errors.ts';
+import { DirtyTracking } from '../guest/dirty-tracking.ts';
 import { type DmaMapperHandle, joinPort } from '../guest/dma-mapper-client.ts';
 import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import { transaction } from '../guest/transaction.ts';
@@ -94,12 +95,16 @@ export class VirtualMachine {
   readonly #lines: readonly InterruptLine[];
   readonly #bridges = new Set<AttachedBridge>();
   readonly #closing = new Closing();
+  readonly #memory: GuestMemory;
+  readonly #target: MachineTarget;
+  #tracking: DirtyTracking | undefined;
   #mapper: DmaMapperHandle | undefined;
   #state: MachineState = 'stopped';
   #run: Run | undefined;
 
   private constructor(key: typeof PACKAGE_KEY, memory: GuestMemory, count: number, unclaimed: 'ones' | 'stop') {
     requirePackageKey(key, 'VirtualMachine.create()');
+    this.#memory = memory;
     this.ports = new PortSpace();
     this.mmio = new HandledMemory();
     const mapped = mappedMemory(memory);
@@ -122,6 +127,7 @@ export class VirtualMachine {
       throw machineProblem(thrown);
     }
     this.#exits.attach(this.#machine);
+    this.#target = new MachineTarget(this.#machine);
     this.#routes = new MessageRoutes(this.#machine);
     this.#lines = Array.from({ length: LINES }, (_, line) => new InterruptLine(PACKAGE_KEY, this.#machine, line));
     this.cpus = Array.from({ length: count }, (_, index) => new VirtualCpu(PACKAGE_KEY, this.#machine, index));
@@ -146,7 +152,7 @@ export class VirtualMachine {
     return transaction(async (undo) => {
       const machine = new VirtualMachine(PACKAGE_KEY, memory, cpus, unclaimed);
       undo.push(() => machine.close());
-      machine.#mapper = await joinPort(space, new MachineTarget(machine.#machine), 'best-effort');
+      machine.#mapper = await joinPort(space, machine.#target, 'best-effort');
       return machine;
     });
   }
@@ -283,6 +289,29 @@ export class VirtualMachine {
    */
   addDoorbell(doorbell: Doorbell, event: EventFd): () => void {
     return addDoorbell(this.#machine, readOptions(doorbell, ['port', 'gpa', 'only'], 'a doorbell'), event);
+  }
+
+  /**
+   * Starts to log the pages of RAM that the processors write. Handlers write guest memory themselves: their writes are
+   * not logged.
+   *
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if tracking is active already; `ERR_SYSTEM`, `ERR_CLOSED`
+   */
+  async startDirtyTracking(): Promise<DirtyTracking> {
+    if (this.#state === 'closed') throw new PeerDmaError('ERR_CLOSED', 'the virtual machine is closed');
+    if (this.#tracking !== undefined) {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'dirty tracking is already active. Stop it first');
+    }
+    const space = guestAddressSpaceOf(this.#memory);
+    const tracking = new DirtyTracking(space, () => (this.#tracking = undefined));
+    this.#tracking = tracking;
+    try {
+      await space.betweenChanges(() => tracking.join([this.#target]));
+    } catch (error) {
+      this.#tracking = undefined;
+      throw error;
+    }
+    return tracking;
   }
 
   /** Returns state and counts as plain data. */

@@ -18,7 +18,7 @@ import { isVfioDriver } from '../host/drivers.ts';
 import { notBound } from './opening-errors.ts';
 import type { VfioBackendName, ContainerSnapshot, PlacedDevice } from './backend.ts';
 import { BackendChoice } from './backend-choice.ts';
-import { DirtyTracking } from './dirty-tracking.ts';
+import { DirtyTracking } from '../guest/dirty-tracking.ts';
 import { Sysfs, groupOf } from './sysfs.ts';
 import { requireVfToken } from './vf-token.ts';
 import { VfioDevice } from './vfio-device.ts';

@@ -8,7 +8,7 @@ import type { ExecutionContext } from 'ava';
 import { GuestMemory, VfioContainerManager } from '../../../ts/index.ts';
 import { guestAddressSpaceOf } from '../../../ts/guest/guest-memory.ts';
 import { DirtyPages } from '../../../ts/dma/dirty-pages.ts';
-import { DirtyTracking } from '../../../ts/vfio/dirty-tracking.ts';
+import { DirtyTracking } from '../../../ts/guest/dirty-tracking.ts';
 import { VfioDevice } from '../../../ts/vfio/vfio-device.ts';
 import { PAGE } from '../../support/pages.ts';
 import { type Calls, RANGE, options } from '../values.ts';

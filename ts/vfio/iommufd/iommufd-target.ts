@@ -3,9 +3,6 @@
  */
 import type { NativeIoas } from '#native';
 import type { AddressRange } from '../../address-range.ts';
-import type { DirtyPages } from '../../dma/dirty-pages.ts';
-import { unmapFailed } from '../../dma/mapping-error.ts';
-import { type MappingFailure, failureOf } from '../../dma/mapping-failure.ts';
 import type { IommuLimits } from '../../dma/refusal.ts';
 import type { SubMapping } from '../../dma/sub-mapping.ts';
 import type { MapResult, UnmapOptions, UnmapResult } from '../../dma/target-port.ts';
@@ -32,8 +29,7 @@ interface MappedBar {
 export class IommufdTarget extends KernelTarget {
   readonly needsVa: true | 'private';
   readonly #bars = new IntervalMap<MappedBar>();
-  /** While tracking is active: receives dirty pages of a mapping before it is unmapped. */
-  #onUnmap: ((pages: DirtyPages) => void) | undefined;
+  protected override readonly clearsLogOnUnmap: boolean = true;
 
   /**
    * @param mapsFiles whether the kernel maps files; if not, all memory is mapped by its host virtual address, and BARs
@@ -71,10 +67,7 @@ export class IommufdTarget extends KernelTarget {
     options: UnmapOptions,
     onThread: boolean,
   ): UnmapResult | Promise<UnmapResult> {
-    const unmapped =
-      this.#onUnmap === undefined
-        ? super.unmapBatch(subs, options, onThread)
-        : this.#unmapLogged(subs, options, onThread);
+    const unmapped = super.unmapBatch(subs, options, onThread);
     if (this.#bars.size === 0) return unmapped;
     const all = options.afterFailure === 'continue';
     return applyToResult(unmapped, (failures) => {
@@ -94,17 +87,6 @@ export class IommufdTarget extends KernelTarget {
     return bar !== undefined && bar.device.revocations !== bar.revocations;
   }
 
-  /** @throws {PeerDmaError} `ERR_UNSUPPORTED` if the IOMMU of a device does not log */
-  override async startDirtyTracking(onUnmap: (pages: DirtyPages) => void): Promise<void> {
-    await super.startDirtyTracking(onUnmap);
-    this.#onUnmap = onUnmap;
-  }
-
-  override async stopDirtyTracking(): Promise<void> {
-    await super.stopDirtyTracking();
-    this.#onUnmap = undefined;
-  }
-
   protected get dirtyPageSize(): bigint {
     return hostPageSize();
   }
@@ -116,24 +98,6 @@ export class IommufdTarget extends KernelTarget {
     const operation = `${this.name}: cannot map "${name}" at ${range}`;
     const reason = "this kernel's iommufd maps no BARs (Linux 6.19 and later do). Choose the back end 'type1'";
     return new PeerDmaError('ERR_UNSUPPORTED', `${operation}: ${reason}`, { range, target: this.name });
-  }
-
-  /** Reads the dirty pages of each sub-mapping before it is unmapped. Unmapping clears the kernel's log of them. */
-  async #unmapLogged(subs: readonly SubMapping[], options: UnmapOptions, onThread: boolean): Promise<UnmapResult> {
-    const all = options.afterFailure === 'continue';
-    const unread: MappingFailure[] = [];
-    const read: SubMapping[] = [];
-    for (const sub of subs) {
-      try {
-        if (!this.calls.closed) this.#onUnmap?.(await this.readDirty(sub.range));
-        read.push(sub);
-      } catch (thrown) {
-        unread.push(failureOf(sub, unmapFailed(this.name, sub, thrown)));
-        if (!all) break;
-      }
-    }
-    const failures = await super.unmapBatch(read, options, onThread);
-    return all || failures.length === 0 ? [...failures, ...unread] : failures;
   }
 }
 

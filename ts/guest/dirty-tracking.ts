@@ -1,18 +1,21 @@
 /**
- * Dirty tracking over all address spaces of a container manager.
+ * Dirty tracking over some of the targets of guest memory.
  */
 import { setImmediate } from 'node:timers/promises';
 import { AddressRange, requireAligned } from '../address-range.ts';
 import { DirtyPages, type DirtyTracker } from '../dma/dirty-pages.ts';
 import { PageSet } from '../dma/page-set.ts';
 import { PeerDmaError } from '../errors.ts';
-import type { GuestAddressSpace } from '../guest/guest-address-space.ts';
+import type { GuestAddressSpace } from './guest-address-space.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 
 /** Bytes of RAM whose bits are copied in one turn of the event loop: 256 KiB of a bitmap. */
 const PIECE = 1n << 33n;
 
-/** Logs the pages of RAM that the devices of a {@link VfioContainerManager} write, until it is stopped. */
+/**
+ * Logs the pages of RAM that the devices of a {@link VfioContainerManager}, or the processors of a virtual machine,
+ * write, until it is stopped.
+ */
 export class DirtyTracking {
   readonly #space: GuestAddressSpace;
   readonly #trackers = new Set<DirtyTracker>();
@@ -60,7 +63,7 @@ export class DirtyTracking {
   }
 
   /**
-   * Returns the pages of RAM in a range that devices may have written since they were last returned.
+   * Returns the pages of RAM in a range that devices or processors may have written since they were last returned.
    *
    * Each write is returned once, at the address that it went to. If the address was unmapped since, the write is
    * returned when RAM is mapped there again. With the back end `type1`, the kernel cannot detect writes and reports
