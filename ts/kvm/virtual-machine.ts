@@ -221,6 +221,18 @@ export class VirtualMachine {
   }
 
   /**
+   * Returns the processors and interrupt controllers to their power-on state. Guest memory, handlers and devices stay as
+   * they are: reset devices, and load the guest again.
+   *
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the machine runs, is paused or has failed; `ERR_CPU_RUNNING` while
+   * an access from before its stop waits for an answer; `ERR_CLOSED`, `ERR_SYSTEM`
+   */
+  reset(): void {
+    this.#require('stopped', 'reset');
+    native(() => this.#machine.reset());
+  }
+
+  /**
    * Returns an interrupt line; the same object each time.
    *
    * @param number 0 to 23

@@ -147,6 +147,8 @@ export declare class NativeMachine {
   hold(): void
   /** Ends one `hold`. */
   release(): void
+  /** Returns all processors and interrupt controllers to their power-on state. */
+  reset(): void
   /** Returns the registers of a processor as words. */
   registers(processor: Index): Words
   /** Sets the registers of a processor. */

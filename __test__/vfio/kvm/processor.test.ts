@@ -114,7 +114,7 @@ test.serial('two processors run at the same time', async (t) => {
   }
   memory.write(
     0x9000n,
-    Uint8Array.of(0xeb, 0x0e, ...new Array<number>(14).fill(0), 0x66, 0x2e, 0xff, 0x06, 0x08, 0x00, 0xeb, 0xf8),
+    Uint8Array.of(0xeb, 0x0e, ...Array.from({ length: 14 }, () => 0), 0x66, 0x2e, 0xff, 0x06, 0x08, 0x00, 0xeb, 0xf8),
   );
   const loop = code.length;
   load(memory, vm.cpus[0] as never, code.rbx(FREE).increment().jump(loop));
@@ -122,6 +122,21 @@ test.serial('two processors run at the same time', async (t) => {
   await until(() => memory.read32(0x9008n) > 10 && memory.read64(FREE) > 10n, 'both count');
   vm.stop('both');
   t.is(await run, 'both');
+});
+
+test.serial('a reset returns processors to their power-on state, and the guest can start again', async (t) => {
+  const { memory, vm, cpu } = await smallGuest(t, counting(), { cpus: 2 });
+  const run = vm.run();
+  await until(() => memory.read64(FREE) > 10n, 'the guest counts');
+  t.throws(() => vm.reset(), { code: 'ERR_INVALID_ARGUMENT' });
+  vm.stop('reset');
+  t.is(await run, 'reset');
+  vm.reset();
+  const { rip, cs, cr0, efer } = cpu.registers();
+  t.deepEqual([rip, cs.base, cr0 & 1n, efer], [0xfff0n, 0xffff_0000n, 0n, 0n]);
+  load(memory, cpu, new Code().rax(7n).rbx(FREE).store(8).out(END_PORT));
+  t.is(await vm.run(), 'end');
+  t.is(memory.read64(FREE), 7n);
 });
 
 test.serial('a triple fault ends the run', async (t) => {

@@ -139,6 +139,12 @@ impl NativeMachine {
         self.space.release();
     }
 
+    /// Returns all processors and interrupt controllers to their power-on state.
+    #[napi]
+    pub fn reset(&self, env: &Env) -> napi::Result<()> {
+        or_throw(env, || self.space.reset())
+    }
+
     /// Returns the registers of a processor as words.
     #[napi]
     pub fn registers(&self, env: &Env, processor: Index) -> napi::Result<Words> {

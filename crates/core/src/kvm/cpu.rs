@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use super::exits::{Exit, Exits};
 use super::gate::{Gate, Turn};
 use super::kick::Kick;
+use super::power_on::CpuPowerOn;
 use super::registers;
 use super::run_area::{Access, RunArea};
 use super::system::errno_of;
@@ -82,13 +83,14 @@ pub(super) struct Cpu {
     /// Locked while the processor is in the guest. `None` after the machine is closed.
     fd: Arc<Mutex<Option<VcpuFd>>>,
     thread: Option<JoinHandle<()>>,
+    power_on: CpuPowerOn,
 }
 
 impl Cpu {
     /// Starts the thread of a processor, which waits at the gate.
     pub(super) fn start(
         index: usize,
-        fd: VcpuFd,
+        (fd, power_on): (VcpuFd, CpuPowerOn),
         area: usize,
         gate: &Arc<Gate>,
         exits: &Arc<Exits>,
@@ -112,6 +114,7 @@ impl Cpu {
         Ok(Self {
             fd,
             thread: Some(thread),
+            power_on,
         })
     }
 
@@ -139,6 +142,11 @@ impl Cpu {
 
     pub(super) fn set_registers(&self, words: &[u64]) -> Result<()> {
         self.with_fd(|fd| registers::write(fd, words))
+    }
+
+    /// Returns the processor to its power-on state.
+    pub(super) fn reset(&self) -> Result<()> {
+        self.with_fd(|fd| self.power_on.restore(fd))
     }
 
     /// Waits for the thread, whose end was requested, and closes the descriptor.

@@ -11,6 +11,7 @@ use super::cpuid;
 use super::exits::Exits;
 use super::gate::Gate;
 use super::interrupts::{self, Doorbell, MsiRoute};
+use super::power_on::{BoardPowerOn, CpuPowerOn};
 use super::slots::SlotState;
 use super::system::{self, errno_of, failed};
 use super::vfio::VfioFiles;
@@ -49,6 +50,7 @@ struct Parts {
     exits: Arc<Exits>,
     cpus: Mutex<Vec<Cpu>>,
     vfio: Mutex<VfioFiles>,
+    board: BoardPowerOn,
 }
 
 impl Machine {
@@ -76,6 +78,7 @@ impl Machine {
             exits,
             cpus: Mutex::default(),
             vfio: Mutex::default(),
+            board: BoardPowerOn::read(&vm)?,
         };
         // If this fails, the drop ends the threads that have started.
         parts.start_processors(&kvm, &vm, count)?;
@@ -168,6 +171,18 @@ impl Machine {
     /// Ends one [`hold`](Self::hold).
     pub fn release(&self) {
         self.parts.gate.release();
+    }
+
+    /// Returns all processors and interrupt controllers to their power-on state. Memory and connections stay.
+    ///
+    /// # Errors
+    /// `ERR_CPU_RUNNING`, `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn reset(&self) -> Result<()> {
+        let vm = self.vm()?;
+        for cpu in lock(&self.parts.cpus).iter() {
+            cpu.reset()?;
+        }
+        self.parts.board.restore(&vm)
     }
 
     /// Returns the registers of a processor as words.
@@ -351,7 +366,8 @@ impl Parts {
             fd.set_cpuid2(&cpuid)
                 .map_err(failed("ioctl(KVM_SET_CPUID2)", &operation))?;
             let cpus = owned(&mut self.cpus);
-            let cpu = Cpu::start(cpus.len(), fd, area, &self.gate, &self.exits)?;
+            let power_on = CpuPowerOn::read(kvm, &fd)?;
+            let cpu = Cpu::start(cpus.len(), (fd, power_on), area, &self.gate, &self.exits)?;
             cpus.push(cpu);
         }
         Ok(())

@@ -14,6 +14,7 @@ mod interrupts;
 mod ioctl;
 mod kick;
 mod machine;
+mod power_on;
 mod registers;
 mod run_area;
 mod slots;
