@@ -8,6 +8,7 @@ import { barMoves } from './bar-move.ts';
 import { runInChild, parseLastLine } from './child.ts';
 import { compile } from './compile.ts';
 import { configWrite } from './config-write.ts';
+import { crossing } from './crossing.ts';
 import { guestAccess } from './guest-access.ts';
 import { importTime } from './import-time.ts';
 import { linearMoves } from './linear.ts';
@@ -53,6 +54,7 @@ const PARTS: Readonly<Record<string, Part>> = {
   regionChanges,
   firstMoves,
   configWrite,
+  crossing,
   memoryPerMapping: () => [...memoryPerMapping('no-op', false), ...memoryPerMapping('type1', true)],
   guestAccess,
   oneAmongMany,
