@@ -4,3 +4,4 @@
 import './kvm/interrupts.test.ts';
 import './kvm/memory.test.ts';
 import './kvm/processor.test.ts';
+import './kvm/vmm-devices.test.ts';
