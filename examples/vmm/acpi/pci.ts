@@ -1,0 +1,56 @@
+/**
+ * The PCI host bridge in the DSDT: its buses, windows and interrupt lines.
+ */
+import type { AddressRange } from '../../../ts/index.ts';
+import { device, integer, name, packageOf, text } from './aml.ts';
+import type { Bytes } from './bytes.ts';
+import { lastBus } from './mcfg.ts';
+import { buses, memory, ports, resources } from './resources.ts';
+
+/** The first of eight ports of configuration mechanism 1 (PCI Local Bus Specification 3.0, 3.2.2.3.2). */
+const CONFIG_PORTS = 0xcf8;
+
+const SLOTS = 32;
+/** INTA to INTD. */
+const PINS = 4;
+const FIRST_LINE = 16;
+const ALL_FUNCTIONS = 0xffff;
+
+/**
+ * Returns the line of the I/O APIC for a pin of a device on bus 0, 16 to 19. Neighbours have different lines for the
+ * same pin, because most devices use INTA only.
+ *
+ * @param slot number of the device, 0 to 31
+ * @param pin 0 to 3: INTA to INTD
+ */
+export function lineOfPin(slot: number, pin: number): number {
+  return FIRST_LINE + ((slot + pin) % PINS);
+}
+
+/** @param windows guest-physical addresses for BARs */
+export function hostBridge(ecam: AddressRange, windows: readonly AddressRange[]): Bytes {
+  const ranges = windows.map((range) => memory(range, 'window'));
+  return device(
+    'PCI0',
+    name('_HID', text('PNP0A08')), // PCI Express
+    name('_CID', text('PNP0A03')), // and PCI
+    ...['_UID', '_SEG', '_BBN'].map((segment) => name(segment, integer(0))),
+    name('_CRS', resources(buses(lastBus(ecam)), ports(CONFIG_PORTS, 8), ...ranges)),
+    name('_PRT', packageOf(...interruptRoutes())),
+  );
+}
+
+/** The ECAM as a motherboard resource: otherwise guests do not use it. */
+export function reservedEcam(ecam: AddressRange): Bytes {
+  return device('ECAM', name('_HID', text('PNP0C02')), name('_CRS', resources(memory(ecam, 'itself'))));
+}
+
+/** Lines of PCI are levels. They are active low for the guest; a line of KVM is active or not, without a polarity. */
+function interruptRoutes(): readonly Bytes[] {
+  const noLinkDevice = integer(0);
+  return Array.from({ length: SLOTS * PINS }, (_, index) => {
+    const [slot, pin] = [Math.floor(index / PINS), index % PINS];
+    const address = integer(slot * 0x1_0000 + ALL_FUNCTIONS);
+    return packageOf(address, integer(pin), noLinkDevice, integer(lineOfPin(slot, pin)));
+  });
+}
