@@ -81,6 +81,13 @@ test('a line of another machine, and a value that is not one, are rejected', asy
   vm.connectInterrupts(device.interrupts, { line: vm.line(4) })();
 });
 
+test('the level of a line is a boolean', async (t) => {
+  const { vm, stub } = await stubbedMachine(t);
+  throwsCode(t, () => vm.line(4).set(1 as never), 'ERR_INVALID_ARGUMENT');
+  vm.line(4).set(true);
+  t.deepEqual(stub.calls, ['line 4 high']);
+});
+
 test('a doorbell is removed as it was added', async (t) => {
   const { vm, stub } = await stubbedMachine(t);
   const event = EventFd.create();
