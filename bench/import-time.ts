@@ -8,7 +8,7 @@ import { type Figure, formatValues, median } from './measure.ts';
 const PAIRS = 15;
 /** Milliseconds. */
 const GOAL = 50;
-const SUB_PATHS = ['index', 'host', 'inspect', 'driver', 'testing'];
+const SUB_PATHS = ['index', 'host', 'inspect', 'driver', 'testing', 'kvm'];
 
 /** The top of the checkout: this file is compiled to `target/js/bench`. */
 const top = new URL('../../../', import.meta.url);

@@ -1,13 +1,15 @@
 /**
  * Compiles and runs each block of TypeScript in the pages. Pages and blocks are found, not listed. A block that needs
- * real devices has a mark behind the language of its fence, which renderers hide:
+ * real devices or KVM has a mark behind the language of its fence, which renderers hide:
  *
  *     ```ts vfio=edu,nvme
+ *     ```ts kvm
  *
- * The mark names the emulated devices for the PCI addresses of the block, in their order. Such a block runs in
- * vfio/guides.test.ts, all others here. `console.log(…); // text` must print `text`. The blocks of a page run in one
- * folder, one after the other, so that a block can read the files of earlier ones. Blocks of `diff` can be applied to
- * this checkout, those of `sh` are checked by commands.test.ts, and `text` is not a program.
+ * The first mark names the emulated devices for the PCI addresses of the block, in their order. Such a block runs in
+ * vfio/guides.test.ts, one for KVM in vfio/kvm/guide.test.ts, and all others here. `console.log(…); // text` must print
+ * `text`. The blocks of a page run in one folder, one after the other, so that a block can read the files of earlier
+ * ones. Blocks of `diff` can be applied to this checkout, those of `sh` are checked by commands.test.ts, and `text` is
+ * not a program.
  */
 import test from 'ava';
 import { spawnSync } from 'node:child_process';
@@ -15,7 +17,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { brokenPromise, examplesOf, extractExamples, placed } from './support/examples.ts';
+import { brokenPromise, examplesOf, extractExamples, placed, runsAnywhere } from './support/examples.ts';
 import { parsePage, readPages, top } from './support/pages.ts';
 
 const LOADER = `--import=${new URL('scripts/typescript/register.mjs', top).href}`;
@@ -40,7 +42,7 @@ test('every block of TypeScript compiles', (t) => {
 });
 
 for (const page of new Set(examples.map((example) => example.page))) {
-  const runnable = examples.filter((example) => example.page === page && example.devices.length === 0);
+  const runnable = examples.filter((example) => example.page === page && runsAnywhere(example));
   if (runnable.length === 0) continue;
   test(`the examples of ${page} print the lines in their comments`, (t) => {
     const scratch = mkdtempSync(join(tmpdir(), 'peerdma-guide-'));
@@ -69,9 +71,11 @@ test('every diff can be applied to the checkout', (t) => {
   }
 });
 
-test('the examples that need devices run in the guests', (t) => {
+test('the examples that need devices or KVM run in the guests', (t) => {
   t.true(examples.some(({ devices }) => devices.length > 0));
   t.regex(readFileSync(new URL('__test__/vfio/all.ts', top), 'utf8'), /^import '\.\/guides\.test\.ts';$/m);
+  t.true(examples.some(({ kvm }) => kvm));
+  t.regex(readFileSync(new URL('__test__/vfio/kvm.ts', top), 'utf8'), /^import '\.\/kvm\/guide\.test\.ts';$/m);
 });
 
 test('finds an invalid mark, and one that does not match the devices of the block', (t) => {
@@ -82,7 +86,18 @@ test('finds an invalid mark, and one that does not match the devices of the bloc
     { kind: 'edu', bdf: '0000:01:00.0' },
     { kind: 'nvme', bdf: '0000:02:00.0' },
   ]);
-  for (const mark of [' vfio=edu', ' vfio=edu,gpu', ' vfio=', ' vfio', ' skip', ' vfio=edu,nvme skip']) {
+  t.like(read(page(' kvm', two))[0], { devices: [], kvm: true });
+  t.like(read(page('', two))[0], { devices: [], kvm: false });
+  for (const mark of [
+    ' kvm=1',
+    ' kvm vfio=edu,nvme',
+    ' vfio=edu',
+    ' vfio=edu,gpu',
+    ' vfio=',
+    ' vfio',
+    ' skip',
+    ' vfio=edu,nvme skip',
+  ]) {
     t.throws(() => read(page(mark, two)), { message: /^x\.md:1: / }, mark);
   }
   t.throws(() => parsePage('x.md', '```ts\nopen'), { message: 'x.md:1: the block has no end' });

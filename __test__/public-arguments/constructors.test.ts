@@ -12,6 +12,7 @@ const FACTORIES: Readonly<Record<string, string>> = {
   EventFd: 'EventFd.create()',
   GuestMemory: 'GuestMemory.create()',
   MemoryFile: 'MemoryFile.create()',
+  VirtualMachine: 'VirtualMachine.create()',
 };
 
 const classes = Object.entries(exported).filter(([, value]) => String(value).startsWith('class '));

@@ -60,6 +60,10 @@ const BIGINTS: Readonly<Record<string, readonly string[]>> = {
   'VfioRegion#write32': ['offset'],
   'VfioRegion#read64': ['offset'],
   'VfioRegion#write64': ['offset', 'value'],
+  'VirtualMachine#sendMessage': ['address'],
+  'VirtualMachine#addDoorbell': ['gpa', 'value'],
+  'VirtualCpu#setRegisters': ['rip', 'cs.base'],
+  'VirtualCpu#translate': ['linear'],
 };
 
 const NUMBERS: Readonly<Record<string, readonly string[]>> = {
@@ -101,6 +105,12 @@ const NUMBERS: Readonly<Record<string, readonly string[]>> = {
   'VfioInterrupts#reconnect': ['vector'],
   'VfioRegion#read': ['length'],
   'VfioRegion#write32': ['value'],
+  'VirtualMachine.create': ['cpus'],
+  'VirtualMachine#line': ['number'],
+  'VirtualMachine#sendMessage': ['data'],
+  'VirtualMachine#addDoorbell': ['port', 'width'],
+  'VirtualCpu#setRegisters': ['cs.limit', 'cs.selector', 'cs.rights', 'gdt.limit'],
+  'PortSpace#add': ['first', 'count'],
 };
 
 /** Parameters with such a name that are not numeric, or are fields of recorded data. */

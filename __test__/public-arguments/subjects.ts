@@ -7,6 +7,7 @@ import { guestCalls } from './calls/guest.ts';
 import { hostBridgeCalls } from './calls/host-bridge.ts';
 import { hostCalls } from './calls/host.ts';
 import { journalCalls } from './calls/journal.ts';
+import { kvmCalls } from './calls/kvm.ts';
 import { memoryCalls } from './calls/memory.ts';
 import { simulationCalls } from './calls/simulation.ts';
 import { vfioCalls } from './calls/vfio.ts';
@@ -24,4 +25,5 @@ export const SUBJECTS: Readonly<Record<string, (t: ExecutionContext) => Table | 
   'hosts and the doctor': hostCalls,
   'journals and explanations': journalCalls,
   'VFIO devices': vfioCalls,
+  'virtual machines': kvmCalls,
 };

@@ -3,6 +3,7 @@ import { type DmaTarget, EventFd, GuestMemory, VfioContainerManager } from 'peer
 import { DmaBuffer, registers, u32 } from 'peerdma/driver';
 import { type HostMachine, type PeerMatrix, peerMatrix, readHost } from 'peerdma/host';
 import { type MemorySnapshot, explain } from 'peerdma/inspect';
+import { type StopReason, VirtualMachine } from 'peerdma/kvm';
 import { SimulatedDevice, SimulatedIommu } from 'peerdma/testing';
 
 const memory = await GuestMemory.create({ ram: [{ start: 0n, length: 0x1000n }] });
@@ -20,6 +21,12 @@ const device = SimulatedDevice.edu({ bdf: '0000:00:04.0' });
 const [bar] = device.regions;
 export const id: number | undefined = bar === undefined ? undefined : registers(bar, { id: u32(0n) }).id;
 export const bytes: Uint8Array = (await DmaBuffer.allocate(memory, 0x1000n)).bytes;
+
+const vm = await VirtualMachine.create({ memory });
+vm.cpus[0].setRegisters({ rip: 0x1000n });
+vm.ports.add(0xf4, 1, { read: () => 0, write: () => vm.stop('end') });
+const reason: string = await vm.run();
+export const isFault: boolean = reason === ('triple-fault' satisfies StopReason);
 
 /** An `AbortSignal` is one of the signals that calls take. */
 export const waiting: Promise<bigint> = EventFd.create().wait({ signal: AbortSignal.timeout(1) });

@@ -1,5 +1,5 @@
 /**
- * A PCI host bridge on a virtual machine: its ports and memory, and the interrupts of its assigned devices.
+ * A PCI host bridge on a virtual machine: its ports, memory, and interrupts of assigned devices.
  */
 import { AssignedDevice } from '../pci/assigned-device.ts';
 import type { PciHostBridge } from '../pci/host-bridge/pci-host-bridge.ts';
@@ -30,8 +30,24 @@ export class AttachedBridge {
       read: (port, width) => bridge.portRead(port, width),
       write: (port, width, value) => bridge.portWrite(port, width, value),
     };
-    this.#ends.push(ports.add(CONFIG_ADDRESS, 1, handler), ports.add(CONFIG_DATA, DATA_PORTS, handler));
-    const unwatch = bridge.watchFunctions({
+    try {
+      this.#ends.push(ports.add(CONFIG_ADDRESS, 1, handler));
+      this.#ends.push(ports.add(CONFIG_DATA, DATA_PORTS, handler));
+      this.#ends.push(this.#follow(connect));
+    } catch (error) {
+      this.detach();
+      throw error;
+    }
+  }
+
+  /** The handler of an address, if ECAM or a BAR decodes it. */
+  at(gpa: bigint): MemoryHandler | undefined {
+    return this.#bridge.decodes(gpa) ? this.#memory : undefined;
+  }
+
+  /** Connects the interrupts of assigned devices, and of those that are added later. */
+  #follow(connect: ConnectInterrupts): () => void {
+    return this.#bridge.watchFunctions({
       added: (address, func) => {
         if (func instanceof AssignedDevice) this.#interrupts.set(func, connect(func, pinLine(address, func)));
       },
@@ -40,12 +56,6 @@ export class AttachedBridge {
         this.#interrupts.delete(func);
       },
     });
-    this.#ends.push(unwatch);
-  }
-
-  /** The handler of an address, if ECAM or a BAR decodes it. */
-  at(gpa: bigint): MemoryHandler | undefined {
-    return this.#bridge.decodes(gpa) ? this.#memory : undefined;
   }
 
   /** Ends its accesses, and disconnects the interrupts. */

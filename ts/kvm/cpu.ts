@@ -2,14 +2,15 @@
  * A virtual processor.
  */
 import type { NativeMachine } from '#native';
+import { requireUnsigned } from '../arguments.ts';
 import { native } from '../native-call.ts';
 import { INSPECT, objectText } from '../object-text.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
-import { type CpuRegisters, registersOf, wordsOf } from './registers.ts';
+import { type CpuRegisters, merged, registersOf, wordsOf } from './registers.ts';
 
 /** A processor of a virtual machine. Its number is its APIC id. */
 export class VirtualCpu {
-  /** From 0 on. */
+  /** Its number, from 0 on. */
   readonly index: number;
   readonly #machine: NativeMachine;
 
@@ -21,10 +22,12 @@ export class VirtualCpu {
   }
 
   /**
-   * Reads the registers while the processor is not in the guest: it is paused, or one of its accesses waits for an
-   * answer.
+   * Reads the registers.
    *
-   * @throws {PeerDmaError} `ERR_CPU_RUNNING`, `ERR_CLOSED`
+   * The processor is not in the guest: the machine is paused or stopped, or the handler of an access of this processor
+   * calls the method.
+   *
+   * @throws {PeerDmaError} `ERR_CPU_RUNNING` while the processor executes the guest; `ERR_CLOSED`
    */
   registers(): CpuRegisters {
     return registersOf(native(() => this.#machine.registers(this.index)));
@@ -33,21 +36,23 @@ export class VirtualCpu {
   /**
    * Sets registers. Those that are not given keep their value.
    *
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for values of the wrong type or size, `ERR_SYSTEM` for a state that no
-   * processor has: nothing is set then; `ERR_CPU_RUNNING`, `ERR_CLOSED`
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for an unknown name, and for values of the wrong type or size;
+   * `ERR_SYSTEM` for a state that no processor has; `ERR_CPU_RUNNING`, `ERR_CLOSED`. Nothing is set then
    */
   setRegisters(registers: Partial<CpuRegisters>): void {
-    const words = wordsOf({ ...this.registers(), ...registers });
+    const words = wordsOf(merged(this.registers(), registers));
     native(() => this.#machine.setRegisters(this.index, words));
   }
 
   /**
    * Translates a linear address by the page tables of the guest.
    *
+   * @param linear 64 bits; for the instruction pointer, `cs.base + rip`
    * @returns the guest-physical address, if there is one
-   * @throws {PeerDmaError} as {@link VirtualCpu.registers}
+   * @throws {PeerDmaError} as {@link VirtualCpu.registers}; `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`
    */
   translate(linear: bigint): bigint | undefined {
+    requireUnsigned(linear, 'linear');
     return native(() => this.#machine.translate(this.index, linear)) ?? undefined;
   }
 

@@ -1,5 +1,7 @@
 /**
- * Connects the interrupts of an assigned device to a virtual machine: the kernel delivers each without JavaScript.
+ * Connects the interrupts of an assigned device to a virtual machine.
+ *
+ * The kernel delivers each interrupt without JavaScript.
  */
 import type { NativeMachine } from '#native';
 import type { AssignedInterrupts } from '../pci/interrupts/assigned-interrupts.ts';
@@ -66,7 +68,7 @@ export class DeviceInterruptsConnection {
   }
 
   /**
-   * Routes the messages of vectors, and connects events of new ones. A vector that is masked keeps its route: its device
+   * Routes the messages of vectors, and connects the events of new ones. A masked vector keeps its route: its device
    * signals another event then.
    */
   #apply(vectors: readonly InterruptVector[]): void {

@@ -1,5 +1,5 @@
 /**
- * Takes the exits of the processors on the event loop, and answers them by handlers or from guest memory.
+ * Answers the exits of the processors on the event loop, by handlers or from guest memory.
  */
 import type { NativeMachine } from '#native';
 import { hex } from '../address-range.ts';

@@ -1,48 +1,70 @@
 /**
  * The devices that answer a guest's accesses to ports and to memory without a memory slot.
  */
-import { AddressRange, hex } from '../address-range.ts';
+import { type AddressRange, hex, requireRange } from '../address-range.ts';
+import { readable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
 import { requireNumber } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
 
-/** Answers accesses to ports. A promise makes the processor wait. */
+/**
+ * Answers accesses to ports, for a device of the VMM.
+ *
+ * The processor waits for the result, also if it is a promise. Other processors and the event loop do not. If a method
+ * throws or its promise rejects, the run fails with `ERR_CPU_FAILED`.
+ */
 export interface PortHandler {
   /**
-   * @param port 0 to 65535
+   * Answers a read.
+   *
+   * @param port the first port of the access, 0 to 65535
    * @param width bytes: 1, 2 or 4
    * @returns the value; bits beyond the width are dropped
    */
   read(port: number, width: number): number | Promise<number>;
+  /**
+   * Applies a write.
+   *
+   * @param port the first port of the access, 0 to 65535
+   * @param width bytes: 1, 2 or 4
+   * @param value unsigned, of that width
+   */
   write(port: number, width: number, value: number): void | Promise<void>;
 }
 
-/** Answers accesses to memory. A promise makes the processor wait. */
+/** Answers accesses to memory without a memory slot, as {@link PortHandler} does for ports. */
 export interface MemoryHandler {
   /**
-   * @param gpa guest-physical address
+   * Answers a read.
+   *
+   * @param gpa guest-physical address of the first byte
    * @param length bytes, 1 to 8
-   * @returns as many bytes
+   * @returns the bytes. If they are fewer, the others are ones; further ones are dropped
    */
   read(gpa: bigint, length: number): Uint8Array | Promise<Uint8Array>;
-  /** @param bytes 1 to 8; they change after the access */
+  /**
+   * Applies a write.
+   *
+   * @param gpa guest-physical address of the first byte
+   * @param bytes 1 to 8. They are valid until the access is answered: copy them to keep them
+   */
   write(gpa: bigint, bytes: Uint8Array): void | Promise<void>;
 }
 
 /** The number of ports of the processor. */
 const PORTS = 0x1_0000;
 
-/** The handlers of ports. */
+/** The handlers of ports of a virtual machine. */
 export class PortSpace {
-  readonly #handlers: (PortHandler | undefined)[] = Array.from({ length: PORTS });
+  readonly #handlers: (PortHandler | undefined)[] = Array.from({ length: PORTS }, () => undefined);
 
   /**
-   * Adds a handler.
+   * Adds a handler. An access across its last port is passed to it as a whole.
    *
    * @param first the first port, 0 to 65535
    * @param count the number of ports
-   * @returns removes the handler
+   * @returns removes the handler; later calls do nothing
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`; `ERR_OUT_OF_RANGE`; `ERR_OVERLAP` if a port has a handler
    */
   add(first: number, count: number, handler: PortHandler): () => void {
@@ -53,10 +75,10 @@ export class PortSpace {
       throw new PeerDmaError('ERR_OVERLAP', `port ${hex(BigInt(taken))} has a handler. Remove that one first`);
     }
     this.#handlers.fill(handler, first, first + count);
+    let isAdded = true;
     return () => {
-      for (let port = first; port < first + count; port++) {
-        if (this.#handlers[port] === handler) this.#handlers[port] = undefined;
-      }
+      if (isAdded) this.#handlers.fill(undefined, first, first + count);
+      isAdded = false;
     };
   }
 
@@ -72,31 +94,31 @@ interface MemoryEntry {
   readonly handler: MemoryHandler;
 }
 
-/** The handlers of memory. */
+/** The handlers of memory of a virtual machine. */
 export class HandledMemory {
   readonly #entries: IntervalMap<MemoryEntry> = new IntervalMap<MemoryEntry>();
 
   /**
-   * Adds a handler. The processors reach memory that is mapped in the range without it.
+   * Adds a handler. It does not answer accesses to guest memory that is mapped in the range.
    *
    * @param range guest-physical addresses
-   * @returns removes the handler
+   * @returns removes the handler; later calls do nothing
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`; `ERR_OVERLAP` if some of the range has a handler
    */
   add(range: AddressRange, handler: MemoryHandler): () => void {
-    const own = AddressRange.of(range.start, range.length);
+    requireRange(range);
     requireMethods(handler, 'memory');
-    const taken = this.#entries.firstIn(own);
+    const taken = this.#entries.firstIn(range);
     if (taken !== undefined) {
       throw new PeerDmaError(
         'ERR_OVERLAP',
-        `${own} overlaps ${taken.range}, which has a handler. Remove that one first`,
+        `${range} overlaps ${taken.range}, which has a handler. Remove that one first`,
       );
     }
-    const entry = { range: own, handler };
+    const entry = { range, handler };
     this.#entries.insert(entry);
     return () => {
-      if (this.#entries.at(own.start) === entry) this.#entries.remove(entry);
+      if (this.#entries.at(range.start) === entry) this.#entries.remove(entry);
     };
   }
 
@@ -123,7 +145,10 @@ function requirePorts(first: number, count: number): void {
 }
 
 function requireMethods(handler: PortHandler | MemoryHandler, what: string): void {
-  const valid = typeof handler === 'object' && handler !== null;
-  if (valid && typeof handler.read === 'function' && typeof handler.write === 'function') return;
+  const valid = readable(`the ${what} handler`, () => {
+    if (typeof handler !== 'object' || handler === null) return false;
+    return typeof handler.read === 'function' && typeof handler.write === 'function';
+  });
+  if (valid) return;
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a ${what} handler is an object with the methods read and write`);
 }

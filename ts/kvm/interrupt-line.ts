@@ -2,19 +2,22 @@
  * Interrupt lines of a virtual machine: the pins of its I/O APIC.
  */
 import type { NativeMachine } from '#native';
+import { readOptions, requireBoolean } from '../arguments.ts';
 import { type EventFd, nativeEventFdOf } from '../event-fd.ts';
 import { native } from '../native-call.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 
 /** Options of {@link InterruptLine.connect}. */
 export interface LineOptions {
-  /** Makes the interrupt a level: it ends when the guest acknowledges it, and this event is signalled then. */
+  /**
+   * Makes the interrupt a level, which ends when the guest acknowledges it. The kernel signals this event then.
+   */
   readonly resample?: EventFd;
 }
 
-/** A line, on which devices interrupt without a message. */
+/** An interrupt line: a pin of the I/O APIC. Devices interrupt by it without a message. */
 export class InterruptLine {
-  /** From 0 to 23. Those below 16 are also pins of the two PICs. */
+  /** Its number, from 0 to 23. Lines below 16 are also pins of the two PICs. */
   readonly number: number;
   readonly #machine: NativeMachine;
 
@@ -26,22 +29,24 @@ export class InterruptLine {
   }
 
   /**
-   * Sets its level. Several devices on a line are one level: that of any of them.
+   * Sets its level. Devices that share the line share its level: the caller combines them.
    *
-   * @throws {PeerDmaError} `ERR_CLOSED`
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
   set(high: boolean): void {
+    requireBoolean(high, 'the level of an interrupt line');
     native(() => this.#machine.setLine(this.number, high));
   }
 
   /**
-   * Makes each signal of an event an interrupt, without JavaScript on the way.
+   * Makes each signal of an event an interrupt, without JavaScript (irqfd).
    *
    * @param event stays connected when its owner closes it
    * @returns disconnects the event; later calls do nothing
    * @throws {PeerDmaError} `ERR_SYSTEM` if the event is connected (`EBUSY`); `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
-  connect(event: EventFd, { resample }: LineOptions = {}): () => void {
+  connect(event: EventFd, options: LineOptions = {}): () => void {
+    const { resample } = readOptions(options, ['resample']);
     return connectEvent(this.#machine, event, this.number, resample);
   }
 }

@@ -8,7 +8,11 @@ import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError } from '../errors.ts';
 import { KernelTarget } from '../dma/kernel-target.ts';
 
-/** KVM maps pages of 4 KiB (Linux, Documentation/virt/kvm/api.rst, 4.35), at any address that a processor can use. */
+/**
+ * KVM maps pages of 4 KiB, at any address that a processor can use.
+ *
+ * Source: Linux, Documentation/virt/kvm/api.rst, 4.35.
+ */
 const LIMITS: IommuLimits = { pageSize: 4096n, iovaRanges: [AddressRange.between(0n, 1n << 52n)] };
 
 /** The reasons of the kernel (Linux, virt/kvm/kvm_main.c, `kvm_set_memory_region`). */

@@ -1,6 +1,7 @@
 /**
- * Memory of the guest without a memory slot: a processor met a change of its slot, wrote read-only memory, or reached a
- * BAR that KVM could not map.
+ * Answers accesses to memory of the guest that has no memory slot.
+ *
+ * A processor met a change of the slot, wrote read-only memory, or reached a BAR that KVM could not map.
  */
 import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import type { MemoryHandler } from './handlers.ts';

@@ -8,8 +8,9 @@ import type { VirtualCpu } from './cpu.ts';
 import { type GuestAccessExit, type StoppedExit, accessText } from './exit-loop.ts';
 
 /**
- * Why the guest does not run any more: `triple-fault` (on a PC, that resets it), an event of the guest, or the reason
- * that the VMM passed to {@link VirtualMachine.stop}.
+ * The reasons of a run that ends without {@link VirtualMachine.stop}.
+ *
+ * `triple-fault` resets a PC. The guest requests the others by a call of KVM.
  */
 export type StopReason = 'triple-fault' | 'shutdown' | 'reset' | 'crash';
 
@@ -25,7 +26,7 @@ const RUN_FAILED = 7;
 /** `KVM_SYSTEM_EVENT_…` (Linux, include/uapi/linux/kvm.h). */
 const EVENTS: Readonly<Record<number, StopReason>> = { 1: 'shutdown', 2: 'reset', 3: 'crash' };
 
-/** The number of bytes at the instruction pointer that a message shows: those of the longest instruction. */
+/** Messages show so many bytes at the instruction pointer: those of the longest instruction. */
 const CODE_BYTES = 15;
 
 /** Returns the reason of a stop that is not a failure. @internal */

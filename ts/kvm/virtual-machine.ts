@@ -2,7 +2,7 @@
  * A virtual machine of KVM, whose processors reach guest memory.
  */
 import { NativeMachine } from '#native';
-import { readOptions } from '../arguments.ts';
+import { readOptions, requireUnsigned } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import { DirtyTracking } from '../guest/dirty-tracking.ts';
@@ -13,8 +13,8 @@ import { native, nativeAsync } from '../native-call.ts';
 import { INSPECT, objectText } from '../object-text.ts';
 import type { EventFd } from '../event-fd.ts';
 import type { AssignedDevice } from '../pci/assigned-device.ts';
-import type { PciHostBridge } from '../pci/host-bridge/pci-host-bridge.ts';
-import type { AssignedInterrupts } from '../pci/interrupts/assigned-interrupts.ts';
+import { type PciHostBridge, isHostBridge } from '../pci/host-bridge/pci-host-bridge.ts';
+import { type AssignedInterrupts, isAssignedInterrupts } from '../pci/interrupts/assigned-interrupts.ts';
 import { requireNumber } from '../number-types.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
@@ -38,15 +38,22 @@ export interface VirtualMachineOptions {
   /** The number of processors. Default: 1 */
   readonly cpus?: number;
   /**
-   * What an access does that no handler and no memory answers. `ones`, as on hardware: a read returns ones, and a write
-   * has no effect. `stop`: the run fails with `ERR_CPU_FAILED`. Default: `ones`
+   * The result of an access that no handler and no memory answers. Default: `ones`
+   *
+   * `ones`, as on hardware: a read returns ones, and a write has no effect. `stop`: the run fails with
+   * `ERR_CPU_FAILED`.
    */
   readonly unclaimed?: 'ones' | 'stop';
 }
 
+type Unclaimed = NonNullable<VirtualMachineOptions['unclaimed']>;
+
+/** Creates machines of the native core. */
+type NativeMachines = Pick<typeof NativeMachine, 'create'>;
+
 /** Result of {@link VirtualMachine.inspect}, ready for `JSON.stringify`. */
 export interface VirtualMachineSnapshot {
-  /** Whether the processors execute the guest. */
+  /** The state of the machine. */
   readonly state: MachineState;
   /** The number of processors. */
   readonly cpus: number;
@@ -54,13 +61,22 @@ export interface VirtualMachineSnapshot {
   readonly slots: number;
   /** The largest number of memory slots. */
   readonly maxSlots: number;
-  /** The accesses that reached handlers, since the start. */
-  readonly exits: { readonly port: number; readonly memory: number; readonly unclaimed: number };
+  /** The accesses that reached the event loop, since the machine was created. */
+  readonly exits: {
+    /** Accesses to ports. */
+    readonly port: number;
+    /** Accesses to memory without a slot. */
+    readonly memory: number;
+    /** Those of both kinds that no handler and no memory answered. */
+    readonly unclaimed: number;
+  };
 }
 
 /**
- * `stopped` before the first run, and after its end; `running`; `paused` by {@link VirtualMachine.pause}; `failed` after
- * an error of a processor or handler: it cannot run again; `closed`.
+ * The state of a machine.
+ *
+ * `stopped` before a run and after its end; `running`; `paused` by {@link VirtualMachine.pause}; `failed` after an
+ * error of a processor or handler; `closed`. A machine that has failed cannot run again.
  */
 export type MachineState = 'stopped' | 'running' | 'paused' | 'failed' | 'closed';
 
@@ -77,14 +93,15 @@ interface Run {
 const LONG = 2 ** 31 - 1;
 
 /**
- * A virtual machine.
+ * A virtual machine of KVM, with the interrupt controllers and the timer of a PC.
  *
- * Its processors execute the guest on threads. They reach all active memory directly, and every change of guest memory
- * from then on. Accesses to ports, and to addresses without memory, are answered by handlers on the event loop.
+ * Each processor executes the guest on a thread of its own. It reaches active guest memory without JavaScript, and
+ * the memory slots follow each change of guest memory. Handlers on the event loop answer accesses to ports, and to
+ * addresses without memory.
  */
 export class VirtualMachine {
-  /** The processors. The first one starts; the guest starts the others. */
-  readonly cpus: readonly VirtualCpu[];
+  /** The processors. A run starts the first one; the guest starts the others, by INIT and STARTUP messages. */
+  readonly cpus: readonly [VirtualCpu, ...VirtualCpu[]];
   /** The handlers of ports. */
   readonly ports: PortSpace;
   /** The handlers of memory. */
@@ -102,9 +119,14 @@ export class VirtualMachine {
   #state: MachineState = 'stopped';
   #run: Run | undefined;
 
-  private constructor(key: typeof PACKAGE_KEY, memory: GuestMemory, count: number, unclaimed: 'ones' | 'stop') {
+  private constructor(
+    key: typeof PACKAGE_KEY,
+    memory: GuestMemory,
+    parts: { readonly core: NativeMachines; readonly count: number; readonly unclaimed: Unclaimed },
+  ) {
     requirePackageKey(key, 'VirtualMachine.create()');
     this.#memory = memory;
+    const { core, count, unclaimed } = parts;
     this.ports = new PortSpace();
     this.mmio = new HandledMemory();
     const mapped = mappedMemory(memory);
@@ -122,7 +144,7 @@ export class VirtualMachine {
       },
     });
     try {
-      this.#machine = NativeMachine.create(count, this.#exits.drain);
+      this.#machine = core.create(count, this.#exits.drain);
     } catch (thrown) {
       throw machineProblem(thrown);
     }
@@ -130,18 +152,27 @@ export class VirtualMachine {
     this.#target = new MachineTarget(this.#machine);
     this.#routes = new MessageRoutes(this.#machine);
     this.#lines = Array.from({ length: LINES }, (_, line) => new InterruptLine(PACKAGE_KEY, this.#machine, line));
-    this.cpus = Array.from({ length: count }, (_, index) => new VirtualCpu(PACKAGE_KEY, this.#machine, index));
+    const cpu = (index: number): VirtualCpu => new VirtualCpu(PACKAGE_KEY, this.#machine, index);
+    this.cpus = [cpu(0), ...Array.from({ length: count - 1 }, (_, index) => cpu(index + 1))];
   }
 
   /**
-   * Creates a virtual machine, and maps guest memory for its processors. They are stopped in their power-on state. Close
-   * it before the guest memory.
+   * Creates a virtual machine, and maps guest memory for its processors.
    *
-   * @throws {PeerDmaError} `ERR_KVM_UNAVAILABLE` if `/dev/kvm` does not exist; `ERR_PERMISSION` if this user may not open
-   * it; `ERR_KVM_UNSUPPORTED`; `ERR_INVALID_ARGUMENT`, also if this guest memory has a virtual machine;
-   * `ERR_MAP_FAILED`; `ERR_CLOSED`; `ERR_SYSTEM`
+   * The processors are in their power-on state. Guest memory has at most one virtual machine at a time. Close the
+   * machine before its guest memory.
+   *
+   * @throws {PeerDmaError} `ERR_KVM_UNAVAILABLE` if `/dev/kvm` does not exist; `ERR_PERMISSION` if this user may not
+   * open it; `ERR_KVM_UNSUPPORTED`; `ERR_UNSUPPORTED_PLATFORM` on other processors than x86-64;
+   * `ERR_INVALID_ARGUMENT`, also if this guest memory has a virtual machine; `ERR_MAP_FAILED`; `ERR_CLOSED`;
+   * `ERR_SYSTEM`
    */
   static async create(options: VirtualMachineOptions): Promise<VirtualMachine> {
+    return VirtualMachine.createOn(NativeMachine, options);
+  }
+
+  /** As {@link VirtualMachine.create}, on machines of the native core or of a stub. @internal */
+  static async createOn(core: NativeMachines, options: VirtualMachineOptions): Promise<VirtualMachine> {
     const { memory, cpus = 1, unclaimed = 'ones' } = readOptions(options, ['memory', 'cpus', 'unclaimed']);
     const space = guestAddressSpaceOf(memory);
     requireCount(cpus);
@@ -150,7 +181,7 @@ export class VirtualMachine {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
     }
     return transaction(async (undo) => {
-      const machine = new VirtualMachine(PACKAGE_KEY, memory, cpus, unclaimed);
+      const machine = new VirtualMachine(PACKAGE_KEY, memory, { core, count: cpus, unclaimed });
       undo.push(() => machine.close());
       machine.#mapper = await joinPort(space, machine.#target, 'best-effort');
       return machine;
@@ -165,8 +196,10 @@ export class VirtualMachine {
   /**
    * Executes the guest until it stops.
    *
-   * @returns the reason: `triple-fault`; `shutdown`, `reset` or `crash` if the guest requested it by KVM; or the argument
-   * of {@link VirtualMachine.stop}. The processors are paused then, and can run again
+   * The process stays alive meanwhile. A processor that halts waits for an interrupt: that does not end the run.
+   *
+   * @returns a {@link StopReason}, or the argument of {@link VirtualMachine.stop}. The processors are paused then, and
+   * the machine can run again
    * @throws {PeerDmaError} `ERR_CPU_FAILED` if a handler fails or a processor cannot execute the guest, with the
    * processor, the access and registers; `ERR_CLOSED` if the machine is closed meanwhile; `ERR_INVALID_ARGUMENT` if it
    * runs or has failed
@@ -182,8 +215,10 @@ export class VirtualMachine {
   }
 
   /**
-   * Pauses the processors. Resolves when each has completed its access: handlers have to answer meanwhile, so a handler
-   * must not await it.
+   * Pauses the processors.
+   *
+   * Resolves when each processor has completed its access. Handlers have to answer meanwhile, so a handler must not
+   * await it.
    *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the machine does not run
    */
@@ -205,10 +240,16 @@ export class VirtualMachine {
   }
 
   /**
-   * Ends the run: {@link VirtualMachine.run} resolves with the reason when all processors are paused. Handlers can call
-   * it. Does nothing if the machine does not run.
+   * Ends the run. {@link VirtualMachine.run} resolves with the reason when all processors are paused.
+   *
+   * Handlers can call it. Does nothing if the machine does not run.
+   *
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a reason that is not a string
    */
   stop(reason: string): void {
+    if (typeof reason !== 'string') {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"reason" is a string, not ${valueText(reason)}`);
+    }
     const run = this.#run;
     if (run === undefined) return;
     this.#run = undefined;
@@ -251,22 +292,33 @@ export class VirtualMachine {
    *
    * @param address guest-physical
    * @param data 32 bits
-   * @throws {PeerDmaError} `ERR_CLOSED`, `ERR_SYSTEM`
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`, `ERR_CLOSED`, `ERR_SYSTEM`
    */
   sendMessage(address: bigint, data: number): void {
+    requireUnsigned(address, 'address');
+    requireNumber(data, 'data');
+    if (!Number.isInteger(data) || data < 0 || data > 0xffff_ffff) {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"data" is a whole number of 32 bits, not ${valueText(data)}`);
+    }
     native(() => this.#machine.sendMessage(address, data));
   }
 
   /**
-   * Connects a PCI host bridge: its ports, ECAM, the trapped parts of BARs, and the interrupts of its assigned devices,
-   * also of those that are added later. Remove a device from the bridge before it is closed.
+   * Connects a PCI host bridge.
    *
-   * The pin n of the device at slot s is line 16 + (s + n - 1) % 4; INTA# is pin 1.
+   * The bridge answers accesses to its ports, to ECAM and to the trapped parts of BARs. The interrupts of its assigned
+   * devices are connected as by {@link VirtualMachine.connectInterrupts}, also those of devices that are added later.
+   * Remove a device from the bridge before the device is closed. Pin n of device number d is line 16 + (d + n - 1) % 4;
+   * INTA# is pin 1.
    *
-   * @returns ends that
-   * @throws {PeerDmaError} `ERR_OVERLAP` if a handler has one of its ports; as {@link VirtualMachine.connectInterrupts}
+   * @returns disconnects the bridge; later calls do nothing
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`; `ERR_OVERLAP` if a handler has one of its ports; as
+   * {@link VirtualMachine.connectInterrupts}
    */
   attach(bridge: PciHostBridge): () => void {
+    if (!isHostBridge(bridge)) {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a PciHostBridge is expected. Pass one of this package.');
+    }
     const attached = new AttachedBridge(bridge, this.ports, (device, line) => this.#connect(device, line));
     this.#bridges.add(attached);
     return () => {
@@ -276,31 +328,38 @@ export class VirtualMachine {
   }
 
   /**
-   * Connects the interrupts of an assigned device, and follows their set-up by the guest. The kernel delivers each
-   * interrupt without JavaScript. Replaces the callback of {@link AssignedInterrupts.onChange}. If KVM cannot follow a
-   * change, the run fails with its error.
+   * Connects the interrupts of an assigned device, and follows their set-up by the guest.
+   *
+   * The kernel delivers each interrupt without JavaScript. Replaces the callback of
+   * {@link AssignedInterrupts.onChange}. If KVM cannot follow a change, the run fails with its error.
    *
    * @param options.line the line of the pin. Default: the pin is not connected
    * @returns disconnects them; call it before the device is closed
-   * @throws {PeerDmaError} `ERR_SYSTEM`, `ERR_CLOSED`, `ERR_INTERRUPT_SETUP`
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, also for a line of another machine; `ERR_SYSTEM`, `ERR_CLOSED`,
+   * `ERR_INTERRUPT_SETUP`
    */
   connectInterrupts(interrupts: AssignedInterrupts, options: { readonly line?: InterruptLine } = {}): () => void {
-    const line = options.line?.number;
+    if (!isAssignedInterrupts(interrupts)) {
+      const text = 'interrupts of an assigned device are expected. Pass AssignedDevice.interrupts.';
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
+    }
+    const line = this.#numberOf(readOptions(options, ['line']).line);
     const failed = (error: unknown): void => this.#fail(asError(error));
     const connection = new DeviceInterruptsConnection(this.#machine, this.#routes, interrupts, line, failed);
     return () => connection.close();
   }
 
   /**
-   * Makes writes of the guest signal an event instead of calling a handler.
+   * Makes writes of the guest signal an event instead of calling a handler (ioeventfd).
    *
+   * @param doorbell the writes
    * @param event stays in use when its owner closes it
    * @returns removes the doorbell; later calls do nothing
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`; `ERR_SYSTEM` if the address has such a doorbell (`EEXIST`);
    * `ERR_CLOSED`
    */
   addDoorbell(doorbell: Doorbell, event: EventFd): () => void {
-    return addDoorbell(this.#machine, readOptions(doorbell, ['port', 'gpa', 'only'], 'a doorbell'), event);
+    return addDoorbell(this.#machine, doorbell, event);
   }
 
   /**
@@ -339,6 +398,8 @@ export class VirtualMachine {
 
   /**
    * Ends the processors, unmaps guest memory from them, and closes the machine. Idempotent.
+   *
+   * A run that has not ended rejects with `ERR_CLOSED`.
    *
    * @throws {PeerDmaError} `ERR_UNMAP_FAILED`: that memory is kept
    */
@@ -382,6 +443,14 @@ export class VirtualMachine {
     };
   }
 
+  /** The number of a line of this machine. */
+  #numberOf(line: InterruptLine | undefined): number | undefined {
+    if (line === undefined) return undefined;
+    const number = this.#lines.indexOf(line);
+    if (number >= 0) return number;
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', '"line" is a line of this machine: VirtualMachine.line()');
+  }
+
   #onBridge(gpa: bigint): MemoryHandler | undefined {
     for (const bridge of this.#bridges) {
       const handler = bridge.at(gpa);
@@ -391,6 +460,7 @@ export class VirtualMachine {
   }
 
   #fail(error: Error): void {
+    if (this.#state === 'closed') return; // a device may still change its interrupts
     native(() => this.#machine.requestPause());
     this.#end('failed', error);
   }

@@ -110,16 +110,26 @@ function absenceOf(platform, name, cause) {
 
 const { core, absence } = load();
 
-/** Stands for a class or function of the core that is not available: any use of it throws. */
-function standIn() {
+/**
+ * Stands for a class or function of the core that is not available: any use of it throws.
+ *
+ * @param {{ code: string, message: string, cause?: unknown }} reason
+ */
+function standIn({ code, message, cause }) {
   const refuse = () => {
-    const { code, message, cause } = absence;
     throw Object.assign(new Error(message, { cause }), { name: 'NativeError', code });
   };
   return new Proxy(function () {}, { apply: refuse, construct: refuse, get: refuse });
 }
 
-const take = (name) => (core === undefined ? standIn() : core[name]);
+/** The core of a processor without virtual machines has no class for them. */
+function machineAbsence() {
+  const platform = platformName();
+  const message = `virtual machines of KVM do not exist for ${platform}: peerdma/kvm runs on Linux on x86-64`;
+  return { code: 'ERR_UNSUPPORTED_PLATFORM', message };
+}
+
+const take = (name) => (core === undefined ? standIn(absence) : core[name]);
 
 export const NativeEventFd = take('NativeEventFd');
 export const NativeEventWatcher = take('NativeEventWatcher');
@@ -127,7 +137,7 @@ export const NativeFileBlock = take('NativeFileBlock');
 export const NativeFilePool = take('NativeFilePool');
 export const NativeIoas = take('NativeIoas');
 export const NativeIommufd = take('NativeIommufd');
-export const NativeMachine = take('NativeMachine');
+export const NativeMachine = take('NativeMachine') ?? standIn(machineAbsence());
 export const NativeMemoryFile = take('NativeMemoryFile');
 export const NativePrivateMemory = take('NativePrivateMemory');
 export const NativeReservation = take('NativeReservation');

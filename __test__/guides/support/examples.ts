@@ -19,6 +19,16 @@ export interface Example {
   readonly code: string;
   /** The kinds for the PCI addresses in the code, in their order. Empty: it runs without devices. */
   readonly devices: readonly { readonly bdf: string; readonly kind: Kind }[];
+  /** Whether it creates a virtual machine of KVM. */
+  readonly kvm: boolean;
+}
+
+/** The mark of a block that creates a virtual machine of KVM. */
+const KVM = 'kvm';
+
+/** Whether it runs on any machine, without devices, privileges and KVM. */
+export function runsAnywhere({ devices, kvm }: Example): boolean {
+  return devices.length === 0 && !kvm;
 }
 
 /** The folder of the examples, unchanged, for the compiler. */
@@ -35,16 +45,17 @@ export function examplesOf({ path, blocks }: Page): Example[] {
     .filter(({ language }) => language === 'ts')
     .map((block, index) => {
       const { page, line, code } = block;
-      return { name: `${stem}-${index + 1}`, where: `${page}:${line}`, page, code, devices: devicesOf(block) };
+      const needs = { devices: devicesOf(block), kvm: block.mark === KVM };
+      return { name: `${stem}-${index + 1}`, where: `${page}:${line}`, page, code, ...needs };
     });
 }
 
 function devicesOf({ page, line, mark, code }: Block): Example['devices'] {
-  if (mark === '') return [];
+  if (mark === '' || mark === KVM) return [];
   const words = /^vfio=([a-z,]+)$/.exec(mark)?.[1]?.split(',') ?? [];
   const kinds = words.filter((word): word is Kind => KINDS.some((kind) => kind === word));
   if (kinds.length === 0 || kinds.length !== words.length) {
-    throw new Error(`${page}:${line}: the mark is vfio=KIND,KIND… of ${KINDS.join(', ')}, not "${mark}"`);
+    throw new Error(`${page}:${line}: the mark is ${KVM}, or vfio=KIND,KIND… of ${KINDS.join(', ')}, not "${mark}"`);
   }
   const addresses = [...new Set(code.match(PCI_ADDRESS) ?? [])];
   if (addresses.length !== kinds.length) {

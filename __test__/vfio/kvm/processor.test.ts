@@ -114,7 +114,7 @@ test.serial('two processors run at the same time', async (t) => {
   }
   memory.write(
     0x9000n,
-    Uint8Array.of(0xeb, 0x0e, ...Array.from({ length: 14 }, () => 0), 0x66, 0x2e, 0xff, 0x06, 0x08, 0x00, 0xeb, 0xf8),
+    Uint8Array.of(0xeb, 0x0e, ...new Uint8Array(14), 0x66, 0x2e, 0xff, 0x06, 0x08, 0x00, 0xeb, 0xf8),
   );
   const loop = code.length;
   load(memory, vm.cpus[0] as never, code.rbx(FREE).increment().jump(loop));

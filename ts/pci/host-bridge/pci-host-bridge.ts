@@ -32,13 +32,16 @@ export interface PciHostBridgeOptions {
   readonly windows: readonly AddressRange[];
 }
 
-/** Follows the functions of a {@link PciHostBridge}. */
+/** Follows the functions of a {@link PciHostBridge}. @internal */
 export interface FunctionWatcher {
-  /** Is called after a function was added, and for each one that is there at first. */
+  /** Is called after a function was added, and for each one that is there at first. If it throws, so does the call. */
   added(address: string, func: GuestPciFunction): void;
-  /** Is called after a function was removed. */
+  /** Is called after a function was removed, also if {@link FunctionWatcher.added} failed for it. */
   removed(address: string, func: GuestPciFunction): void;
 }
+
+/** Whether any value is a bridge. @internal */
+export let isHostBridge: (value: unknown) => value is PciHostBridge;
 
 /**
  * The PCI bus of a guest.
@@ -67,6 +70,10 @@ export class PciHostBridge {
   readonly #ports: ConfigPorts;
   readonly #mmio: MmioSpace;
   readonly #watchers = new Set<FunctionWatcher>();
+
+  static {
+    isHostBridge = (value): value is PciHostBridge => typeof value === 'object' && value !== null && #watchers in value;
+  }
 
   /**
    * Creates a bridge with its own function.
@@ -107,8 +114,9 @@ export class PciHostBridge {
    * @param address of the guest, with the numbers of bus, device and function: `00:01.0`
    * @param func an {@link AssignedDevice}, or an implementation of yours. The caller still owns it
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for an invalid address or function, and for a device of another guest
-   * memory; `ERR_OUT_OF_RANGE` for a bus that ECAM does not have; `ERR_OVERLAP` if the address has a function;
-   * `ERR_DEVICE_IN_USE` if the function has another address
+   * memory. `ERR_OUT_OF_RANGE` for a bus that ECAM does not have. `ERR_OVERLAP` if the address has a function,
+   * `ERR_DEVICE_IN_USE` if the function has another address. The error of a virtual machine that cannot connect the
+   * interrupts of the device. The function is not added then
    */
   add(address: string, func: GuestPciFunction): void {
     const at = parseAddress(address);
@@ -117,7 +125,12 @@ export class PciHostBridge {
       throw new PeerDmaError('ERR_OUT_OF_RANGE', `${text}. Choose one of these buses, or enlarge ECAM.`);
     }
     this.#functions.add(at, func);
-    for (const watcher of this.#watchers) watcher.added(addressText(at), func);
+    try {
+      for (const watcher of this.#watchers) watcher.added(addressText(at), func);
+    } catch (error) {
+      this.remove(address);
+      throw error;
+    }
   }
 
   /**
@@ -140,10 +153,11 @@ export class PciHostBridge {
    * Registers callbacks for functions, for the routing of their interrupts.
    *
    * @returns ends the calls
+   * @internal
    */
   watchFunctions(watcher: FunctionWatcher): () => void {
-    this.#watchers.add(watcher);
     for (const [address, func] of this.functions) watcher.added(address, func);
+    this.#watchers.add(watcher);
     return () => void this.#watchers.delete(watcher);
   }
 
@@ -151,6 +165,7 @@ export class PciHostBridge {
    * Whether ECAM or a BAR decodes an address.
    *
    * @param gpa guest-physical address
+   * @internal
    */
   decodes(gpa: bigint): boolean {
     requireBigint(gpa, 'gpa');

@@ -26,6 +26,9 @@ export interface InterruptShape {
   readonly readPending: (offset: number, length: number) => Uint8Array;
 }
 
+/** Whether any value is the interrupts of an assigned device. @internal */
+export let isAssignedInterrupts: (value: unknown) => value is AssignedInterrupts;
+
 /**
  * Routes interrupts from a device to its guest.
  *
@@ -46,6 +49,11 @@ export class AssignedInterrupts {
   #onChange: ((vectors: readonly InterruptVector[]) => void) | undefined;
   #resample: EventFd | undefined;
   #closed = false;
+
+  static {
+    isAssignedInterrupts = (value): value is AssignedInterrupts =>
+      typeof value === 'object' && value !== null && #connection in value;
+  }
 
   /** @internal */
   constructor(device: DeviceInterrupts, { bdf, msixVectors, readPending }: InterruptShape) {

@@ -1,0 +1,109 @@
+/**
+ * Virtual machines without KVM: arguments, and what happens when a part of a call fails. Guests run in
+ * `__test__/vfio/kvm`.
+ */
+import test from 'ava';
+import { inspect } from 'node:util';
+import { AssignedDevice, EventFd, PciHostBridge } from '../../ts/index.ts';
+import { SimulatedDevice } from '../../ts/testing.ts';
+import { rejectsCode, throwsCode } from '../support/errors.ts';
+import { stubbedMachine } from '../support/native-machine-stub.ts';
+
+const CONFIG_ADDRESS = 0xcf8;
+const CONFIG_DATA = 0xcfc;
+const HANDLER = { read: () => 0, write: () => undefined };
+
+/** A device with MSI and a pin. */
+const deviceWithInterrupts = (): SimulatedDevice =>
+  new SimulatedDevice({ bdf: '0000:00:04.0', msi: { vectors: 1 }, interruptPin: true });
+
+/** Registers of config space. */
+const CAPABILITIES = 0x34;
+const MSI_CONTROL = 2;
+
+test('a bridge whose ports are in use leaves no handler', async (t) => {
+  const { memory, vm } = await stubbedMachine(t);
+  const bridge = new PciHostBridge({ memory, windows: [] });
+  const remove = vm.ports.add(CONFIG_DATA + 3, 1, HANDLER);
+  throwsCode(t, () => vm.attach(bridge), 'ERR_OVERLAP');
+  vm.ports.add(CONFIG_ADDRESS, 1, HANDLER)();
+  remove();
+  const detach = vm.attach(bridge);
+  throwsCode(t, () => vm.attach(bridge), 'ERR_OVERLAP');
+  detach();
+  detach();
+  vm.attach(bridge);
+});
+
+test('a device whose interrupts cannot be connected is not on the bus', async (t) => {
+  const { memory, vm } = await stubbedMachine(t);
+  const bridge = new PciHostBridge({ memory, windows: [] });
+  const device = await AssignedDevice.create({ device: deviceWithInterrupts(), memory });
+  t.teardown(() => device.close());
+  vm.attach(bridge);
+  await vm.close();
+  throwsCode(t, () => bridge.add('00:01.0', device), 'ERR_CLOSED');
+  t.deepEqual([...bridge.functions.keys()], ['00:00.0']);
+  bridge.add('00:02.0', { configRead: () => 0, configWrite: () => undefined });
+  t.true(bridge.functions.has('00:02.0'));
+});
+
+test('a machine that is closed stays closed when a device changes its interrupts', async (t) => {
+  const { memory, vm, stub } = await stubbedMachine(t);
+  const device = await AssignedDevice.create({ device: deviceWithInterrupts(), memory });
+  t.teardown(() => device.close());
+  vm.connectInterrupts(device.interrupts);
+  await vm.close();
+  const msi = device.configRead(CAPABILITIES, 1);
+  await device.configWrite(msi + MSI_CONTROL, 2, 1);
+  t.is(vm.state, 'closed');
+  await rejectsCode(t, vm.run(), 'ERR_CLOSED');
+  t.deepEqual(stub.calls, []);
+});
+
+test('a name that no register has is rejected, and undefined keeps a value', async (t) => {
+  const { vm, stub } = await stubbedMachine(t);
+  const [cpu] = vm.cpus;
+  const { message } = throwsCode(t, () => cpu.setRegisters({ eip: 0n } as never), 'ERR_INVALID_ARGUMENT');
+  t.is(message, 'a processor has no register eip');
+  t.deepEqual(stub.calls, []);
+  cpu.setRegisters({ rip: 0x1000n, rax: undefined as never });
+  t.deepEqual(stub.calls, ['setRegisters 0']);
+});
+
+test('a line of another machine, and a value that is not one, are rejected', async (t) => {
+  const [{ memory, vm }, other] = [await stubbedMachine(t), await stubbedMachine(t)];
+  const device = await AssignedDevice.create({ device: deviceWithInterrupts(), memory });
+  t.teardown(() => device.close());
+  for (const line of [other.vm.line(4), { number: 4 } as never]) {
+    throwsCode(t, () => vm.connectInterrupts(device.interrupts, { line }), 'ERR_INVALID_ARGUMENT');
+  }
+  vm.connectInterrupts(device.interrupts, { line: vm.line(4) })();
+});
+
+test('the level of a line is a boolean', async (t) => {
+  const { vm, stub } = await stubbedMachine(t);
+  throwsCode(t, () => vm.line(4).set(1 as never), 'ERR_INVALID_ARGUMENT');
+  vm.line(4).set(true);
+  t.deepEqual(stub.calls, ['line 4 high']);
+});
+
+test('a doorbell is removed as it was added', async (t) => {
+  const { vm, stub } = await stubbedMachine(t);
+  const event = EventFd.create();
+  t.teardown(() => event.close());
+  const doorbell = { port: 0x510, only: { width: 1, value: 5n } };
+  const remove = vm.addDoorbell(doorbell, event);
+  doorbell.only.value = 6n;
+  remove();
+  remove();
+  t.deepEqual(stub.calls, ['doorbell port 510 1 5', 'remove doorbell port 510 1 5']);
+});
+
+test('shows the machine and its processors, and its state', async (t) => {
+  const { vm } = await stubbedMachine(t, 2);
+  t.is(inspect(vm), 'VirtualMachine { cpus: 2, stopped }');
+  t.is(inspect(vm.cpus[1]), 'VirtualCpu 1 {  }');
+  await vm.close();
+  t.is(inspect(vm), 'VirtualMachine { cpus: 2, closed }');
+});
