@@ -37,16 +37,17 @@ export async function crossing(): Promise<Figure[]> {
   const unexpected = (): never => {
     throw new Error('an unexpected exit');
   };
-  const loop = new ExitLoop(ports, () => undefined, { failed: unexpected, unclaimed: unexpected, stopped: unexpected });
-  const source = load().ExitSource.create(loop.drain);
-  loop.attach(source as unknown as NativeMachine);
+  const receiver = { failed: unexpected, unclaimed: unexpected, stopped: unexpected };
+  const { ExitSource } = load();
   const ping = compile('ping-pong');
   const rows: Figure[] = [];
   for (const [name, rounds, pause, goal] of [
     ['an idle event loop', IDLE_ROUNDS, PAUSE, 8],
     ['exits one after another', ROUNDS, 0, 2],
   ] as const) {
-    await source.post(rounds, pause); // warms up
+    const loop = new ExitLoop(ports, () => undefined, receiver);
+    const source = ExitSource.create(loop.drain);
+    loop.attach(source as unknown as NativeMachine);
     const exit = median(await source.post(rounds, pause)) / 1000;
     const floor = median(nanoseconds(ping, String(rounds), String(pause))) / 1000;
     rows.push({

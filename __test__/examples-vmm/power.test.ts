@@ -3,7 +3,7 @@
  */
 import test from 'ava';
 import * as power from '../../examples/vmm/devices/power.ts';
-import { PortSpace } from '../../ts/kvm.ts';
+import { PortSpace } from '../../ts/kvm/handlers.ts';
 
 /** The ports of a machine, and the reasons of its stops. */
 function machine(): { out: (port: number, value: number) => unknown; in: (port: number) => unknown; stops: string[] } {
