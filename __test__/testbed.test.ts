@@ -15,7 +15,10 @@ interface Source {
 // The testbed is JavaScript, so that it runs before `npm ci`.
 interface Testbed {
   quote(word: string): string;
-  commandScript(command: string[], options: { folder: string; kernel: string; env: Record<string, string> }): string;
+  commandScript(
+    command: string[],
+    options: { folder: string; kernel: string; image: string; env: Record<string, string> },
+  ): string;
   findings(log: string): { fatal: string[]; suspect: string[] };
   lastLines(text: string, count: number): string;
   parseSources(listing: string): Source[];
@@ -59,7 +62,12 @@ test('a shell reads every quoted word back unchanged', (t) => {
 
 test('the command has the given variables, and no others of the host', (t) => {
   process.env['PEERDMA_TEST_OF_TESTBED'] = 'of the host';
-  const script = testbed.commandScript(['env'], { folder: '/', kernel: '6.12', env: { GIVEN: "it's so" } });
+  const script = testbed.commandScript(['env'], {
+    folder: '/',
+    kernel: '6.12',
+    image: '/boot/bzImage',
+    env: { GIVEN: "it's so" },
+  });
   const out = execFileSync('sh', ['-c', script], { encoding: 'utf8', env: { testbed_env: 'FROM_GUEST=1' } });
   t.true(out.includes("GIVEN=it's so\n"));
   t.true(out.includes('FROM_GUEST=1\n'));

@@ -10,7 +10,7 @@ const OUT = join(top, 'target/js');
 /** Milliseconds. */
 const DAY = 24 * 60 * 60 * 1000;
 /** Scripts, and folders of scripts, that tests import by a computed path or start as a process. */
-const PROGRAMS = ['ts', 'ts/cli/main.ts', 'examples', '__test__/vfio/programs'];
+const PROGRAMS = ['ts', 'ts/cli/main.ts', 'examples', 'examples/vmm/main.ts', '__test__/vfio/programs'];
 /** The examples of the guides. A test changes their code, so they are not bundled. */
 const GUIDES = 'target/guides';
 

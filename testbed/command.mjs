@@ -19,10 +19,10 @@ export function quote(word) {
  * `$testbed_env`, which the guest sets to the devices' addresses.
  *
  * @param {readonly string[]} command program and arguments
- * @param {{ folder: string, kernel: string, env: Readonly<Record<string, string>> }} options
+ * @param {{ folder: string, kernel: string, image: string, env: Readonly<Record<string, string>> }} options
  * @returns {string}
  */
-export function commandScript(command, { folder, kernel, env }) {
+export function commandScript(command, { folder, kernel, image, env }) {
   const system = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
   /** @type {Record<string, string>} */
   const all = {
@@ -32,6 +32,7 @@ export function commandScript(command, { folder, kernel, env }) {
     TERM: 'dumb',
     TMPDIR: '/tmp',
     PEERDMA_TESTBED_KERNEL: kernel,
+    PEERDMA_TESTBED_IMAGE: image,
     PEERDMA_TESTBED_SHARE: '/mnt/share',
   };
   for (const name of PASSED_ON) {

@@ -61,8 +61,11 @@ export async function runInGuest(run) {
  * @param {Run} run
  */
 async function prepareControl(control, { command, folder, kernel, env }) {
-  await writeFile(join(control, 'command.sh'), commandScript(command, { folder, kernel: kernel.name, env }));
-  await writeFile(join(control, 'visible'), `${folder}\n${dirname(process.execPath)}\n`);
+  await writeFile(
+    join(control, 'command.sh'),
+    commandScript(command, { folder, kernel: kernel.name, image: kernel.image, env }),
+  );
+  await writeFile(join(control, 'visible'), `${folder}\n${dirname(process.execPath)}\n${dirname(kernel.image)}\n`);
   // Test runners write there; the guest mounts a tmpfs over it, which requires an existing folder.
   const scratch = join(folder, 'node_modules/.cache');
   if (existsSync(dirname(scratch))) {

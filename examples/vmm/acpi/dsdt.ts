@@ -2,9 +2,9 @@
  * The DSDT: power-off, and the devices that a guest cannot find by itself.
  */
 import type { AddressRange } from '../../../ts/index.ts';
+import { SLEEP_TYPE_OFF } from '../devices/power.ts';
 import { device, integer, name, packageOf, scope, text } from './aml.ts';
 import type { Bytes } from './bytes.ts';
-import { POWER_OFF_TYPE } from './fadt.ts';
 import { hostBridge, reservedEcam } from './pci.ts';
 import { edgeInterrupt, ports, resources } from './resources.ts';
 import { table } from './table.ts';
@@ -35,7 +35,7 @@ const SERIAL_PORTS = 8;
 export function dsdt({ cpus, ecam, windows, serial }: DsdtOptions): Bytes {
   const processors = Array.from({ length: cpus }, (_, index) => processor(index));
   return table('DSDT', REVISION, [
-    ...name('_S5', packageOf(integer(POWER_OFF_TYPE), integer(0), integer(0), integer(0))),
+    ...name('_S5', packageOf(integer(SLEEP_TYPE_OFF), integer(0), integer(0), integer(0))),
     ...scope('_SB', ...processors, hostBridge(ecam, windows), reservedEcam(ecam), serialPort(serial)),
   ]);
 }

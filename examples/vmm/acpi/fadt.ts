@@ -1,24 +1,19 @@
 /**
  * The FADT of a machine without the fixed hardware of a PC (ACPI 6.5, 4.1 and 5.2.9).
  */
+import { RESET_VALUE } from '../devices/power.ts';
 import { type Bytes, u16, u32, u64, u8, zeros } from './bytes.ts';
 import { HEADER_LENGTH, table } from './table.ts';
 
 /** The ports by which the guest ends its run. */
 export interface PowerPorts {
-  /** The guest powers off by writing {@link POWER_OFF_VALUE}. */
+  /** The guest powers off by writing its sleep type here. */
   readonly sleepControl: number;
   /** The guest clears its wake status here. This machine does not sleep: reads are 0. */
   readonly sleepStatus: number;
   /** The guest resets the machine by writing {@link RESET_VALUE}. */
   readonly reset: number;
 }
-
-/** The sleep type of power-off in `_S5`: the platform chooses its number. */
-export const POWER_OFF_TYPE = 5;
-/** SLP_TYP and SLP_EN of sleep control (ACPI 6.5, 4.8.3.7). */
-export const POWER_OFF_VALUE: number = (POWER_OFF_TYPE << 2) | (1 << 5);
-export const RESET_VALUE = 1;
 
 const REVISION = 6;
 const MINOR_REVISION = 5;

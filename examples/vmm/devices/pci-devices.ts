@@ -1,0 +1,54 @@
+/**
+ * The devices of the guest's PCI bus: physical ones by VFIO, and simulated ones.
+ */
+import {
+  AssignedDevice,
+  type GuestMemory,
+  type PciHostBridge,
+  type PhysicalFunction,
+  VfioContainerManager,
+} from '../../../ts/index.ts';
+import { type SimulatedKind, simulatedDevices } from './simulated.ts';
+
+/** The devices that a guest gets. */
+export interface PciDevices {
+  /** PCI addresses of physical devices, which are bound to vfio-pci. */
+  readonly devices: readonly string[];
+  readonly simulated: readonly SimulatedKind[];
+}
+
+/**
+ * Puts devices on the bus, from 00:01.0 on.
+ *
+ * @returns removes and closes them
+ */
+export async function addDevices(
+  memory: GuestMemory,
+  bridge: PciHostBridge,
+  { devices, simulated }: PciDevices,
+): Promise<AsyncDisposable> {
+  const ends: (() => void | Promise<void>)[] = [];
+  const dispose = async (): Promise<void> => {
+    for (const end of ends.toReversed()) await end();
+  };
+  let slot = 1;
+  const add = async (device: PhysicalFunction): Promise<void> => {
+    const assigned = await AssignedDevice.create({ device, memory });
+    ends.push(() => assigned.close());
+    const address = `00:${(slot++).toString(16).padStart(2, '0')}.0`;
+    bridge.add(address, assigned);
+    ends.push(() => bridge.remove(address));
+  };
+  try {
+    const manager = new VfioContainerManager(memory);
+    ends.push(() => manager.close());
+    for (const bdf of devices) await add(await manager.open(bdf));
+    const models = await simulatedDevices(memory, simulated);
+    ends.push(async () => models[Symbol.asyncDispose]());
+    for (const device of models.devices) await add(device);
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+  return { [Symbol.asyncDispose]: dispose };
+}
