@@ -3,9 +3,9 @@
  * one fails with the error that it names. Its statements about BARs match those of the open device.
  */
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readlinkSync, writeFileSync } from 'node:fs';
+import { readdirSync, readlinkSync } from 'node:fs';
 import { basename, extname } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import {
   AddressRange,
   type DeviceMemory,
@@ -14,25 +14,13 @@ import {
   VfioContainerManager,
   type VfioRegion,
 } from '../../ts/index.ts';
-import { type Diagnosis, type DoctorFinding, type DoctorFindingId, diagnose } from '../../ts/host.ts';
-import { rejectsCode } from '../support/errors.ts';
+import { type Diagnosis, diagnose } from '../../ts/host.ts';
 import { testWith } from './support/devices.ts';
+import { findings } from './support/findings.ts';
 import type { Opened, Verdict } from './programs/doctor-and-open.ts';
 import { openVfioFiles } from './support/open-files.ts';
-import { rig } from './support/rig.ts';
 
 const ADDRESS = 0x1_0000_0000n;
-
-/** Findings with an id, about one device if `address` is given. */
-function findings({ machine, devices }: Diagnosis, id: DoctorFindingId, address?: string): DoctorFinding[] {
-  const list = address === undefined ? machine : (devices.find((each) => each.address === address)?.findings ?? []);
-  return list.filter((finding) => finding.id === id);
-}
-
-function blockedCodes({ machine, devices }: Diagnosis): (string | undefined)[] {
-  const all = [...machine, ...devices.flatMap((device) => device.findings)];
-  return all.filter(({ state }) => state === 'blocked').map(({ code }) => code);
-}
 
 /** Whether a BAR can be mapped in the IOMMU of its own device. */
 async function isMapped(memory: GuestMemory, bar: VfioRegion | undefined): Promise<boolean> {
@@ -90,61 +78,6 @@ testWith({ any: 1 }, 'facts derived about a device match those of the open devic
   const opened = asked.devices.filter(({ state }) => state !== 'blocked');
   for (const { address } of opened) t.regex(findings(asked, 'backend', address)[0]?.evidence ?? '', /^it was opened: /);
 });
-
-testWith({ any: 1 }, 'a device that a process has open is blocked', async (t, { any: [bdf = ''] }) => {
-  const { open } = await rig(t);
-  t.deepEqual(blockedCodes(await diagnose({ devices: [bdf] })), []);
-  const device = await open(bdf);
-  const diagnosis = await diagnose({ devices: [bdf] });
-  t.deepEqual(blockedCodes(diagnosis), ['ERR_GROUP_BUSY']);
-  const [free] = findings(diagnosis, 'free', bdf);
-  t.regex(free?.text ?? '', new RegExp(`\\(process ${process.pid}\\) has it`));
-  t.deepEqual(findings(diagnosis, 'backend', bdf), [], 'back ends are not checked');
-  await using memory = await GuestMemory.create();
-  await using other = new VfioContainerManager(memory);
-  await rejectsCode(t, other.open(bdf), 'ERR_GROUP_BUSY');
-  await device.close();
-  t.deepEqual(blockedCodes(await diagnose({ devices: [bdf] })), []);
-});
-
-testWith({ any: 1 }, 'a device of the host is blocked if it is named, and otherwise a warning', async (t) => {
-  const foreign = readdirSync('/sys/bus/pci/devices').find((bdf) => driverOf(bdf) === 'virtio-pci') ?? '';
-  const asked = await diagnose({ devices: [foreign] });
-  t.true(blockedCodes(asked).includes('ERR_DEVICE_NOT_BOUND'));
-  const [driver] = findings(asked, 'driver', foreign);
-  // The guest's files are on a virtio device. The doctor suggests no command that bind would refuse.
-  const needed = /in use by this machine\b.*: it/.test(driver?.text ?? '');
-  t.is(driver?.fix, needed ? undefined : `sudo npx peerdma bind ${foreign}`);
-  const { open } = await rig(t);
-  await rejectsCode(t, open(foreign), 'ERR_DEVICE_NOT_BOUND');
-  const all = await diagnose();
-  t.is(findings(all, 'driver', foreign)[0]?.state, 'warning');
-});
-
-const entangled = process.env['PEERDMA_TESTBED_ENTANGLED'];
-const sharing = 'a device that its group blocks is rejected, and opens once the group is free';
-if (entangled === undefined) {
-  test.serial.skip(`${sharing} (needs PEERDMA_TESTBED_ENTANGLED; npm test runs it in the testbed)`, () => {});
-} else {
-  test.serial(sharing, async (t) => {
-    const before = await diagnose({ devices: [entangled] });
-    t.deepEqual(blockedCodes(before), ['ERR_GROUP_NOT_VIABLE']);
-    const [viable] = findings(before, 'group-viable', entangled);
-    t.is(viable?.fix, `sudo npx peerdma bind --group ${entangled}`);
-    const { manager, open } = await rig(t);
-    const error = await rejectsCode(t, open(entangled), 'ERR_GROUP_NOT_VIABLE');
-    t.is(viable?.text, error.message, 'the error has the same text');
-
-    const [, other = ''] = /: (\S+) \(driver virtio-pci\)\./.exec(error.message) ?? [];
-    writeFileSync(`/sys/bus/pci/devices/${other}/driver/unbind`, other);
-    t.teardown(async () => {
-      await manager.close(); // while VFIO has the group, no other driver can bind a device of it
-      writeFileSync('/sys/bus/pci/drivers_probe', other);
-    });
-    t.deepEqual(blockedCodes(await diagnose({ devices: [entangled] })), []);
-    await open(entangled);
-  });
-}
 
 /** Diagnoses and opens the device in a child process that `wrapper` starts. */
 function inChild(
@@ -217,14 +150,6 @@ testWith(
     t.is(exceeds.told.fixes[0], `sudo prlimit --pid $$ --memlock=${16 << 20}:${16 << 20}`);
   },
 );
-
-function driverOf(bdf: string): string | undefined {
-  try {
-    return basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/driver`));
-  } catch {
-    return undefined;
-  }
-}
 
 function readFolder(path: string): string[] {
   try {
