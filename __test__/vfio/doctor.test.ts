@@ -17,7 +17,8 @@ import {
 import { type Diagnosis, diagnose } from '../../ts/host.ts';
 import { testWith } from './support/devices.ts';
 import { findings } from './support/findings.ts';
-import type { Opened, Verdict } from './programs/doctor-and-open.ts';
+import type { Outcome } from './programs/doctor-and-open.ts';
+import type { Attempt } from './support/attempt.ts';
 import { openVfioFiles } from './support/open-files.ts';
 
 const ADDRESS = 0x1_0000_0000n;
@@ -79,24 +80,25 @@ testWith({ any: 1 }, 'facts derived about a device match those of the open devic
   for (const { address } of opened) t.regex(findings(asked, 'backend', address)[0]?.evidence ?? '', /^it was opened: /);
 });
 
-/** Diagnoses and opens the device in a child process that `wrapper` starts. */
+/** Diagnoses and opens the device several times in a child process that `wrapper` starts. */
 function inChild(
   t: ExecutionContext,
   wrapper: readonly string[],
   bdf: string,
-  mebibytes: number,
-  files: readonly string[] = [],
-): { readonly told: Verdict; readonly opened: Opened } {
+  attempts: readonly Attempt[],
+): readonly Outcome[] {
   const script = new URL(`programs/doctor-and-open${extname(import.meta.url)}`, import.meta.url).pathname;
-  const command = [...wrapper, process.execPath, ...process.execArgv, script, bdf, String(mebibytes), ...files];
+  const command = [...wrapper, process.execPath, ...process.execArgv, script, bdf, JSON.stringify(attempts)];
   const [program = '', ...args] = command;
   const { stdout, stderr, status } = spawnSync(program, args, { encoding: 'utf8', timeout: 60_000 });
   t.is(status, 0, stderr);
-  return JSON.parse(stdout) as { told: Verdict; opened: Opened };
+  const outcomes = JSON.parse(stdout) as Outcome[];
+  t.is(outcomes.length, attempts.length);
+  return outcomes;
 }
 
 /** The finding matches the result of opening. */
-function agrees(t: ExecutionContext, { told, opened }: ReturnType<typeof inChild>, what: string): void {
+function agrees(t: ExecutionContext, { told, opened }: Outcome, what: string): void {
   if ('code' in opened) {
     t.is(told.blocked[0], opened.code, what);
   } else {
@@ -116,24 +118,25 @@ testWith({ any: 1 }, 'a finding about files without permission names the user', 
     '--bounding-set=-dac_override,-dac_read_search',
     '--inh-caps=-dac_override,-dac_read_search',
   ];
-  const tried = (files: string[]) => inChild(t, deny, bdf, 4, files);
+  const ofType1 = [group, container];
+  const ofIommufd = both ? [...own, '/dev/iommu'] : [];
+  const hidden = [...ofType1, ...ofIommufd].map((path) => [path]);
+  if (both) hidden.push([group, ...own]);
+  const attempts = hidden.map((files) => ({ mebibytes: 4, files }));
+  const outcomes = new Map(inChild(t, deny, bdf, attempts).map((outcome, n) => [String(hidden[n]), outcome]));
+  for (const [files, outcome] of outcomes) agrees(t, outcome, files);
 
-  for (const path of [group, container]) {
-    const outcome = tried([path]);
-    agrees(t, outcome, path);
-    t.is('code' in outcome.opened, !both, `${path} is for type1 alone`);
-    if (!both) t.true(outcome.told.fixes[0]?.endsWith(` ${path}`), outcome.told.fixes[0]);
+  for (const path of ofType1) {
+    const outcome = outcomes.get(path);
+    t.is('code' in (outcome?.opened ?? {}), !both, `${path} is for type1 alone`);
+    if (!both) t.true(outcome?.told.fixes[0]?.endsWith(` ${path}`), outcome?.told.fixes[0]);
   }
-  if (!both) return;
-  for (const path of [...own, '/dev/iommu']) {
-    const outcome = tried([path]);
-    agrees(t, outcome, path);
-    t.like(outcome.opened, { backend: 'type1' }, path);
-    t.true(outcome.told.backend?.evidence.includes(path));
+  for (const path of ofIommufd) {
+    const outcome = outcomes.get(path);
+    t.like(outcome?.opened, { backend: 'type1' }, path);
+    t.true(outcome?.told.backend?.evidence.includes(path));
   }
-  const none = tried([group, ...own]);
-  agrees(t, none, 'neither');
-  t.like(none.opened, { code: 'ERR_PERMISSION' });
+  if (both) t.like(outcomes.get(String([group, ...own]))?.opened, { code: 'ERR_PERMISSION' });
 });
 
 testWith(
@@ -141,10 +144,10 @@ testWith(
   'RAM beyond the limit of locked memory is blocked, and opening fails',
   async (t, { any: [bdf = ''] }) => {
     const limited = ['setpriv', '--bounding-set=-ipc_lock', '--inh-caps=-ipc_lock', 'prlimit', `--memlock=${8 << 20}`];
-    const fits = inChild(t, limited, bdf, 4);
+    const [fits, exceeds] = inChild(t, limited, bdf, [{ mebibytes: 4 }, { mebibytes: 16 }]);
+    if (fits === undefined || exceeds === undefined) throw new Error('two results');
     agrees(t, fits, '4 MiB');
     t.false('code' in fits.opened);
-    const exceeds = inChild(t, limited, bdf, 16);
     agrees(t, exceeds, '16 MiB');
     t.like(exceeds.opened, { code: 'ERR_MEMLOCK_LIMIT' });
     t.is(exceeds.told.fixes[0], `sudo prlimit --pid $$ --memlock=${16 << 20}:${16 << 20}`);
