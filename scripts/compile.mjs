@@ -1,5 +1,5 @@
-// Compiles the programs that run as JavaScript: in a guest, finding and compiling some 500 modules takes longer than
-// most tests.
+// Compiles the programs that run as JavaScript, and AVA. In a guest, finding and compiling some 500 modules takes
+// longer than most tests.
 import { existsSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -9,10 +9,21 @@ import { must } from './setup.mjs';
 const OUT = join(top, 'target/js');
 /** Milliseconds. */
 const DAY = 24 * 60 * 60 * 1000;
-/** Scripts, and folders of scripts, that tests import by a computed path or start as a process. */
-const PROGRAMS = ['ts', 'ts/cli/main.ts', 'examples', 'examples/vmm/main.ts', '__test__/vfio/programs'];
+/** Scripts, and folders of scripts, that tests start as a process. Each is one file: it takes half as long to start. */
+const PROGRAMS = ['ts/cli/main.ts', 'examples', 'examples/vmm/main.ts', '__test__/vfio/programs'];
+/** The folder with the entry points of the package, which the examples of the guides import. */
+const PACKAGE = 'ts';
 /** The examples of the guides. A test changes their code, so they are not bundled. */
 const GUIDES = 'target/guides';
+const AVA = {
+  program: 'node_modules/ava/entrypoints/cli.mjs',
+  worker: 'node_modules/ava/lib/worker/base.js',
+  /** The module that tests import. */
+  tests: 'node_modules/ava/entrypoints/main.mjs',
+};
+
+/** The command line of AVA for tests that {@link compileTests} has compiled. */
+export const COMPILED_AVA = ['target/js/npm/ava/entrypoints/cli.js', '--tap', '--config', 'vfio.config.mjs'];
 
 /**
  * Compiles tests of the guests and what they need to target/js.
@@ -21,13 +32,25 @@ const GUIDES = 'target/guides';
  */
 export async function compileTests(names) {
   await must(process.execPath, [...NODE_TS, '__test__/guides/extract.ts']);
-  await bundle([...PROGRAMS.flatMap(scriptsIn), ...names.map((name) => `__test__/vfio/${name}.ts`)]);
-  await esbuild({ entryPoints: scriptsIn(GUIDES) });
+  const tests = names.map((name) => `__test__/vfio/${name}.ts`);
+  await bundle([...PROGRAMS.flatMap(scriptsIn), ...tests, AVA.program]);
+  await bundleTogether(scriptsIn(PACKAGE));
+  await bundleTogether([AVA.worker, AVA.tests]);
+  await esbuild(scriptsIn(GUIDES));
 }
 
 /** Compiles the benchmarks to target/js. */
 export async function compileBench() {
-  await bundle(scriptsIn('bench'));
+  await bundleTogether(scriptsIn('bench'));
+}
+
+/**
+ * Bundles each script into one file, at the path of its source.
+ *
+ * @param {readonly string[]} entryPoints
+ */
+async function bundle(entryPoints) {
+  await esbuild(entryPoints, BUNDLE);
 }
 
 /**
@@ -36,20 +59,9 @@ export async function compileBench() {
  *
  * @param {readonly string[]} entryPoints
  */
-async function bundle(entryPoints) {
+async function bundleTogether(entryPoints) {
   removeOldChunks();
-  await esbuild({
-    entryPoints,
-    chunkNames: 'chunks/[name]-[hash]',
-    bundle: true,
-    splitting: true,
-    format: 'esm',
-    platform: 'node',
-    keepNames: true,
-    external: ['#native', 'ava', 'esbuild'],
-    banner: { js: REQUIRE },
-    plugins: [ownUrls],
-  });
+  await esbuild(entryPoints, { ...BUNDLE, splitting: true, chunkNames: 'chunks/[name]-[hash]' });
 }
 
 /** Removes chunks that are older than a day. A guest that runs may read the others. */
@@ -61,11 +73,25 @@ function removeOldChunks() {
   }
 }
 
-/** @param {import('esbuild').BuildOptions} options */
-async function esbuild(options) {
+/**
+ * @param {readonly string[]} scripts
+ * @param {import('esbuild').BuildOptions} [options]
+ */
+async function esbuild(scripts, options) {
   const { build } = await import('esbuild'); // not installed before `npm ci`
+  const entryPoints = scripts.map((path) => ({ in: path, out: outputOf(path) }));
   const target = { target: 'node20.19', tsconfig: 'tsconfig.bundle.json' };
-  await build({ absWorkingDir: top, outdir: OUT, outbase: top, logLevel: 'warning', ...target, ...options });
+  await build({ absWorkingDir: top, outdir: OUT, logLevel: 'warning', entryPoints, ...target, ...options });
+}
+
+/**
+ * Returns the path of a compiled script in target/js, without its extension. Node searches packages in folders that are
+ * named `node_modules`, so a package is in another one.
+ *
+ * @param {string} script a path in the checkout
+ */
+function outputOf(script) {
+  return script.replace(/^node_modules\//, 'npm/').replace(/\.(ts|m?js)$/, '');
 }
 
 /** For packages that are CommonJS. */
@@ -85,15 +111,35 @@ const ownUrls = {
   name: 'own-urls',
   /** @param {import('esbuild').PluginBuild} build */
   setup(build) {
-    build.onLoad({ filter: /\.ts$/ }, ({ path }) => {
+    build.onLoad({ filter: /\.(ts|m?js)$/ }, ({ path }) => {
       const source = readFileSync(path, 'utf8');
       if (!source.includes('import.meta.url')) return undefined;
-      const url = pathToFileURL(join(OUT, relative(top, path)).replace(/\.ts$/, '.js')).href;
+      const url = pathToFileURL(join(OUT, `${outputOf(relative(top, path))}.js`)).href;
       return {
         contents: source.replaceAll('import.meta.url', JSON.stringify(url)),
-        loader: 'ts',
+        loader: path.endsWith('.ts') ? 'ts' : 'js',
         resolveDir: dirname(path),
       };
     });
   },
+};
+
+/** Makes tests import the compiled AVA: they and its worker require the same module. */
+const compiledAva = {
+  name: 'compiled-ava',
+  /** @param {import('esbuild').PluginBuild} build */
+  setup(build) {
+    build.onResolve({ filter: /^ava$/ }, () => ({ path: join(OUT, `${outputOf(AVA.tests)}.js`), external: true }));
+  },
+};
+
+/** @type {import('esbuild').BuildOptions} */
+const BUNDLE = {
+  bundle: true,
+  format: 'esm',
+  platform: 'node',
+  keepNames: true,
+  external: ['#native', 'esbuild', './watcher.js'], // the last one is AVA's watch mode, with large packages
+  banner: { js: REQUIRE },
+  plugins: [ownUrls, compiledAva],
 };

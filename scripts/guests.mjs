@@ -1,5 +1,6 @@
 // The VFIO tests in the guests of the testbed. Each guest uses one processor.
 import { run } from './command.mjs';
+import { COMPILED_AVA } from './compile.mjs';
 import { countTap } from './count.mjs';
 
 /** @typedef {import('./side-by-side.mjs').Job} Job */
@@ -22,6 +23,8 @@ const GUESTS = [
   { what: 'Linux 6.12', kernel: '6.12', tests: 'all' },
   { what: 'Linux 7.3', kernel: '7.3', tests: 'all' },
   { what: 'Linux 7.3, iommufd', kernel: '7.3', tests: 'iommufd', options: IOMMUFD },
+  { what: 'virtual machines', kernel: '7.3', tests: 'kvm' },
+  { what: 'virtual machines, iommufd', kernel: '7.3', tests: 'kvm/peer-to-peer.test', options: IOMMUFD },
   {
     what: 'no interrupt remapping',
     kernel: '6.12',
@@ -52,14 +55,13 @@ export const runsOnly = (tests) => ['--env', `PEERDMA_TESTBED_PLATFORM=${tests}`
  * Returns jobs for `sideBySide`: one for each kernel and one for each guest. The job of a kernel downloads or builds
  * it; the job of a guest waits for its kernel.
  *
- * @param {string[]} ava command line of the test runner
  * @returns {{ kernels: Job[], long: Job[], short: Job[] }} the jobs of the kernels, which precede the others in the
  *   queue, and of the guests that run all tests or a few
  */
-export function guestJobs(ava) {
+export function guestJobs() {
   const kernels = new Map(KERNELS.map((name) => [name, new Preparation(name)]));
   const jobs = GUESTS.map((guest) => async (count, write) => {
-    if (await kernels.get(guest.kernel)?.done) await guestTest(guest, ava, count, write);
+    if (await kernels.get(guest.kernel)?.done) await guestTest(guest, count, write);
   });
   return {
     kernels: [...kernels.values()].map((preparation) => (count, write) => preparation.run(count, write)),
@@ -91,12 +93,12 @@ class Preparation {
   }
 }
 
-async function guestTest({ what: which, kernel, tests, options = [] }, ava, count, write) {
+async function guestTest({ what: which, kernel, tests, options = [] }, count, write) {
   const what = `VFIO tests in the testbed, ${which}`;
   write(`[peerdma] ${what} …\n`);
   const began = performance.now();
   const testbed = ['testbed/cli.mjs', '--kernel', kernel, ...options, ...runsOnly(tests), '--timeout', GUEST_SECONDS];
-  const args = [...testbed, '--', 'node', ...ava, '--config', 'vfio.config.mjs'];
+  const args = [...testbed, '--', 'node', ...COMPILED_AVA];
   const status = await countTap(count, ({ onLine }) => run(process.execPath, args, { onLine, write }));
   count.require(what, status, count.total);
   write(`[peerdma] ${what}: ${count.total} tests, ${((performance.now() - began) / 1000).toFixed(0)} s\n`);

@@ -1,6 +1,6 @@
 // Runs the test suites and counts their tests.
 import { run, say, top } from './command.mjs';
-import { compileTests } from './compile.mjs';
+import { COMPILED_AVA, compileTests } from './compile.mjs';
 import { Count, countTap } from './count.mjs';
 import { GUEST_SECONDS, TESTS_OF_GUESTS, guestJobs, runsOnly } from './guests.mjs';
 import { addressSanitizer, miri } from './native-checks.mjs';
@@ -8,6 +8,7 @@ import { sideBySide } from './side-by-side.mjs';
 import { FILES_OF_SEVERAL, findTests } from './test-names.mjs';
 
 const AVA = ['node_modules/ava/entrypoints/cli.mjs', '--tap'];
+const UNIT = 'unit and simulation tests';
 
 /**
  * Runs all tests in one queue: native core, unit and simulation tests, and real VFIO in the testbed.
@@ -17,9 +18,9 @@ const AVA = ['node_modules/ava/entrypoints/cli.mjs', '--tap'];
 export async function allTests({ lint = false } = {}) {
   const count = new Count();
   await compileTests(TESTS_OF_GUESTS);
-  const guests = guestJobs(AVA);
+  const guests = guestJobs();
   // Most of these jobs use one processor each, so the tests of TypeScript run one file at a time.
-  const unit = (own, write) => ava(own, 'unit and simulation tests', ['--concurrency', '1'], write);
+  const unit = (own, write) => tap(own, UNIT, [...AVA, '--concurrency', '1'], write);
   const native = [miri, rustTests, addressSanitizer];
   const jobs = [...guests.kernels, ...guests.long, unit, ...native, ...(lint ? [lintAll] : []), ...guests.short];
   await sideBySide(count, jobs);
@@ -50,7 +51,7 @@ export async function namedTests(args) {
 /** Runs the tests that need neither privileges nor a testbed. */
 export async function unitTests(args, native = [rustTests]) {
   const count = new Count();
-  const unit = (own, write) => ava(own, 'unit and simulation tests', args, write);
+  const unit = (own, write) => tap(own, UNIT, [...AVA, ...args], write);
   await sideBySide(count, [...native, unit]); // the native core uses one processor for most of its time
   return count.close();
 }
@@ -63,7 +64,7 @@ export async function vfioTests(args) {
     return 2;
   }
   await compileTests([process.env.PEERDMA_TESTBED_PLATFORM ?? 'all']);
-  await ava(count, 'VFIO tests', ['--config', 'vfio.config.mjs', ...args], (text) => process.stdout.write(text));
+  await tap(count, 'VFIO tests', [...COMPILED_AVA, ...args], (text) => process.stdout.write(text));
   return count.close();
 }
 
@@ -79,7 +80,7 @@ export async function guestTest(args) {
   const tests = FILES_OF_SEVERAL.includes(name) ? name : `${name}.test`;
   await compileTests([tests]);
   const options = ['--timeout', GUEST_SECONDS, ...args.slice(0, -1), ...runsOnly(tests)];
-  return run(process.execPath, ['testbed/cli.mjs', ...options, '--', 'node', ...AVA, '--config', 'vfio.config.mjs']);
+  return run(process.execPath, ['testbed/cli.mjs', ...options, '--', 'node', ...COMPILED_AVA]);
 }
 
 async function lintAll(count, write) {
@@ -103,10 +104,11 @@ async function rustTests(count, write) {
   count.require('cargo test', status, count.total - seen);
 }
 
-async function ava(count, what, args, write) {
+/** Runs a program of Node that prints results in the Test Anything Protocol, and counts them. */
+async function tap(count, what, args, write) {
   write(`[peerdma] ${what} …\n`);
   const seen = count.total;
-  const start = ({ onLine }) => run(process.execPath, [...AVA, ...args], { write, onLine });
+  const start = ({ onLine }) => run(process.execPath, args, { write, onLine });
   const status = await countTap(count, start);
   count.require(what, status, count.total - seen);
 }

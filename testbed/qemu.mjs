@@ -65,6 +65,12 @@ const KERNEL_LINE =
 const accelerator = (/** @type {boolean} */ threadEach) => `tcg,thread=${threadEach ? 'multi' : 'single'},tb-size=512`;
 
 /**
+ * QEMU emulates `rep movsb` byte by byte. Without the features that recommend it, the kernel and the C library copy and
+ * clear memory by words: tests with much memory take 20 % less time.
+ */
+const PROCESSOR = 'max,erms=off,fsrm=off';
+
+/**
  * Returns QEMU's arguments.
  *
  * @param {object} options
@@ -93,7 +99,7 @@ export function qemuArguments({ image, initramfs, igb, memory, remapping, addres
     // The IOMMU does not work with KVM's interrupt chip; these guests run without KVM.
     ['machine', 'q35,kernel-irqchip=off'],
     ['accel', accelerator(threadEach)],
-    ['cpu', 'max'],
+    ['cpu', PROCESSOR],
     ['smp', '2'],
     ['m', memory],
     ['chardev', `file,id=console,path=${inOption(join(control, 'console'))}`],

@@ -3,9 +3,9 @@
  * one fails with the error that it names. Its statements about BARs match those of the open device.
  */
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readlinkSync, writeFileSync } from 'node:fs';
+import { readdirSync, readlinkSync } from 'node:fs';
 import { basename, extname } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 import {
   AddressRange,
   type DeviceMemory,
@@ -14,25 +14,14 @@ import {
   VfioContainerManager,
   type VfioRegion,
 } from '../../ts/index.ts';
-import { type Diagnosis, type DoctorFinding, type DoctorFindingId, diagnose } from '../../ts/host.ts';
-import { rejectsCode } from '../support/errors.ts';
+import { type Diagnosis, diagnose } from '../../ts/host.ts';
 import { testWith } from './support/devices.ts';
-import type { Opened, Verdict } from './programs/doctor-and-open.ts';
+import { findings } from './support/findings.ts';
+import type { Outcome } from './programs/doctor-and-open.ts';
+import type { Attempt } from './support/attempt.ts';
 import { openVfioFiles } from './support/open-files.ts';
-import { rig } from './support/rig.ts';
 
 const ADDRESS = 0x1_0000_0000n;
-
-/** Findings with an id, about one device if `address` is given. */
-function findings({ machine, devices }: Diagnosis, id: DoctorFindingId, address?: string): DoctorFinding[] {
-  const list = address === undefined ? machine : (devices.find((each) => each.address === address)?.findings ?? []);
-  return list.filter((finding) => finding.id === id);
-}
-
-function blockedCodes({ machine, devices }: Diagnosis): (string | undefined)[] {
-  const all = [...machine, ...devices.flatMap((device) => device.findings)];
-  return all.filter(({ state }) => state === 'blocked').map(({ code }) => code);
-}
 
 /** Whether a BAR can be mapped in the IOMMU of its own device. */
 async function isMapped(memory: GuestMemory, bar: VfioRegion | undefined): Promise<boolean> {
@@ -91,79 +80,25 @@ testWith({ any: 1 }, 'facts derived about a device match those of the open devic
   for (const { address } of opened) t.regex(findings(asked, 'backend', address)[0]?.evidence ?? '', /^it was opened: /);
 });
 
-testWith({ any: 1 }, 'a device that a process has open is blocked', async (t, { any: [bdf = ''] }) => {
-  const { open } = await rig(t);
-  t.deepEqual(blockedCodes(await diagnose({ devices: [bdf] })), []);
-  const device = await open(bdf);
-  const diagnosis = await diagnose({ devices: [bdf] });
-  t.deepEqual(blockedCodes(diagnosis), ['ERR_GROUP_BUSY']);
-  const [free] = findings(diagnosis, 'free', bdf);
-  t.regex(free?.text ?? '', new RegExp(`\\(process ${process.pid}\\) has it`));
-  t.deepEqual(findings(diagnosis, 'backend', bdf), [], 'back ends are not checked');
-  await using memory = await GuestMemory.create();
-  await using other = new VfioContainerManager(memory);
-  await rejectsCode(t, other.open(bdf), 'ERR_GROUP_BUSY');
-  await device.close();
-  t.deepEqual(blockedCodes(await diagnose({ devices: [bdf] })), []);
-});
-
-testWith({ any: 1 }, 'a device of the host is blocked if it is named, and otherwise a warning', async (t) => {
-  const foreign = readdirSync('/sys/bus/pci/devices').find((bdf) => driverOf(bdf) === 'virtio-pci') ?? '';
-  const asked = await diagnose({ devices: [foreign] });
-  t.true(blockedCodes(asked).includes('ERR_DEVICE_NOT_BOUND'));
-  const [driver] = findings(asked, 'driver', foreign);
-  // The guest's files are on a virtio device. The doctor suggests no command that bind would refuse.
-  const needed = /in use by this machine\b.*: it/.test(driver?.text ?? '');
-  t.is(driver?.fix, needed ? undefined : `sudo npx peerdma bind ${foreign}`);
-  const { open } = await rig(t);
-  await rejectsCode(t, open(foreign), 'ERR_DEVICE_NOT_BOUND');
-  const all = await diagnose();
-  t.is(findings(all, 'driver', foreign)[0]?.state, 'warning');
-});
-
-const entangled = process.env['PEERDMA_TESTBED_ENTANGLED'];
-const sharing = 'a device that its group blocks is rejected, and opens once the group is free';
-if (entangled === undefined) {
-  test.serial.skip(`${sharing} (needs PEERDMA_TESTBED_ENTANGLED; npm test runs it in the testbed)`, () => {});
-} else {
-  test.serial(sharing, async (t) => {
-    const before = await diagnose({ devices: [entangled] });
-    t.deepEqual(blockedCodes(before), ['ERR_GROUP_NOT_VIABLE']);
-    const [viable] = findings(before, 'group-viable', entangled);
-    t.is(viable?.fix, `sudo npx peerdma bind --group ${entangled}`);
-    const { manager, open } = await rig(t);
-    const error = await rejectsCode(t, open(entangled), 'ERR_GROUP_NOT_VIABLE');
-    t.is(viable?.text, error.message, 'the error has the same text');
-
-    const [, other = ''] = /: (\S+) \(driver virtio-pci\)\./.exec(error.message) ?? [];
-    writeFileSync(`/sys/bus/pci/devices/${other}/driver/unbind`, other);
-    t.teardown(async () => {
-      await manager.close(); // while VFIO has the group, no other driver can bind a device of it
-      writeFileSync('/sys/bus/pci/drivers_probe', other);
-    });
-    t.deepEqual(blockedCodes(await diagnose({ devices: [entangled] })), []);
-    await open(entangled);
-  });
-}
-
-/** Diagnoses and opens the device in a child process that `wrapper` starts. */
+/** Diagnoses and opens the device several times in a child process that `wrapper` starts. */
 function inChild(
   t: ExecutionContext,
   wrapper: readonly string[],
   bdf: string,
-  mebibytes: number,
-  files: readonly string[] = [],
-): { readonly told: Verdict; readonly opened: Opened } {
+  attempts: readonly Attempt[],
+): readonly Outcome[] {
   const script = new URL(`programs/doctor-and-open${extname(import.meta.url)}`, import.meta.url).pathname;
-  const command = [...wrapper, process.execPath, ...process.execArgv, script, bdf, String(mebibytes), ...files];
+  const command = [...wrapper, process.execPath, ...process.execArgv, script, bdf, JSON.stringify(attempts)];
   const [program = '', ...args] = command;
   const { stdout, stderr, status } = spawnSync(program, args, { encoding: 'utf8', timeout: 60_000 });
   t.is(status, 0, stderr);
-  return JSON.parse(stdout) as { told: Verdict; opened: Opened };
+  const outcomes = JSON.parse(stdout) as Outcome[];
+  t.is(outcomes.length, attempts.length);
+  return outcomes;
 }
 
 /** The finding matches the result of opening. */
-function agrees(t: ExecutionContext, { told, opened }: ReturnType<typeof inChild>, what: string): void {
+function agrees(t: ExecutionContext, { told, opened }: Outcome, what: string): void {
   if ('code' in opened) {
     t.is(told.blocked[0], opened.code, what);
   } else {
@@ -183,24 +118,25 @@ testWith({ any: 1 }, 'a finding about files without permission names the user', 
     '--bounding-set=-dac_override,-dac_read_search',
     '--inh-caps=-dac_override,-dac_read_search',
   ];
-  const tried = (files: string[]) => inChild(t, deny, bdf, 4, files);
+  const ofType1 = [group, container];
+  const ofIommufd = both ? [...own, '/dev/iommu'] : [];
+  const hidden = [...ofType1, ...ofIommufd].map((path) => [path]);
+  if (both) hidden.push([group, ...own]);
+  const attempts = hidden.map((files) => ({ mebibytes: 4, files }));
+  const outcomes = new Map(inChild(t, deny, bdf, attempts).map((outcome, n) => [String(hidden[n]), outcome]));
+  for (const [files, outcome] of outcomes) agrees(t, outcome, files);
 
-  for (const path of [group, container]) {
-    const outcome = tried([path]);
-    agrees(t, outcome, path);
-    t.is('code' in outcome.opened, !both, `${path} is for type1 alone`);
-    if (!both) t.true(outcome.told.fixes[0]?.endsWith(` ${path}`), outcome.told.fixes[0]);
+  for (const path of ofType1) {
+    const outcome = outcomes.get(path);
+    t.is('code' in (outcome?.opened ?? {}), !both, `${path} is for type1 alone`);
+    if (!both) t.true(outcome?.told.fixes[0]?.endsWith(` ${path}`), outcome?.told.fixes[0]);
   }
-  if (!both) return;
-  for (const path of [...own, '/dev/iommu']) {
-    const outcome = tried([path]);
-    agrees(t, outcome, path);
-    t.like(outcome.opened, { backend: 'type1' }, path);
-    t.true(outcome.told.backend?.evidence.includes(path));
+  for (const path of ofIommufd) {
+    const outcome = outcomes.get(path);
+    t.like(outcome?.opened, { backend: 'type1' }, path);
+    t.true(outcome?.told.backend?.evidence.includes(path));
   }
-  const none = tried([group, ...own]);
-  agrees(t, none, 'neither');
-  t.like(none.opened, { code: 'ERR_PERMISSION' });
+  if (both) t.like(outcomes.get(String([group, ...own]))?.opened, { code: 'ERR_PERMISSION' });
 });
 
 testWith(
@@ -208,23 +144,15 @@ testWith(
   'RAM beyond the limit of locked memory is blocked, and opening fails',
   async (t, { any: [bdf = ''] }) => {
     const limited = ['setpriv', '--bounding-set=-ipc_lock', '--inh-caps=-ipc_lock', 'prlimit', `--memlock=${8 << 20}`];
-    const fits = inChild(t, limited, bdf, 4);
+    const [fits, exceeds] = inChild(t, limited, bdf, [{ mebibytes: 4 }, { mebibytes: 16 }]);
+    if (fits === undefined || exceeds === undefined) throw new Error('two results');
     agrees(t, fits, '4 MiB');
     t.false('code' in fits.opened);
-    const exceeds = inChild(t, limited, bdf, 16);
     agrees(t, exceeds, '16 MiB');
     t.like(exceeds.opened, { code: 'ERR_MEMLOCK_LIMIT' });
     t.is(exceeds.told.fixes[0], `sudo prlimit --pid $$ --memlock=${16 << 20}:${16 << 20}`);
   },
 );
-
-function driverOf(bdf: string): string | undefined {
-  try {
-    return basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/driver`));
-  } catch {
-    return undefined;
-  }
-}
 
 function readFolder(path: string): string[] {
   try {

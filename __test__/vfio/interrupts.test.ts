@@ -7,11 +7,12 @@ import { testWith } from './support/devices.ts';
 import { until } from '../support/until.ts';
 import { InterruptingEdu, arrives, counted, event, silent } from './support/edu-interrupts.ts';
 import { eventFiles, openVfioFiles } from './support/open-files.ts';
+import { repetitions } from './support/repetitions.ts';
 import { rig } from './support/rig.ts';
 
 /** Messages, in bursts without a turn of the event loop. */
-const MESSAGES = 2_000;
-const BURST = 250;
+const MESSAGES = repetitions(2_000);
+const BURST = 200;
 
 testWith({ edu: 1 }, 'a device reports the interrupts that it has', async (t, { edu: [bdf = ''] }) => {
   const { device } = await InterruptingEdu.open(t, bdf);
@@ -37,7 +38,7 @@ testWith({ edu: 1 }, 'a message calls the callback', async (t, { edu: [bdf = '']
   t.deepEqual(counts, [1n, 1n]);
 });
 
-testWith({ edu: 1 }, 'counts each of two thousand messages', async (t, { edu: [bdf = ''] }) => {
+testWith({ edu: 1 }, `counts each of ${MESSAGES} messages`, async (t, { edu: [bdf = ''] }) => {
   const edu = await InterruptingEdu.open(t, bdf);
   const signalled = event(t);
   let [sum, calls] = [0n, 0];

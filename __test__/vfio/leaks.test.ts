@@ -11,14 +11,15 @@ import { testWith } from './support/devices.ts';
 import { byPlace, mapInto, unmapAll, unmapFrom, words } from './support/native-calls.ts';
 import { openVfioFiles } from './support/open-files.ts';
 import { pinnedAtRest } from './support/pins.ts';
+import { repetitions } from './support/repetitions.ts';
 import { peerBar, rig } from './support/rig.ts';
 import { codeAndErrno } from '../support/native-error.ts';
 
 const PAGE = 0x1000n;
 const IOVA = 0x1000_0000n;
 /** Two mappings for each round. */
-const ROUNDS = 5000;
-const MOVES = 200;
+const ROUNDS = repetitions(5000);
+const MOVES = repetitions(200);
 /** As for a process without VFIO: V8 maps parts of its heap, and compiles code. */
 const SLACK = { mappings: 100, residentBytes: 32 << 20, objects: 300 };
 
@@ -32,7 +33,7 @@ function isFlat(t: ExecutionContext, before: Held, after: Held): void {
 
 testWith(
   { any: 1 },
-  'ten thousand IOMMU mappings, including failing ones, leave nothing behind',
+  `${2 * ROUNDS} IOMMU mappings, including failing ones, leave nothing behind`,
   async (t, { any: [bdf = ''] }) => {
     t.timeout(300_000);
     const group = NativeVfioGroup.open(Number(basename(readlinkSync(`/sys/bus/pci/devices/${bdf}/iommu_group`))));
@@ -87,7 +88,7 @@ testWith(
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'a BAR that moves hundreds of times and devices that open and close leave nothing behind',
+  `a BAR that moves ${MOVES} times and devices that open and close leave nothing behind`,
   async (t, { edu: [bdf = ''], ivshmem: [peerBdf = ''] }) => {
     t.timeout(300_000);
     const pinnedAtFirst = await pinnedAtRest();

@@ -2,11 +2,9 @@
  * A guest drives a disk. Queues and data are in guest memory, interrupts by MSI-X, BARs where its firmware places them.
  */
 import type { ExecutionContext } from 'ava';
-import { spawnSync } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { release } from 'node:os';
-import { extname } from 'node:path';
 import { NvmeCommandError } from '../../examples/devices/nvme/commands.ts';
 import { Nvme } from '../../examples/devices/nvme.ts';
 import { type Assigned, Guest, HIGH, HIGHER, LOW, holders } from './assigned/support/guest.ts';
@@ -292,17 +290,4 @@ testWith({ nvme: 1 }, 'a disk that is closed leaves no mapping behind', async (t
   );
   t.deepEqual([targets, quarantine, guest.manager.inspect().containers, openVfioFiles()], [[], [], [], []]);
   t.is(await pinnedAtRest(), before);
-});
-
-testWith({ nvme: 1 }, 'the example finds the disk and identifies it', async (t, { nvme: [bdf = ''] }) => {
-  const script = new URL(`../../examples/nvme-identify${extname(import.meta.url)}`, import.meta.url).pathname;
-  const run = (...more: string[]) =>
-    spawnSync(process.execPath, [...process.execArgv, script, ...more], { encoding: 'utf8', timeout: 100_000 });
-  const { status, stdout, stderr } = run();
-  t.is(status, 0, stderr);
-  t.true(stdout.startsWith(`1. ${bdf} is the guest's`), stdout);
-  t.regex(stdout, /^4\. .*: model "QEMU NVMe Ctrl", serial "testbed"$/m);
-  t.regex(stdout, /^ {3}namespace 1 has 131072 blocks of 512 bytes$/m);
-  t.regex(stdout, /^5\. block 0 comes to 0x200000 by DMA: it begins with [0-9a-f]{32}$/m);
-  t.regex(stdout, /^ {3}interrupts: 7 for commands to the controller, 1 for blocks$/m);
 });

@@ -13,10 +13,12 @@ import { type Change, FILE_PAGES, FILES, SIZE } from '../support/program/operati
 import { World } from '../support/program/world.ts';
 import { seedOf } from '../support/seed.ts';
 import { testWith } from './support/devices.ts';
+import { GUEST_NUMBER } from './support/repetitions.ts';
 import { peerBar, RAM_START, rig } from './support/rig.ts';
 import { newManager } from './support/backend.ts';
 
-const PROGRAMS = 20;
+/** In each guest; all guests together run four times as many. */
+const PROGRAMS = 8;
 const LENGTH = { minLength: 20, maxLength: 40, size: 'max' } as const;
 /** The address of page 0 of the programs. */
 const BASE = 0x4000_0000n;
@@ -241,7 +243,7 @@ testWith(
   'after random programs, DMA at every edge finds the memory of the model',
   async (t, { edu: [first = '', second = ''], ivshmem: [peer = ''] }) => {
     t.timeout(600_000);
-    const seed = seedOf(t);
+    const seed = seedOf(t, GUEST_NUMBER);
     const { memory, manager, open } = await rig(t);
     const other = newManager(memory, { peerToPeer: 'required' });
     t.teardown(() => other.close());

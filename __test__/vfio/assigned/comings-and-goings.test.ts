@@ -5,16 +5,17 @@ import { held } from '../../support/held.ts';
 import { testWith } from '../support/devices.ts';
 import { openVfioFiles } from '../support/open-files.ts';
 import { pinnedAtRest } from '../support/pins.ts';
+import { repetitions } from '../support/repetitions.ts';
 import { Guest, HIGH, HIGHER, LOW, mapped } from './support/guest.ts';
 
-const DEVICES = 20;
+const DEVICES = repetitions(20);
 const MOVES = 10;
 /** V8 maps parts of its heap, and compiles code, over time. */
 const SLACK = { mappings: 100, objects: 300 };
 
 testWith(
   { edu: 2, ivshmem: 1 },
-  'two hundred BAR moves, and twenty devices that are added and removed, leave nothing behind',
+  `${DEVICES * MOVES} BAR moves, and ${DEVICES} devices that are added and removed, leave nothing behind`,
   async (t, { edu: [first = '', second = ''], ivshmem: [bdf = ''] }) => {
     t.timeout(180_000);
     const guest = await Guest.start(t);

@@ -4,6 +4,7 @@
  * pinned.
  */
 import { NativeIommufd, type NativeIoas, NativeMemoryFile, NativeVfioDevice } from '#native';
+import { isDeepStrictEqual } from 'node:util';
 import type { ExecutionContext } from 'ava';
 import { Edu } from '../../../examples/devices/edu.ts';
 import { testWith } from '../support/devices.ts';
@@ -60,7 +61,7 @@ async function setUp(engineBdf: string, peerBdf: string): Promise<Kept> {
   return { iommufd, ioas, engine, peer, edu, file: observer };
 }
 
-/** The open files of this process and the number of pinned pages while only these handles are kept. */
+/** The open files and the memory of this process while only these handles are kept. */
 function expected({ iommufd, ioas, engine, peer }: Kept) {
   const peerOpen = peer !== undefined || ioas !== undefined; // the address space has its BAR
   const devices = Number(engine !== undefined) + Number(peerOpen);
@@ -68,21 +69,27 @@ function expected({ iommufd, ioas, engine, peer }: Kept) {
     iommufd: Number(iommufd !== undefined || ioas !== undefined || devices > 0),
     devices,
     dmaBufs: Number(peerOpen),
-    pinned: ioas === undefined ? 0 : Number((2n * LENGTH) / PAGE),
     lent: ioas !== undefined,
   };
 }
 
-async function found(): Promise<ReturnType<typeof expected>> {
+function found(): ReturnType<typeof expected> {
   const files = openVfioFiles();
   const count = (pattern: RegExp) => files.filter((file) => pattern.test(file)).length;
   return {
     iommufd: count(/\/dev\/iommu/),
     devices: count(/\/vfio\/devices\/|vfio-device/),
     dmaBufs: count(/dmabuf/),
-    pinned: await pinnedAtRest(3),
     lent: shows('memfd:placed', LENGTH),
   };
+}
+
+/** Collects garbage, and checks that the objects of these handles remain, and no others. */
+async function assertOnly(t: ExecutionContext, kept: Kept, what: string): Promise<void> {
+  const due = expected(kept);
+  await collectGarbage(() => isDeepStrictEqual(found(), due));
+  t.deepEqual(found(), due, what);
+  t.is(await pinnedAtRest(3), kept.ioas === undefined ? 0 : Number((2n * LENGTH) / PAGE), what);
 }
 
 /** While there is an engine: its bytes arrive in mapped memory, and nowhere else. */
@@ -108,14 +115,12 @@ testWith(
     const witnesses = new Witnesses();
     for (const order of orders(['iommufd', 'ioas', 'engine', 'peer'])) {
       const kept = await setUp(engine, peer);
-      await collectGarbage(); // of the reservation and the device's file
-      t.deepEqual(await found(), expected(kept), 'at first');
+      await assertOnly(t, kept, 'at first'); // without the reservation and the device's file
       for (const [index, name] of order.entries()) {
         const what = order.slice(0, index + 1).join(', ');
         delete kept[name];
         if (name === 'engine') delete kept.edu;
-        await collectGarbage();
-        t.deepEqual(await found(), expected(kept), `without ${what}`);
+        await assertOnly(t, kept, `without ${what}`);
         await strike(t, kept, `without ${what}`);
       }
       t.deepEqual(openVfioFiles(), []);

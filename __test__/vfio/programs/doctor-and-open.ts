@@ -1,10 +1,10 @@
 /**
- * A process that diagnoses a device, opens it, and reports both results. It prints a line of JSON: `doctor-and-open.ts
- * BDF MEBIBYTES [FILE…]`. Meanwhile the FILEs cannot be opened.
+ * A process that diagnoses a device and opens it, once for each attempt. It reports the results in a line of JSON:
+ * `doctor-and-open.ts BDF ATTEMPTS`, a list of attempts in JSON.
  */
-import { chmodSync, statSync } from 'node:fs';
 import { GuestMemory, PeerDmaError, VfioContainerManager } from '../../../ts/index.ts';
 import { type DoctorFinding, diagnose } from '../../../ts/host.ts';
+import { type Attempt, withoutFiles } from '../support/attempt.ts';
 
 export interface Verdict {
   /** Codes of the blocked findings, of the machine and then of the device. */
@@ -16,17 +16,20 @@ export interface Verdict {
 /** The code of the error, or the back end with its reason. */
 export type Opened = { readonly code: string } | { readonly backend: string | undefined; readonly reason: string };
 
-const [bdf = '', mebibytes = '4', ...files] = process.argv.slice(2);
-const ram = BigInt(mebibytes) << 20n;
-const modes = files.map((path) => ({ path, mode: statSync(path).mode }));
-for (const { path } of modes) chmodSync(path, 0);
-try {
-  console.log(JSON.stringify({ told: await told(), opened: await open() }));
-} finally {
-  for (const { path, mode } of modes) chmodSync(path, mode);
+export interface Outcome {
+  readonly told: Verdict;
+  readonly opened: Opened;
 }
 
-async function told(): Promise<Verdict> {
+const [bdf = '', attempts = '[]'] = process.argv.slice(2);
+const outcomes: Outcome[] = [];
+for (const { mebibytes, files = [] } of JSON.parse(attempts) as Attempt[]) {
+  const ram = BigInt(mebibytes) << 20n;
+  outcomes.push(await withoutFiles(files, async () => ({ told: await told(ram), opened: await open(ram) })));
+}
+console.log(JSON.stringify(outcomes));
+
+async function told(ram: bigint): Promise<Verdict> {
   const { machine, devices } = await diagnose({ devices: [bdf], ram });
   const findings = [...machine, ...devices.flatMap((device) => device.findings)];
   const blocked = findings.filter(({ state }) => state === 'blocked');
@@ -34,7 +37,7 @@ async function told(): Promise<Verdict> {
   return { blocked: blocked.map(({ code }) => code), fixes: blocked.map(({ fix }) => fix), backend };
 }
 
-async function open(): Promise<Opened> {
+async function open(ram: bigint): Promise<Opened> {
   await using memory = await GuestMemory.create({ ram: [{ start: 0n, length: ram }] });
   await using manager = new VfioContainerManager(memory);
   try {

@@ -92,13 +92,16 @@ function region(device: NativeVfioDevice, index: number): DeviceRegion {
 /**
  * Collects the objects that JavaScript no longer refers to. Waits for their finalisers and for the dropper's thread.
  * The collector may not find all.
+ *
+ * @param isDone ends the collections, after the first one or a later one
  */
-export async function collectGarbage(): Promise<void> {
+export async function collectGarbage(isDone: () => boolean = () => false): Promise<void> {
   if (gc === undefined) throw new Error('node runs with --expose-gc here');
   for (let round = 0; round < 3; round++) {
     gc();
     await turn();
     await turn();
+    await memorySettled();
+    if (isDone()) return;
   }
-  await memorySettled();
 }
