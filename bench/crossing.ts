@@ -1,6 +1,7 @@
 /**
- * An exit of a processor that a handler in TypeScript answers, without a virtual machine. For comparison, a byte between
- * two threads in C, there and back by pipes.
+ * An exit of a processor that a handler in TypeScript answers, without a virtual machine.
+ *
+ * For comparison, a byte between two threads in C, there and back by pipes.
  */
 import { spawnSync } from 'node:child_process';
 import { copyFileSync } from 'node:fs';

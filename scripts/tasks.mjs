@@ -17,6 +17,7 @@ const bin = (name) => `node_modules/.bin/${name}`;
 
 const tasks = {
   demo: (args) => script('ts/cli/main.ts', ['demo', ...args]),
+  vmm: (args) => script('examples/vmm/main.ts', args),
   bench: async (args) => {
     await built();
     await compileBench();

@@ -35,21 +35,19 @@ test('all options describe the guest', (t) => {
   t.like(readArguments(['--kernel', 'k', '--append=', '--memory', '3G']), { append: '', memory: 3n << 30n });
 });
 
-test('the testbed and the help need no kernel', (t) => {
-  t.is(readArguments(['--testbed']), 'testbed');
-  for (const args of [['--help'], ['-h'], ['--testbed', '--cpus', '2', '--help']]) t.is(readArguments(args), 'help');
+test('the help needs no kernel', (t) => {
+  for (const args of [['--help'], ['-h'], ['--cpus', '2', '--help']]) t.is(readArguments(args), 'help');
 });
 
 test('the usage lists each option', (t) => {
-  const options = ['kernel', 'initrd', 'append', 'memory', 'cpus', 'device', 'simulated', 'journal', 'testbed', 'help'];
+  const options = ['kernel', 'initrd', 'append', 'memory', 'cpus', 'device', 'simulated', 'journal', 'help'];
   for (const name of options) t.regex(USAGE, new RegExp(`^  --${name} `, 'm'));
 });
 
 const kernel = ['--kernel', 'k'];
 const problems: [args: string[], message: string][] = [
-  [[], '--kernel is missing: name a bzImage, or use --testbed'],
+  [[], '--kernel is missing: name a bzImage'],
   [['--kernel='], '--kernel takes a name'],
-  [['--testbed', '--cpus', '2'], '--testbed has a guest of its own: omit --cpus'],
   [[...kernel, '--memory', '512'], '--memory takes a size such as 512M or 2G, not "512"'],
   [[...kernel, '--memory', '0G'], '--memory takes a size such as 512M or 2G, not "0G"'],
   [[...kernel, '--memory', '1.5G'], '--memory takes a size such as 512M or 2G, not "1.5G"'],

@@ -112,7 +112,7 @@ iaslTest('iasl reads the fields of the other tables', (t) => {
     'Reset Register : [Generic Address Structure]',
     'Space ID : 01 [SystemIO]',
     'Address : 0000000000000602',
-    'Value to cause reset : 01',
+    'Value to cause reset : 06',
     'Sleep Control Register : [Generic Address Structure]',
     'Address : 0000000000000600',
     'Sleep Status Register : [Generic Address Structure]',

@@ -1,6 +1,7 @@
 /**
- * The memory slots of a virtual machine in a change: after the IOMMUs in each step, and as before after a failure at
- * any step.
+ * The memory slots of a virtual machine in a change.
+ *
+ * They come after the IOMMUs in each step, and are as before after a failure at any step.
  */
 import test from 'ava';
 import {

@@ -1,5 +1,7 @@
 /**
- * A fake of the native core's machine, whose memory slots can fail on request: no kernel fails at a given call.
+ * A fake of the native core's machine, whose memory slots can fail on request.
+ *
+ * No kernel fails at a given call.
  */
 import type { NativeFailure, NativeMachine, NativeMapFailure } from '#native';
 import { nativeError } from './native-error.ts';

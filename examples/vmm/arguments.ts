@@ -8,7 +8,6 @@ import { asError } from '../../ts/errors.ts';
 import { SIMULATED_KINDS, type SimulatedKind } from './devices/simulated.ts';
 
 export const USAGE = `npm run vmm -- --kernel bzImage [OPTION…]
-       npm run vmm -- --testbed
 
 Runs a Linux guest on KVM, with its serial console on this terminal. Ctrl-A x ends it.
 
@@ -20,7 +19,6 @@ Runs a Linux guest on KVM, with its serial console on this terminal. Ctrl-A x en
   --device BDF       assigns a PCI device that is bound to vfio-pci; may be repeated
   --simulated KIND   adds a simulated PCI device, edu or memory; may be repeated
   --journal FILE     records changes of guest memory there, for peerdma view
-  --testbed          runs all of it inside the testbed, without KVM, devices or privileges; without other options
   --help             prints this text`;
 
 /** The guest that a command line describes. */
@@ -51,7 +49,6 @@ const OPTIONS = {
   device: { type: 'string', multiple: true },
   simulated: { type: 'string', multiple: true },
   journal: { type: 'string' },
-  testbed: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
 } as const;
 
@@ -66,16 +63,11 @@ const MOST_CPUS = 255;
  * @param args the command line without the name of the program
  * @throws {UsageError} with one sentence that describes the problem and the remedy
  */
-export function readArguments(args: readonly string[]): GuestArguments | 'testbed' | 'help' {
+export function readArguments(args: readonly string[]): GuestArguments | 'help' {
   const values = parsed(args);
   if (values.help === true) return 'help';
-  if (values.testbed === true) {
-    const other = Object.keys(values).find((name) => name !== 'testbed');
-    if (other === undefined) return 'testbed';
-    throw new UsageError(`--testbed has a guest of its own: omit --${other}`);
-  }
   const kernel = fileOption({ values }, 'kernel');
-  if (kernel === undefined) throw new UsageError('--kernel is missing: name a bzImage, or use --testbed');
+  if (kernel === undefined) throw new UsageError('--kernel is missing: name a bzImage');
   return {
     kernel,
     initrd: fileOption({ values }, 'initrd'),

@@ -4,7 +4,6 @@
 import { UsageError } from '../../ts/cli/command.ts';
 import { USAGE, readArguments } from './arguments.ts';
 import { runGuest } from './machine.ts';
-import { runInTestbed } from './testbed.ts';
 
 async function main(args: readonly string[]): Promise<number> {
   const guest = readArguments(args);
@@ -12,7 +11,6 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(USAGE);
     return 0;
   }
-  if (guest === 'testbed') return runInTestbed();
   const reason = await runGuest(guest);
   console.error(`\r\nvmm: the guest stopped: ${reason}`);
   return reason === 'shutdown' || reason === 'quit' ? 0 : 1;

@@ -1,6 +1,7 @@
 /**
- * An address space of the kernel (a VFIO container, an IOAS of iommufd, or the memory slots of KVM) as a target. Maps
- * each batch in one call of the native core.
+ * An address space of the kernel as a target. Maps each batch in one call of the native core.
+ *
+ * It is a VFIO container, an IOAS of iommufd, or the memory slots of KVM.
  */
 import type { NativeFailure, NativeMapFailure, NativeMemoryFile, NativeReservation } from '#native';
 import { AddressRange } from '../address-range.ts';

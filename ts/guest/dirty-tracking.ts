@@ -13,8 +13,9 @@ import { hostPageSize } from '../memory/page-size.ts';
 const PIECE = 1n << 33n;
 
 /**
- * Logs the pages of RAM that the devices of a {@link VfioContainerManager}, or the processors of a virtual machine,
- * write, until it is stopped.
+ * Logs the pages of RAM that devices or processors write, until it is stopped.
+ *
+ * They are the devices of a {@link VfioContainerManager}, or the processors of a virtual machine.
  */
 export class DirtyTracking {
   readonly #space: GuestAddressSpace;
@@ -63,7 +64,7 @@ export class DirtyTracking {
   }
 
   /**
-   * Returns the pages of RAM in a range that devices or processors may have written since they were last returned.
+   * Returns the pages of RAM in a range that may have been written since they were last returned.
    *
    * Each write is returned once, at the address that it went to. If the address was unmapped since, the write is
    * returned when RAM is mapped there again. With the back end `type1`, the kernel cannot detect writes and reports

@@ -262,8 +262,9 @@ export class VirtualMachine {
   }
 
   /**
-   * Returns the processors and interrupt controllers to their power-on state. Guest memory, handlers and devices stay as
-   * they are: reset devices, and load the guest again.
+   * Returns the processors and interrupt controllers to their power-on state.
+   *
+   * Guest memory, handlers and devices stay as they are: reset devices, and load the guest again.
    *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the machine runs, is paused or has failed; `ERR_CPU_RUNNING` while
    * an access from before its stop waits for an answer; `ERR_CLOSED`, `ERR_SYSTEM`
@@ -426,7 +427,7 @@ export class VirtualMachine {
     return this.cpus[index] as VirtualCpu; // the native core numbers the processors that it was asked for
   }
 
-  /** Connects the interrupts of a device on the bus, and adds a device of VFIO to KVM. Returns a function that ends both. */
+  /** Connects the interrupts of a device on the bus, and adds it to KVM. Returns a function that ends both. */
   #connect({ device, interrupts }: AssignedDevice, line: number | undefined): () => void {
     const { nativeDevice } = device;
     const disconnect = this.connectInterrupts(interrupts, line === undefined ? {} : { line: this.line(line) });

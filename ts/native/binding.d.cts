@@ -120,20 +120,22 @@ export declare class NativeIommufd {
 /** A virtual machine: memory slots, processors and interrupts. */
 export declare class NativeMachine {
   /**
-   * Creates a machine with paused processors. `notify` is called when there are exits to take with `nextExit`. It
-   * does not keep a process or worker alive.
+   * Creates a machine with paused processors.
+   *
+   * `notify` is called when there are exits to take with `nextExit`. It does not keep a process or worker alive.
    */
   static create(processors: Index, notify: () => void): NativeMachine
   /** The largest number of mappings. */
   get slots(): number
-  /** The exits of all processors, 64 bytes each: kind (32 bits), width (32 bits), address (64 bits), data (64 bits). */
+  /**
+   * The exits of all processors, 64 bytes each.
+   *
+   * An exit is kind (32 bits), width (32 bits), address (64 bits) and data (64 bits).
+   */
   exitCells(): ArrayBuffer
   /** Returns a processor that has posted an exit, or -1. Call it after each notification until it returns -1. */
   nextExit(): number
-  /**
-   * Answers the exit of a processor that `nextExit` has returned, with the data in its cell, and returns the next one
-   * or -1.
-   */
+  /** Answers the exit that `nextExit` has returned, with the data in its cell. Returns the next one, or -1. */
   answerExit(processor: number): number
   /** Answers an exit outside of a notification. */
   answerLater(processor: number): void
@@ -141,7 +143,11 @@ export declare class NativeMachine {
   run(): void
   /** Makes all processors leave the guest. Does not wait for them. */
   requestPause(): void
-  /** Waits, on a worker thread, until no processor executes the guest and each has completed its last exit. */
+  /**
+   * Waits, on a worker thread, until no processor executes the guest.
+   *
+   * Each has completed its last exit then.
+   */
   pauseAsync(): Promise<void>
   /** Keeps all processors out of the guest until `release`, and waits until they are. */
   hold(): void
@@ -172,7 +178,11 @@ export declare class NativeMachine {
   addDevice(device: NativeVfioDevice): void
   /** Ends the effect of `addDevice`, before the device is closed. */
   removeDevice(device: NativeVfioDevice): void
-  /** Makes writes of the guest signal an eventfd instead of an exit: all writes, or those of `width` bytes with a value. */
+  /**
+   * Makes writes of the guest signal an eventfd instead of an exit.
+   *
+   * All writes do, or those of `width` bytes with a value.
+   */
   addDoorbell(event: NativeEventFd, isPort: boolean, address: U64, width?: number | undefined | null, value?: U64 | undefined | null): void
   /** Ends the effect of `addDoorbell`. */
   removeDoorbell(event: NativeEventFd, isPort: boolean, address: U64, width?: number | undefined | null, value?: U64 | undefined | null): void

@@ -1,5 +1,5 @@
 /**
- * Linux in a virtual machine of the example VMM: it boots, and its programs and drivers use the devices.
+ * Linux as the guest of the example VMM. It boots, and its programs use the devices.
  */
 import test from 'ava';
 import { testWith } from '../support/devices.ts';

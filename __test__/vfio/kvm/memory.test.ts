@@ -1,5 +1,7 @@
 /**
- * Memory of small guests: RAM, read-only memory, windows of devices, and slots that change while the guest runs.
+ * Memory of small guests: RAM, read-only memory, windows of devices.
+ *
+ * Slots change while the guest runs.
  */
 import test, { type ExecutionContext } from 'ava';
 import {

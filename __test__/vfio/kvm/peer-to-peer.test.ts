@@ -1,5 +1,5 @@
 /**
- * A small guest drives two assigned devices, which copy from one into the other, and are reset and moved.
+ * A small guest drives two assigned devices, which copy from one into the other.
  */
 import type { ExecutionContext } from 'ava';
 import { readFileSync } from 'node:fs';

@@ -40,8 +40,9 @@ finalize_handles!(NativeMachine);
 
 #[napi]
 impl NativeMachine {
-    /// Creates a machine with paused processors. `notify` is called when there are exits to take with `nextExit`. It
-    /// does not keep a process or worker alive.
+    /// Creates a machine with paused processors.
+    ///
+    /// `notify` is called when there are exits to take with `nextExit`. It does not keep a process or worker alive.
     #[napi(factory)]
     pub fn create(
         env: &Env,
@@ -77,7 +78,9 @@ impl NativeMachine {
         self.space.info().slots
     }
 
-    /// The exits of all processors, 64 bytes each: kind (32 bits), width (32 bits), address (64 bits), data (64 bits).
+    /// The exits of all processors, 64 bytes each.
+    ///
+    /// An exit is kind (32 bits), width (32 bits), address (64 bits) and data (64 bits).
     #[napi(ts_return_type = "ArrayBuffer")]
     pub fn exit_cells<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         cells_buffer(env, self.space.exits())
@@ -89,8 +92,7 @@ impl NativeMachine {
         self.next()
     }
 
-    /// Answers the exit of a processor that `nextExit` has returned, with the data in its cell, and returns the next one
-    /// or -1.
+    /// Answers the exit that `nextExit` has returned, with the data in its cell. Returns the next one, or -1.
     #[napi]
     pub fn answer_exit(&self, processor: u32) -> i32 {
         self.answer_later(processor);
@@ -117,7 +119,9 @@ impl NativeMachine {
         self.space.request_pause();
     }
 
-    /// Waits, on a worker thread, until no processor executes the guest and each has completed its last exit.
+    /// Waits, on a worker thread, until no processor executes the guest.
+    ///
+    /// Each has completed its last exit then.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn pause_async(&self) -> AsyncTask<Work> {
         let machine = self.space.clone();
@@ -227,7 +231,9 @@ impl NativeMachine {
         or_throw(env, || self.space.remove_device(device.device()))
     }
 
-    /// Makes writes of the guest signal an eventfd instead of an exit: all writes, or those of `width` bytes with a value.
+    /// Makes writes of the guest signal an eventfd instead of an exit.
+    ///
+    /// All writes do, or those of `width` bytes with a value.
     #[napi]
     pub fn add_doorbell(
         &self,

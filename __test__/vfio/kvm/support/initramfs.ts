@@ -8,7 +8,7 @@ const BUSYBOX = '/run/testbed/bin/busybox';
 
 const FOLDER = 0o040755;
 const PROGRAM = 0o100755;
-/** Fields of a header after the magic number (Linux, Documentation/driver-api/early-userspace/buffer-format.rst). */
+/** Fields of a header after its magic number. Linux, Documentation/driver-api/early-userspace/buffer-format.rst. */
 const FIELDS = 13;
 const ALIGNMENT = 4;
 

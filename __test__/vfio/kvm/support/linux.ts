@@ -20,11 +20,11 @@ export const FREE_RAM = 255n << 20n;
 export interface LinuxRun {
   readonly console: string;
   readonly status: number | null;
-  /** What the VMM itself wrote. */
+  /** The standard error of the VMM. */
   readonly errors: string;
 }
 
-/** The error of KVM for an access during the delivery of an interrupt (`KVM_INTERNAL_ERROR_DELIVERY_EV`). */
+/** An access during the delivery of an interrupt (`KVM_INTERNAL_ERROR_DELIVERY_EV`). */
 const DELIVERY_EVENT = /internal error 3/;
 const ATTEMPTS = 3;
 

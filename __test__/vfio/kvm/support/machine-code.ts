@@ -1,5 +1,5 @@
 /**
- * Machine code of the tests' guests: a few instructions of the processor in 64-bit mode (Intel SDM volume 2).
+ * Machine code of the tests' guests, in 64-bit mode (Intel SDM volume 2).
  */
 
 /** Instructions, one after another. */
@@ -52,7 +52,7 @@ export class Code {
     return this.#add(...prefix(width), width === 1 ? 0xec : 0xed);
   }
 
-  /** `lea rsi, [rip + …]` of the bytes that follow, jumped over; `mov ecx, count; mov dx, port; rep outsb` */
+  /** `rep outsb` of a text, which follows a jump over it. */
   outString(port: number, text: string): this {
     const bytes = new TextEncoder().encode(text);
     this.#add(0x48, 0x8d, 0x35, 2, 0, 0, 0)

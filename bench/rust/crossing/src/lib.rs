@@ -1,4 +1,4 @@
-//! A thread that posts exits as the thread of a processor does, and measures the time until their answers.
+//! A thread that posts exits as that of a processor does, and measures the time until their answers.
 
 use std::ptr;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl ExitSource {
         self.exits.answer(0);
     }
 
-    /// Posts exits on a thread, with a pause of `pause` microseconds before each, and returns the nanoseconds of each.
+    /// Posts exits on a thread, and returns the nanoseconds of each. It sleeps `pause` microseconds before each.
     /// As many before them warm up. Call it once: the threads of a pool differ.
     #[napi(ts_return_type = "Promise<Array<number>>")]
     pub fn post(&self, count: u32, pause: u32) -> AsyncTask<Posting> {

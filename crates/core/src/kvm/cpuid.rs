@@ -1,5 +1,7 @@
-//! The CPUID of each processor: the features that KVM supports, and one package of as many cores as there are
-//! processors, each with one thread (Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E).
+//! The CPUID of each processor: the features that KVM supports, and the topology.
+//!
+//! All processors are cores of one package, with one thread each. Sources: Intel SDM volume 2, CPUID; AMD APM volume 3,
+//! appendix E.
 
 use kvm_bindings::{
     CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2,

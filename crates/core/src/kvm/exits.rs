@@ -92,8 +92,9 @@ impl std::fmt::Debug for Exits {
 }
 
 impl Exits {
-    /// Creates the cells of `processors` processors. `notify` is called on any thread when the receiver sleeps and an
-    /// exit is posted; it must not panic.
+    /// Creates a cell for each of `processors` processors.
+    ///
+    /// `notify` is called on any thread when the receiver sleeps and an exit is posted; it must not panic.
     pub fn new(processors: usize, notify: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             cells: (0..processors).map(|_| ExitCell::default()).collect(),
@@ -125,7 +126,7 @@ impl Exits {
         post.posted.store(now, Ordering::Relaxed);
         let pays = is_short(post.answered.load(Ordering::Relaxed), now);
         self.receiver_spins.store(pays, Ordering::Relaxed);
-        post.change(EMPTY, POSTED).then_some(())?; // otherwise it is cancelled for good
+        post.change(EMPTY, POSTED).then_some(())?; // otherwise it is cancelled
         if !self.awake.swap(true, Ordering::SeqCst) {
             (self.notify)();
         }
@@ -183,7 +184,7 @@ impl Exits {
         }
     }
 
-    /// Ends the wait of a processor for good, whether it has posted an exit or will.
+    /// Ends the present wait of a processor and all later ones.
     pub fn cancel(&self, index: usize) {
         if let Some(post) = self.posts.get(index) {
             post.state.store(CANCELLED, Ordering::SeqCst);

@@ -7,7 +7,7 @@ use nix::sys::pthread::{Pthread, pthread_self};
 use super::kick::Kick;
 use crate::locked::lock;
 
-/// What a processor does next.
+/// The next action of a processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
     /// Execute the guest.
@@ -131,8 +131,9 @@ impl Gate {
         drop(self.request(Request::Pause));
     }
 
-    /// Waits until no processor executes the guest, and each has completed its last exit: somebody else has to answer
-    /// it.
+    /// Waits until no processor executes the guest, and each has completed its last exit.
+    ///
+    /// Somebody else has to answer that exit.
     pub(super) fn pause(&self) {
         let mut state = self.request(Request::Pause);
         while state.request == Request::Pause && !state.processors.iter().all(|one| one.parked) {

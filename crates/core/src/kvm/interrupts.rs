@@ -1,4 +1,4 @@
-//! Interrupts of a virtual machine without calls per interrupt: eventfds, and the routes of their numbers (GSI).
+//! Interrupts of a virtual machine: eventfds, and the routes of their numbers (GSI).
 
 use std::mem::ManuallyDrop;
 use std::os::fd::FromRawFd;

@@ -8,8 +8,8 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use super::ioctl;
 use crate::{Error, ErrorCode, Result};
 
-/// The threads of processors block it, except in the guest: it ends `KVM_RUN`, stays pending, and is discarded. So the
-/// kernel never delivers it, and the process needs no handler.
+/// The threads of processors block it, except in the guest. There it ends `KVM_RUN`, stays pending, and is discarded:
+/// the kernel never delivers it, and the process needs no handler.
 const SIGNAL: Signal = Signal::SIGUSR2;
 /// The mask in the guest: all signals but this one.
 const BLOCKED_IN_GUEST: u64 = !(1 << (SIGNAL as u32 - 1));

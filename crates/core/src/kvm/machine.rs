@@ -21,8 +21,7 @@ use crate::space::{Handle, Space};
 use crate::vfio::Device;
 use crate::{Batch, BatchError, Error, ErrorCode, Range, Result};
 
-/// Where KVM for Intel keeps four pages of its own, below the BIOS and out of guest memory: the identity map, then the
-/// task state segment. AMD needs neither.
+/// Pages of KVM for Intel, out of guest memory: the identity map, and the task state segment.
 const IDENTITY_MAP: u64 = 0xfffb_c000;
 const TASK_STATE: usize = 0xfffb_d000;
 

@@ -6,7 +6,7 @@ use kvm_ioctls::VcpuFd;
 use super::system::failed;
 use crate::{Error, ErrorCode, Result};
 
-/// Words of the registers: 18 general ones, 7 of control, 8 segments of 4 words, 2 descriptor tables of 2 words.
+/// Words of the registers: general ones, those of control, segments and descriptor tables.
 pub const REGISTER_WORDS: usize = 18 + 7 + 8 * 4 + 2 * 2;
 
 /// Reads words, or writes them: one list of the registers serves both.

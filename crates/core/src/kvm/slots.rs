@@ -1,4 +1,4 @@
-//! The memory slots of a virtual machine: its mappings of guest-physical addresses to memory of this process.
+//! The memory slots of a virtual machine, which map memory of this process for its processors.
 
 use std::sync::Arc;
 

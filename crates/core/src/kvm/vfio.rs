@@ -1,5 +1,6 @@
-//! Assigned devices of a virtual machine: KVM considers the memory coherence of their DMA (Linux,
-//! Documentation/virt/kvm/devices/vfio.rst).
+//! Assigned devices of a virtual machine.
+//!
+//! KVM considers the memory coherence of their DMA (Linux, Documentation/virt/kvm/devices/vfio.rst).
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
