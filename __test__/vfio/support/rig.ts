@@ -36,7 +36,7 @@ export async function rig(t: ExecutionContext, ram: boolean = true): Promise<Rig
 /** Distinct bytes: `seed` makes them differ from test to test. */
 export function pattern(seed: number, length: number = Edu.BUFFER_SIZE): Uint8Array {
   const bytes = new Uint8Array(length);
-  // Not `Uint8Array.from`, which takes seconds for a mebibyte in an emulated guest.
+  // Not `Uint8Array.from`, which takes most of a second for a mebibyte in an emulated guest.
   for (let index = 0; index < length; index++) bytes[index] = index * 31 + (index >> 8) * 7 + seed * 101 + 1;
   return bytes;
 }
