@@ -1,9 +1,9 @@
 /**
  * `peerdma/kvm`: virtual machines of KVM on guest memory.
  *
- * A class whose objects only this package makes is exported as in `peerdma`. A program with a virtual machine has guest
- * memory, so it loads `peerdma` anyway. With the import here, the bundles share one set of chunks: without it, the code
- * of both would be in further chunks, and each costs time in every import of `peerdma`.
+ * A program with a virtual machine has guest memory, so it loads `peerdma` anyway. With the import here, the bundles
+ * share one set of chunks. Without it, the code of both would be in further chunks, and each costs time in every import
+ * of `peerdma`.
  */
 import './index.ts';
 export type { VirtualCpu } from './kvm/cpu.ts';
@@ -12,9 +12,5 @@ export type { InterruptLine, LineOptions } from './kvm/interrupt-line.ts';
 export type { HandledMemory, MemoryHandler, PortHandler, PortSpace } from './kvm/handlers.ts';
 export type { CpuRegisters, DescriptorTable, Segment } from './kvm/registers.ts';
 export type { StopReason } from './kvm/stops.ts';
-export {
-  VirtualMachine,
-  type MachineState,
-  type VirtualMachineOptions,
-  type VirtualMachineSnapshot,
-} from './kvm/virtual-machine.ts';
+export type { MachineState } from './kvm/machine-run.ts';
+export { VirtualMachine, type VirtualMachineOptions, type VirtualMachineSnapshot } from './kvm/virtual-machine.ts';

@@ -21,6 +21,7 @@ const DECLARED: Readonly<Record<string, string>> = {
   release: 'scripts/release.mjs',
   testbed: 'testbed/cli.mjs',
   'test:guest': 'testbed/cli.mjs',
+  vmm: 'examples/vmm/arguments.ts',
 };
 
 test('every command of peerdma in the pages exists, with its options', async (t) => {

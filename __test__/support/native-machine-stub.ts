@@ -28,6 +28,8 @@ export class NativeMachineStub {
   readonly mappingCount = 0;
   /** The calls of the stub that change something. */
   readonly calls: string[] = [];
+  /** Whether events cannot be connected. */
+  isFull = false;
   readonly #processors: number;
   #closed = false;
 
@@ -89,6 +91,8 @@ export class NativeMachineStub {
   }
 
   connect(_event: unknown, gsi: number): void {
+    if (this.isFull)
+      throw nativeError('ERR_SYSTEM', 'too many open files', { errno: 'EMFILE', syscall: 'ioctl(KVM_IRQFD)' });
     this.#record(`connect ${gsi}`);
   }
 

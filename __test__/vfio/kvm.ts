@@ -1,5 +1,7 @@
 /**
- * All tests of virtual machines in one file, as in all.ts.
+ * The tests of virtual machines in one file, as in all.ts.
+ *
+ * `kvm/linux.test.ts` is not one of them: see docs/decisions.md.
  */
 import './kvm/dirty-pages.test.ts';
 import './kvm/ends.test.ts';

@@ -3,7 +3,7 @@
  *
  * There is one legal order. IOMMUs unmap memory before the host view does, and map it after the host view. All that is
  * removed is unmapped before anything is mapped. The processors of the guest come after the IOMMUs: a guest does not
- * reach memory that a device does not.
+ * reach added memory before a device does.
  */
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';

@@ -3,6 +3,7 @@
  */
 import { AssignedDevice } from '../pci/assigned-device.ts';
 import type { PciHostBridge } from '../pci/host-bridge/pci-host-bridge.ts';
+import { type Ender, endAll } from './enders.ts';
 import type { MemoryHandler, PortHandler, PortSpace } from './handlers.ts';
 
 /** The ports of configuration mechanism #1 (PCI Local Bus 3.0, 3.2.2.3.2). 0xcf9 is not one of them. */
@@ -16,13 +17,13 @@ const FIRST_PIN_LINE = 16;
 const PIN_LINES = 4;
 
 /** Connects the interrupts of a device. Returns a function that disconnects them. @internal */
-export type ConnectInterrupts = (device: AssignedDevice, line: number | undefined) => () => void;
+export type ConnectInterrupts = (device: AssignedDevice, line: number | undefined) => Ender;
 
 /** @internal */
 export class AttachedBridge {
   readonly #bridge: PciHostBridge;
-  readonly #ends: (() => void)[] = [];
-  readonly #interrupts = new Map<object, () => void>();
+  readonly #ends: Ender[] = [];
+  readonly #interrupts = new Map<object, Ender>();
 
   constructor(bridge: PciHostBridge, ports: PortSpace, connect: ConnectInterrupts) {
     this.#bridge = bridge;
@@ -52,17 +53,18 @@ export class AttachedBridge {
         if (func instanceof AssignedDevice) this.#interrupts.set(func, connect(func, pinLine(address, func)));
       },
       removed: (_address, func) => {
-        this.#interrupts.get(func)?.();
+        const disconnect = this.#interrupts.get(func);
         this.#interrupts.delete(func);
+        disconnect?.();
       },
     });
   }
 
   /** Ends its accesses, and disconnects the interrupts. */
   detach(): void {
-    for (const end of this.#ends.splice(0)) end();
-    for (const disconnect of this.#interrupts.values()) disconnect();
+    const disconnects = [...this.#interrupts.values()];
     this.#interrupts.clear();
+    endAll([...this.#ends.splice(0), ...disconnects]);
   }
 
   readonly #memory: MemoryHandler = {
@@ -74,7 +76,7 @@ export class AttachedBridge {
 /** The line of a device's pin: those of neighbours differ (PCI Local Bus 3.0, 2.2.6). */
 function pinLine(address: string, device: AssignedDevice): number | undefined {
   const pin = device.configRead(INTERRUPT_PIN, 1);
-  if (pin === 0) return undefined;
+  if (pin < 1 || pin > PIN_LINES) return undefined; // it has none, or does not respond
   const slot = Number.parseInt(address.slice(address.indexOf(':') + 1), 16);
   return FIRST_PIN_LINE + ((slot + pin - 1) % PIN_LINES);
 }

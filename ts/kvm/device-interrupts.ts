@@ -6,13 +6,14 @@
 import type { NativeMachine } from '#native';
 import type { AssignedInterrupts } from '../pci/interrupts/assigned-interrupts.ts';
 import type { InterruptVector } from '../pci/interrupts/vector.ts';
+import { type Ender, endAll } from './enders.ts';
 import { connectEvent } from './interrupt-line.ts';
 import type { MessageRoutes } from './message-routes.ts';
 
 /** A vector whose event is connected. */
 interface Connected {
   readonly gsi: number;
-  readonly disconnect: () => void;
+  readonly disconnect: Ender;
 }
 
 /** @internal */
@@ -22,7 +23,8 @@ export class DeviceInterruptsConnection {
   readonly #interrupts: AssignedInterrupts;
   readonly #failed: (error: unknown) => void;
   readonly #connected = new Map<InterruptVector, Connected>();
-  #disconnectPin: (() => void) | undefined;
+  #disconnectPin: Ender = () => {};
+  #isClosed = false;
 
   /**
    * @param line of the pin; without one, the pin is not connected
@@ -39,12 +41,17 @@ export class DeviceInterruptsConnection {
     this.#routes = routes;
     this.#interrupts = interrupts;
     this.#failed = failed;
-    if (line !== undefined && interrupts.count('intx') > 0) {
-      const pin = interrupts.vector('intx');
-      void pin.fd; // connects it
-      this.#disconnectPin = connectEvent(machine, pin.event, line, interrupts.resampleEvent);
+    try {
+      if (line !== undefined && interrupts.count('intx') > 0) {
+        const pin = interrupts.vector('intx');
+        void pin.fd; // connects it
+        this.#disconnectPin = connectEvent(machine, pin.event, line, interrupts.resampleEvent);
+      }
+      this.#apply(vectorsOf(interrupts));
+    } catch (error) {
+      this.#disconnectAll();
+      throw error;
     }
-    this.#apply(vectorsOf(interrupts));
     interrupts.onChange((vectors) => {
       try {
         this.#apply(vectors);
@@ -54,17 +61,21 @@ export class DeviceInterruptsConnection {
     });
   }
 
-  /** Disconnects all vectors. */
+  /** Disconnects all vectors. Later calls do nothing, unless one has failed. */
   close(): void {
+    if (this.#isClosed) return;
     this.#interrupts.onChange(undefined);
-    this.#disconnectPin?.();
-    this.#disconnectPin = undefined;
-    for (const [vector, { gsi, disconnect }] of this.#connected) {
+    this.#disconnectAll();
+    this.#isClosed = true;
+  }
+
+  #disconnectAll(): void {
+    const vectors = [...this.#connected].map(([vector, { gsi, disconnect }]) => () => {
       disconnect();
       this.#routes.release(gsi);
       this.#connected.delete(vector);
-    }
-    this.#routes.commit();
+    });
+    endAll([this.#disconnectPin, ...vectors, () => this.#routes.commit()]);
   }
 
   /**
@@ -88,11 +99,19 @@ export class DeviceInterruptsConnection {
       this.#routes.set(gsi, vector.message);
       return gsi;
     });
-    if (isChanged) this.#routes.commit();
-    added.forEach((vector, index) => {
-      const gsi = numbers[index] as number;
-      this.#connected.set(vector, { gsi, disconnect: connectEvent(this.#machine, vector.event, gsi) });
-    });
+    try {
+      if (isChanged) this.#routes.commit();
+      for (const [index, vector] of added.entries()) {
+        const gsi = numbers[index] as number;
+        this.#connected.set(vector, { gsi, disconnect: connectEvent(this.#machine, vector.event, gsi) });
+      }
+    } catch (error) {
+      // Their routes would be in the next commit, which may be that of another device.
+      added.forEach((vector, index) => {
+        if (!this.#connected.has(vector)) this.#routes.release(numbers[index] as number);
+      });
+      throw error;
+    }
   }
 }
 

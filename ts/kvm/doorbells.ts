@@ -4,7 +4,8 @@
 import type { NativeMachine } from '#native';
 import { readOptions, requireUnsigned } from '../arguments.ts';
 import { native } from '../native-call.ts';
-import { type EventFd, nativeEventFdOf } from '../event-fd.ts';
+import { type EventFd, holdEvent, nativeEventFdOf } from '../event-fd.ts';
+import { type Ender, once } from './enders.ts';
 import { PeerDmaError } from '../errors.ts';
 import { requireNumber } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
@@ -29,7 +30,7 @@ export interface Doorbell {
 }
 
 /** Adds a doorbell. Returns a function that removes it. @internal */
-export function addDoorbell(machine: NativeMachine, doorbell: Doorbell, event: EventFd): () => void {
+export function addDoorbell(machine: NativeMachine, doorbell: Doorbell, event: EventFd): Ender {
   const { port, gpa, only } = readOptions(doorbell, ['port', 'gpa', 'only'], 'a doorbell');
   if ((port === undefined) === (gpa === undefined)) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a doorbell has either a port or a guest-physical address (gpa)');
@@ -39,12 +40,11 @@ export function addDoorbell(machine: NativeMachine, doorbell: Doorbell, event: E
   const address = isPort ? requirePort(port) : requireUnsigned(gpa as bigint, 'gpa'); // it has one of the two
   const { width, value } = only === undefined ? {} : readMatch(only);
   native(() => machine.addDoorbell(handle, isPort, address, width, value));
-  let isAdded = true;
-  return () => {
-    if (!isAdded) return;
+  const held = holdEvent(event); // its descriptor identifies the doorbell
+  return once(() => {
     native(() => machine.removeDoorbell(handle, isPort, address, width, value));
-    isAdded = false;
-  };
+    held.release();
+  });
 }
 
 function requirePort(port: number): bigint {

@@ -12,6 +12,9 @@ const PORT_WRITE = 2;
 const MEMORY_READ = 3;
 const MEMORY_WRITE = 4;
 
+/** The result of the native core when the event loop is due for a turn. */
+const TURN_OVER = -2;
+
 /** The layout of a cell, in words of 32 bits: kind, width, address, data. */
 const WORDS = 16;
 const WIDTH = 1;
@@ -81,6 +84,7 @@ export class ExitLoop {
     if (machine === undefined) return;
     let cpu = machine.nextExit();
     while (cpu >= 0) cpu = this.#answer(cpu) ? machine.answerExit(cpu) : machine.nextExit();
+    if (cpu === TURN_OVER) setImmediate(this.drain);
   };
 
   /** Returns whether the exit is answered already. */
@@ -118,9 +122,9 @@ export class ExitLoop {
   #access(cpu: number, at: number, isWrite: boolean): boolean {
     const gpa = this.#longs[(at + ADDRESS) >> 1] ?? 0n;
     const length = this.#words[at + WIDTH] ?? 0;
-    const handler = this.#memory(gpa);
-    if (handler === undefined) return this.#unclaimed(cpu, at, isWrite);
     try {
+      const handler = this.#memory(gpa);
+      if (handler === undefined) return this.#unclaimed(cpu, at, isWrite);
       const value = isWrite ? handler.write(gpa, this.#view(at).subarray(0, length)) : handler.read(gpa, length);
       if (value instanceof Promise) return this.#later(cpu, at, isWrite, value, setBytes);
       if (!isWrite) setBytes(this.#view(at), value);

@@ -99,7 +99,10 @@ export class HandledMemory {
   readonly #entries: IntervalMap<MemoryEntry> = new IntervalMap<MemoryEntry>();
 
   /**
-   * Adds a handler. It does not answer accesses to guest memory that is mapped in the range.
+   * Adds a handler.
+   *
+   * The processors reach guest memory in the range without it. The handler gets what remains: writes to read-only
+   * memory, and accesses to a slot that is being changed.
    *
    * @param range guest-physical addresses
    * @returns removes the handler; later calls do nothing

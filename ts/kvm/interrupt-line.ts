@@ -3,8 +3,9 @@
  */
 import type { NativeMachine } from '#native';
 import { readOptions, requireBoolean } from '../arguments.ts';
-import { type EventFd, nativeEventFdOf } from '../event-fd.ts';
+import { type EventFd, holdEvent, nativeEventFdOf } from '../event-fd.ts';
 import { native } from '../native-call.ts';
+import { type Ender, once } from './enders.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 
 /** Options of {@link InterruptLine.connect}. */
@@ -52,14 +53,14 @@ export class InterruptLine {
 }
 
 /** Connects an event to the interrupt of a number. Returns a function that ends that. @internal */
-export function connectEvent(machine: NativeMachine, event: EventFd, gsi: number, resample?: EventFd): () => void {
+export function connectEvent(machine: NativeMachine, event: EventFd, gsi: number, resample?: EventFd): Ender {
   const handle = nativeEventFdOf(event);
   const resampleHandle = resample === undefined ? undefined : nativeEventFdOf(resample);
   native(() => machine.connect(handle, gsi, resampleHandle));
-  let isConnected = true;
-  return () => {
-    if (!isConnected) return;
+  // KVM would disconnect an event whose last descriptor is closed.
+  const held = [event, ...(resample === undefined ? [] : [resample])].map(holdEvent);
+  return once(() => {
     native(() => machine.disconnect(handle, gsi));
-    isConnected = false;
-  };
+    for (const one of held) one.release();
+  });
 }

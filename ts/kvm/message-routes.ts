@@ -38,7 +38,7 @@ export class MessageRoutes {
     this.#free.push(gsi);
   }
 
-  /** @throws {PeerDmaError} `ERR_SYSTEM`, also for more routes than KVM has (4,096 in all); `ERR_CLOSED` */
+  /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for more than about 4,050 routes; `ERR_SYSTEM`, `ERR_CLOSED` */
   commit(): void {
     const words = new BigUint64Array(this.#routes.size * WORDS);
     let at = 0;

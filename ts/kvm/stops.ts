@@ -1,5 +1,5 @@
 /**
- * Why a processor stopped: reasons that end a run, and failures.
+ * The stops of a processor: reasons that end a run, and failures.
  */
 import { hex } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';

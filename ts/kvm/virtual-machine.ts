@@ -19,9 +19,11 @@ import { requireNumber } from '../number-types.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { valueText } from '../value-text.ts';
 import { VirtualCpu } from './cpu.ts';
+import { type Ender, endAll, once } from './enders.ts';
 import { ExitLoop } from './exit-loop.ts';
-import { HandledMemory, type MemoryHandler, PortSpace } from './handlers.ts';
+import { HandledMemory, PortSpace } from './handlers.ts';
 import { machineProblem } from './machine-errors.ts';
+import { MachineRun, type MachineState } from './machine-run.ts';
 import { MachineTarget } from './machine-target.ts';
 import { mappedMemory } from './mapped-memory.ts';
 import { AttachedBridge } from './attached-bridge.ts';
@@ -67,30 +69,10 @@ export interface VirtualMachineSnapshot {
     readonly port: number;
     /** Accesses to memory without a slot. */
     readonly memory: number;
-    /** Those of both kinds that no handler and no memory answered. */
+    /** Accesses of either kind that no handler and no memory answered. */
     readonly unclaimed: number;
   };
 }
-
-/**
- * The state of a machine.
- *
- * `stopped` before a run and after its end; `running`; `paused` by {@link VirtualMachine.pause}; `failed` after an
- * error of a processor or handler; `closed`. A machine that has failed cannot run again.
- */
-export type MachineState = 'stopped' | 'running' | 'paused' | 'failed' | 'closed';
-
-/** The result of a run that has not ended. */
-interface Run {
-  readonly result: Promise<string>;
-  readonly resolve: (reason: string) => void;
-  readonly reject: (error: Error) => void;
-  /** Keeps the process alive. */
-  readonly keepAlive: NodeJS.Timeout;
-}
-
-/** The longest delay of a timer, in milliseconds. */
-const LONG = 2 ** 31 - 1;
 
 /**
  * A virtual machine of KVM, with the interrupt controllers and the timer of a PC.
@@ -110,14 +92,18 @@ export class VirtualMachine {
   readonly #exits: ExitLoop;
   readonly #routes: MessageRoutes;
   readonly #lines: readonly InterruptLine[];
-  readonly #bridges = new Set<AttachedBridge>();
+  /** At most one: each has the same ports. */
+  #bridge: AttachedBridge | undefined;
   readonly #closing = new Closing();
+  /** Whether the processors are kept out of the guest, because the machine closes. */
+  #isHeld = false;
   readonly #memory: GuestMemory;
   readonly #target: MachineTarget;
   #tracking: DirtyTracking | undefined;
   #mapper: DmaMapperHandle | undefined;
-  #state: MachineState = 'stopped';
-  #run: Run | undefined;
+  readonly #run: MachineRun;
+  /** Ends of what is connected to the machine. */
+  readonly #connections = new Set<Ender>();
 
   private constructor(
     key: typeof PACKAGE_KEY,
@@ -130,17 +116,18 @@ export class VirtualMachine {
     this.ports = new PortSpace();
     this.mmio = new HandledMemory();
     const mapped = mappedMemory(memory);
-    this.#exits = new ExitLoop(this.ports, (gpa) => this.mmio.at(gpa) ?? this.#onBridge(gpa) ?? mapped(gpa), {
-      failed: (access, error) => this.#fail(handlerFailed(access, error, this.#cpu(access.cpu), memory)),
+    this.#exits = new ExitLoop(this.ports, (gpa) => this.mmio.at(gpa) ?? this.#bridge?.at(gpa) ?? mapped(gpa), {
+      failed: (access, error) => this.#run.fail(handlerFailed(access, error, this.#cpu(access.cpu), memory)),
       unclaimed: (access) => {
         if (unclaimed === 'ones') return true;
-        this.#fail(unclaimedAccess(access, this.#cpu(access.cpu), memory));
+        this.#run.fail(unclaimedAccess(access, this.#cpu(access.cpu), memory));
         return false;
       },
       stopped: (exit) => {
         const reason = stopReason(exit);
-        if (reason === undefined) this.#fail(cpuFailed(exit, this.#cpu(exit.cpu), memory));
-        else this.stop(reason);
+        if (reason === undefined) this.#run.fail(cpuFailed(exit, this.#cpu(exit.cpu), memory));
+        else this.#run.stop(reason);
+        if (reason === 'triple-fault') this.#run.requireReset();
       },
     });
     try {
@@ -149,6 +136,7 @@ export class VirtualMachine {
       throw machineProblem(thrown);
     }
     this.#exits.attach(this.#machine);
+    this.#run = new MachineRun(this.#machine);
     this.#target = new MachineTarget(this.#machine);
     this.#routes = new MessageRoutes(this.#machine);
     this.#lines = Array.from({ length: LINES }, (_, line) => new InterruptLine(PACKAGE_KEY, this.#machine, line));
@@ -190,7 +178,7 @@ export class VirtualMachine {
 
   /** The state of the machine. */
   get state(): MachineState {
-    return this.#state;
+    return this.#run.state;
   }
 
   /**
@@ -199,33 +187,25 @@ export class VirtualMachine {
    * The process stays alive meanwhile. A processor that halts waits for an interrupt: that does not end the run.
    *
    * @returns a {@link StopReason}, or the argument of {@link VirtualMachine.stop}. The processors are paused then, and
-   * the machine can run again
-   * @throws {PeerDmaError} `ERR_CPU_FAILED` if a handler fails or a processor cannot execute the guest, with the
-   * processor, the access and registers; `ERR_CLOSED` if the machine is closed meanwhile; `ERR_INVALID_ARGUMENT` if it
-   * runs or has failed
+   * the machine can run again; after `triple-fault`, once it is reset
+   * @throws {PeerDmaError} `ERR_CPU_FAILED` if a handler fails or a processor cannot execute the guest. The error of a
+   * change of interrupts that KVM rejects. `ERR_CLOSED` if the machine is closed meanwhile. `ERR_INVALID_ARGUMENT` if
+   * it runs, has failed, or requires a reset
    */
-  async run(): Promise<string> {
-    this.#require('stopped', 'run');
-    const { promise: result, resolve, reject } = withResolvers<string>();
-    const keepAlive = setInterval(() => {}, LONG);
-    this.#run = { result, resolve, reject, keepAlive };
-    this.#state = 'running';
-    native(() => this.#machine.run());
-    return result;
+  run(): Promise<string> {
+    return this.#run.start();
   }
 
   /**
    * Pauses the processors.
    *
-   * Resolves when each processor has completed its access. Handlers have to answer meanwhile, so a handler must not
-   * await it.
+   * Resolves when each processor has completed its access, or {@link VirtualMachine.resume} was called. Handlers have
+   * to answer meanwhile, so a handler must not await it.
    *
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the machine does not run
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the machine does not run; the error of a run that fails meanwhile
    */
-  async pause(): Promise<void> {
-    this.#require('running', 'pause');
-    this.#state = 'paused';
-    await nativeAsync(() => this.#machine.pauseAsync());
+  pause(): Promise<void> {
+    return this.#run.pause();
   }
 
   /**
@@ -234,15 +214,13 @@ export class VirtualMachine {
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the machine is not paused
    */
   resume(): void {
-    this.#require('paused', 'resume');
-    this.#state = 'running';
-    native(() => this.#machine.run());
+    this.#run.resume();
   }
 
   /**
    * Ends the run. {@link VirtualMachine.run} resolves with the reason when all processors are paused.
    *
-   * Handlers can call it. Does nothing if the machine does not run.
+   * Handlers can call it. Of several reasons, the first counts. Does nothing if the machine does not run.
    *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a reason that is not a string
    */
@@ -250,15 +228,7 @@ export class VirtualMachine {
     if (typeof reason !== 'string') {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"reason" is a string, not ${valueText(reason)}`);
     }
-    const run = this.#run;
-    if (run === undefined) return;
-    this.#run = undefined;
-    this.#state = 'stopped';
-    native(() => this.#machine.requestPause());
-    void this.#machine.pauseAsync().then(() => {
-      clearInterval(run.keepAlive);
-      run.resolve(reason);
-    }, run.reject);
+    this.#run.stop(reason);
   }
 
   /**
@@ -270,8 +240,7 @@ export class VirtualMachine {
    * an access from before its stop waits for an answer; `ERR_CLOSED`, `ERR_SYSTEM`
    */
   reset(): void {
-    this.#require('stopped', 'reset');
-    native(() => this.#machine.reset());
+    this.#run.reset();
   }
 
   /**
@@ -321,11 +290,11 @@ export class VirtualMachine {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a PciHostBridge is expected. Pass one of this package.');
     }
     const attached = new AttachedBridge(bridge, this.ports, (device, line) => this.#connect(device, line));
-    this.#bridges.add(attached);
-    return () => {
+    this.#bridge = attached;
+    return this.#connected(() => {
+      if (this.#bridge === attached) this.#bridge = undefined;
       attached.detach();
-      this.#bridges.delete(attached);
-    };
+    });
   }
 
   /**
@@ -345,9 +314,9 @@ export class VirtualMachine {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
     }
     const line = this.#numberOf(readOptions(options, ['line']).line);
-    const failed = (error: unknown): void => this.#fail(asError(error));
+    const failed = (error: unknown): void => this.#run.fail(asError(error));
     const connection = new DeviceInterruptsConnection(this.#machine, this.#routes, interrupts, line, failed);
-    return () => connection.close();
+    return this.#connected(() => connection.close());
   }
 
   /**
@@ -360,17 +329,18 @@ export class VirtualMachine {
    * `ERR_CLOSED`
    */
   addDoorbell(doorbell: Doorbell, event: EventFd): () => void {
-    return addDoorbell(this.#machine, doorbell, event);
+    return this.#connected(addDoorbell(this.#machine, doorbell, event));
   }
 
   /**
-   * Starts to log the pages of RAM that the processors write. Handlers write guest memory themselves: their writes are
-   * not logged.
+   * Starts to log the pages of RAM that the processors write.
+   *
+   * Writes by this process are not logged: those of handlers, and those to a slot that is being changed.
    *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if tracking is active already; `ERR_SYSTEM`, `ERR_CLOSED`
    */
   async startDirtyTracking(): Promise<DirtyTracking> {
-    if (this.#state === 'closed') throw new PeerDmaError('ERR_CLOSED', 'the virtual machine is closed');
+    if (this.state === 'closed') throw new PeerDmaError('ERR_CLOSED', 'the virtual machine is closed');
     if (this.#tracking !== undefined) {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'dirty tracking is already active. Stop it first');
     }
@@ -389,7 +359,7 @@ export class VirtualMachine {
   /** Returns state and counts as plain data. */
   inspect(): VirtualMachineSnapshot {
     return {
-      state: this.#state,
+      state: this.state,
       cpus: this.cpus.length,
       slots: this.#machine.mappingCount,
       maxSlots: this.#machine.slots,
@@ -406,10 +376,18 @@ export class VirtualMachine {
    */
   close(): Promise<void> {
     return this.#closing.once(async () => {
-      this.#end('closed', new PeerDmaError('ERR_CLOSED', 'the virtual machine was closed while it ran'));
-      native(() => this.#machine.hold());
-      await this.#mapper?.remove();
+      this.#run.close();
+      if (!this.#isHeld) native(() => this.#machine.hold());
+      this.#isHeld = true;
+      try {
+        endAll(this.#connections);
+      } catch {
+        // Closing the machine ends them as well.
+      }
+      this.#tracking?.keep([]);
+      await this.#mapper?.remove().catch(() => {}); // closing removes the slots as well
       await nativeAsync(() => this.#machine.closeAsync());
+      await guestAddressSpaceOf(this.#memory).targetClosed(this.#target);
     });
   }
 
@@ -420,7 +398,7 @@ export class VirtualMachine {
 
   /** For `console.log`. @internal */
   [INSPECT](depth: number): string {
-    return objectText(depth, 'VirtualMachine', () => ['', `cpus: ${this.cpus.length}`, this.#state]);
+    return objectText(depth, 'VirtualMachine', () => ['', `cpus: ${this.cpus.length}`, this.state]);
   }
 
   #cpu(index: number): VirtualCpu {
@@ -438,10 +416,18 @@ export class VirtualMachine {
       disconnect();
       throw error;
     }
-    return () => {
-      disconnect();
-      native(() => this.#machine.removeDevice(nativeDevice));
-    };
+    const remove = once(() => native(() => this.#machine.removeDevice(nativeDevice)));
+    return () => endAll([disconnect, remove]);
+  }
+
+  /** Returns a function that ends a connection once. {@link VirtualMachine.close} calls it, too. */
+  #connected(end: Ender): Ender {
+    const ender = once(() => {
+      end();
+      this.#connections.delete(ender);
+    });
+    this.#connections.add(ender);
+    return ender;
   }
 
   /** The number of a line of this machine. */
@@ -451,50 +437,10 @@ export class VirtualMachine {
     if (number >= 0) return number;
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', '"line" is a line of this machine: VirtualMachine.line()');
   }
-
-  #onBridge(gpa: bigint): MemoryHandler | undefined {
-    for (const bridge of this.#bridges) {
-      const handler = bridge.at(gpa);
-      if (handler !== undefined) return handler;
-    }
-    return undefined;
-  }
-
-  #fail(error: Error): void {
-    if (this.#state === 'closed') return; // a device may still change its interrupts
-    native(() => this.#machine.requestPause());
-    this.#end('failed', error);
-  }
-
-  #end(state: 'failed' | 'closed', error: Error): void {
-    const run = this.#run;
-    this.#run = undefined;
-    this.#state = state;
-    if (run === undefined) return;
-    clearInterval(run.keepAlive);
-    run.reject(error);
-  }
-
-  #require(state: MachineState, method: string): void {
-    if (this.#state === state) return;
-    if (this.#state === 'closed') throw new PeerDmaError('ERR_CLOSED', 'the virtual machine is closed');
-    const text = `virtual machine: ${method} requires that it is ${state}, but it is ${this.#state}`;
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
-  }
 }
 
 function requireCount(cpus: number): void {
   requireNumber(cpus, 'cpus');
   if (Number.isInteger(cpus) && cpus > 0) return;
   throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"cpus" is a whole number from 1 on, not ${valueText(cpus)}`);
-}
-
-function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void; reject: (error: Error) => void } {
-  let resolve: (value: T) => void = () => {};
-  let reject: (error: Error) => void = () => {};
-  const promise = new Promise<T>((settle, fail) => {
-    resolve = settle;
-    reject = fail;
-  });
-  return { promise, resolve, reject };
 }

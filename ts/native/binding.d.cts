@@ -133,7 +133,11 @@ export declare class NativeMachine {
    * An exit is kind (32 bits), width (32 bits), address (64 bits) and data (64 bits).
    */
   exitCells(): ArrayBuffer
-  /** Returns a processor that has posted an exit, or -1. Call it after each notification until it returns -1. */
+  /**
+   * Returns a processor that has posted an exit, -1, or -2 when the event loop is due for a turn.
+   *
+   * Call it after each notification until it returns -1; after -2, when the event loop has had a turn.
+   */
   nextExit(): number
   /** Answers the exit that `nextExit` has returned, with the data in its cell. Returns the next one, or -1. */
   answerExit(processor: number): number
@@ -144,9 +148,9 @@ export declare class NativeMachine {
   /** Makes all processors leave the guest. Does not wait for them. */
   requestPause(): void
   /**
-   * Waits, on a worker thread, until no processor executes the guest.
+   * Waits, on a thread, until no processor executes the guest after `requestPause`.
    *
-   * Each has completed its last exit then.
+   * Each has completed its last exit then, unless something else was requested.
    */
   pauseAsync(): Promise<void>
   /** Keeps all processors out of the guest until `release`, and waits until they are. */

@@ -5,12 +5,12 @@ use std::ptr;
 use std::sync::Arc;
 
 use napi::bindgen_prelude::{
-    AsyncTask, BigUint64ArraySlice, ClassInstance, FromNapiValue, Function, Unknown,
+    AsyncTask, BigUint64ArraySlice, ClassInstance, FromNapiValue, Function, Object, Unknown,
 };
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, Status, check_status, sys};
 use napi_derive::napi;
-use peerdma_core::kvm::{Doorbell, ExitCell, Exits, Machine, MsiRoute};
+use peerdma_core::kvm::{Doorbell, ExitCell, Exits, Machine, MsiRoute, Next};
 use peerdma_core::{Range, Result};
 
 use crate::batch::{
@@ -26,6 +26,10 @@ use crate::numbers::{Index, U64, Words};
 use crate::reservation::NativeReservation;
 use crate::space::space_methods;
 use crate::task::Work;
+
+/// The results of `nextExit` that are not processors.
+const IDLE: i32 = -1;
+const TURN_OVER: i32 = -2;
 
 /// The largest number of processors, so that a number from JavaScript allocates little.
 const MAX_PROCESSORS: usize = 1024;
@@ -86,7 +90,9 @@ impl NativeMachine {
         cells_buffer(env, self.space.exits())
     }
 
-    /// Returns a processor that has posted an exit, or -1. Call it after each notification until it returns -1.
+    /// Returns a processor that has posted an exit, -1, or -2 when the event loop is due for a turn.
+    ///
+    /// Call it after each notification until it returns -1; after -2, when the event loop has had a turn.
     #[napi]
     pub fn next_exit(&self) -> i32 {
         self.next()
@@ -119,16 +125,28 @@ impl NativeMachine {
         self.space.request_pause();
     }
 
-    /// Waits, on a worker thread, until no processor executes the guest.
+    /// Waits, on a thread, until no processor executes the guest after `requestPause`.
     ///
-    /// Each has completed its last exit then.
+    /// Each has completed its last exit then, unless something else was requested.
+    //
+    // Not on a thread of the pool: handlers may need those to answer.
     #[napi(ts_return_type = "Promise<void>")]
-    pub fn pause_async(&self) -> AsyncTask<Work> {
+    pub fn pause_async<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        let (deferred, promise) = env.create_deferred()?;
         let machine = self.space.clone();
-        Work::run(move || {
-            machine.pause();
-            Ok(())
-        })
+        let wait = move || {
+            machine.wait_paused();
+            drop(machine);
+            deferred.resolve(|_| Ok(()));
+        };
+        let thread = std::thread::Builder::new().name("peerdma-pause".into());
+        or_throw(env, || {
+            let started = thread.spawn(wait);
+            started
+                .map(drop)
+                .map_err(|_| invalid("the system cannot create a thread"))
+        })?;
+        Ok(promise)
     }
 
     /// Keeps all processors out of the guest until `release`, and waits until they are.
@@ -270,9 +288,11 @@ impl NativeMachine {
 
 impl NativeMachine {
     fn next(&self) -> i32 {
-        let next = self.space.exits().next();
-        next.and_then(|index| i32::try_from(index).ok())
-            .unwrap_or(-1)
+        match self.space.exits().next() {
+            Next::Exit(index) => i32::try_from(index).unwrap_or(IDLE),
+            Next::Idle => IDLE,
+            Next::TurnOver => TURN_OVER,
+        }
     }
 }
 

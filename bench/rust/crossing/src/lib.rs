@@ -8,7 +8,7 @@ use napi::bindgen_prelude::{AsyncTask, FromNapiValue, Function, Unknown};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, Status, Task, check_status, sys};
 use napi_derive::napi;
-use peerdma_core::kvm::{Exit, ExitCell, Exits};
+use peerdma_core::kvm::{Exit, ExitCell, Exits, Next};
 
 /// The number of a read of a port.
 const PORT_READ: u32 = 1;
@@ -62,7 +62,11 @@ impl ExitSource {
 
     #[napi]
     pub fn next_exit(&self) -> i32 {
-        self.exits.next().map_or(-1, |_| 0)
+        match self.exits.next() {
+            Next::Exit(_) => 0,
+            Next::Idle => -1,
+            Next::TurnOver => -2,
+        }
     }
 
     #[napi]

@@ -95,6 +95,7 @@ impl Cpu {
         gate: &Arc<Gate>,
         exits: &Arc<Exits>,
     ) -> Result<Self> {
+        Kick::interrupt_guest(&fd)?;
         let fd = Arc::new(Mutex::new(Some(fd)));
         let body = Body {
             index,
@@ -167,15 +168,24 @@ struct Body {
     exits: Arc<Exits>,
 }
 
+/// Records the end of the thread when it is dropped.
+struct Ended<'a>(&'a Body);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.gate.ended(self.0.index);
+    }
+}
+
 impl Body {
     fn run(&self) {
+        let _ended = Ended(self); // also after a panic, so that nobody waits for this thread
         let _ = self.run_guest();
-        self.gate.ended(self.index);
     }
 
     /// Executes the guest until the end of the thread is requested. Returns `None` then.
     fn run_guest(&self) -> Option<()> {
-        let kick = match self.prepare() {
+        let kick = match Kick::for_this_thread() {
             Ok(kick) => kick,
             Err(error) => {
                 let errno = error.errno().unwrap_or(Errno::UnknownErrno);
@@ -206,20 +216,6 @@ impl Body {
                 }
             }
         }
-    }
-
-    fn prepare(&self) -> Result<Kick> {
-        let kick = Kick::for_this_thread()?;
-        match lock(&self.fd).as_ref() {
-            Some(fd) => Kick::interrupt_guest(fd)?,
-            None => {
-                return Err(Error::new(
-                    ErrorCode::Closed,
-                    "the virtual machine is closed",
-                ));
-            }
-        }
-        Ok(kick)
     }
 
     /// Executes the guest, or only completes the last exit.

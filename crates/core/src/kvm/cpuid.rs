@@ -14,6 +14,9 @@ use crate::{Error, ErrorCode, Result};
 /// Leaf 1, ECX.
 const TSC_DEADLINE: u32 = 1 << 24;
 const HYPERVISOR: u32 = 1 << 31;
+/// Leaf 1 and leaf 0x8000_0001, ECX: virtual machines in the guest. A reset cannot restore their state.
+const VMX: u32 = 1 << 5;
+const SVM: u32 = 1 << 2;
 /// Leaf 1, EDX: EBX has the number of processors.
 const MULTI_THREADING: u32 = 1 << 28;
 /// Leaf 0x8000_0001, ECX: the same of AMD.
@@ -67,6 +70,7 @@ fn with_processors(mut entry: kvm_cpuid_entry2, id: u32, count: u32) -> kvm_cpui
     match entry.function {
         // EBX: bits 16 to 23 the number of processors, bits 24 to 31 the APIC id.
         1 => {
+            entry.ecx &= !VMX;
             entry.ebx = (entry.ebx & 0xffff) | (count & 0xff) << 16 | (id & 0xff) << 24;
             if count > 1 {
                 entry.edx |= MULTI_THREADING;
@@ -82,7 +86,12 @@ fn with_processors(mut entry: kvm_cpuid_entry2, id: u32, count: u32) -> kvm_cpui
             };
             entry.eax = (entry.eax & 0x3fff) | sharing << 14 | others.min(0x3f) << 26;
         }
-        0x8000_0001 if count > 1 => entry.ecx |= LEGACY_CORES,
+        0x8000_0001 => {
+            entry.ecx &= !SVM;
+            if count > 1 {
+                entry.ecx |= LEGACY_CORES;
+            }
+        }
         // ECX: bits 0 to 7 the number of processors without one of them, bits 12 to 15 the bits of their ids.
         0x8000_0008 => entry.ecx = others & 0xff | id_bits(count) << 12,
         // EAX: the APIC id. EBX: the core, with one thread. ECX: the node, the only one.

@@ -40,7 +40,7 @@ struct GateState {
     processors: Vec<Processor>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Processor {
     /// Its thread, once it runs.
     thread: Option<Pthread>,
@@ -51,13 +51,24 @@ struct Processor {
     parked: bool,
 }
 
+impl Processor {
+    const fn new() -> Self {
+        Self {
+            thread: None,
+            in_guest: false,
+            kicked: false,
+            parked: true,
+        }
+    }
+}
+
 impl Gate {
     /// Creates a gate for paused processors.
     pub(super) fn new(processors: usize) -> Self {
         let state = GateState {
             holds: 0,
             request: Request::Pause,
-            processors: (0..processors).map(|_| Processor::default()).collect(),
+            processors: (0..processors).map(|_| Processor::new()).collect(),
         };
         Self {
             state: Mutex::new(state),
@@ -133,12 +144,23 @@ impl Gate {
 
     /// Waits until no processor executes the guest, and each has completed its last exit.
     ///
-    /// Somebody else has to answer that exit.
-    pub(super) fn pause(&self) {
-        let mut state = self.request(Request::Pause);
+    /// Somebody else has to answer that exit. Returns early if something else is requested.
+    pub(super) fn wait_paused(&self) {
+        let mut state = lock(&self.state);
         while state.request == Request::Pause && !state.processors.iter().all(|one| one.parked) {
             state = self.wait(state);
         }
+    }
+
+    /// Whether no processor executes the guest, and each has completed its last exit.
+    pub(super) fn is_paused(&self) -> bool {
+        let state = lock(&self.state);
+        state.request != Request::Run && state.processors.iter().all(|one| one.parked)
+    }
+
+    /// Whether the end of all threads was requested.
+    pub(super) fn is_ended(&self) -> bool {
+        lock(&self.state).request == Request::End
     }
 
     /// Makes all threads end. Does not wait for them.
@@ -241,7 +263,9 @@ mod tests {
         let (thread, turns) = processor(&gate);
         gate.run();
         assert_eq!(turns.recv().unwrap(), Turn::Run);
-        gate.pause();
+        gate.request_pause();
+        gate.wait_paused();
+        assert!(gate.is_paused());
         assert_eq!(turns.try_recv().unwrap(), Turn::Complete);
         assert!(
             turns.try_recv().is_err(),

@@ -22,8 +22,8 @@ use crate::vfio::Device;
 use crate::{Batch, BatchError, Error, ErrorCode, Range, Result};
 
 /// Pages of KVM for Intel, out of guest memory: the identity map, and the task state segment.
-const IDENTITY_MAP: u64 = 0xfffb_c000;
-const TASK_STATE: usize = 0xfffb_d000;
+const IDENTITY_MAP: u64 = 0xfeff_c000;
+const TASK_STATE: usize = 0xfeff_d000;
 
 /// Limits of a virtual machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +146,10 @@ impl Machine {
     /// `ERR_CLOSED`.
     pub fn run(&self) -> Result<()> {
         self.vm()?;
+        if self.parts.gate.is_ended() {
+            let message = "the processors of the virtual machine have ended";
+            return Err(Error::new(ErrorCode::Closed, message));
+        }
         self.parts.gate.run();
         Ok(())
     }
@@ -155,14 +159,16 @@ impl Machine {
         self.parts.gate.request_pause();
     }
 
-    /// Waits until no processor executes the guest, and each has completed its last exit. Somebody else has to answer
-    /// exits meanwhile.
-    pub fn pause(&self) {
-        self.parts.gate.pause();
+    /// Waits after [`request_pause`](Self::request_pause) until the processors are paused.
+    ///
+    /// Each has completed its last exit then: somebody else has to answer exits. Returns early if something else is
+    /// requested.
+    pub fn wait_paused(&self) {
+        self.parts.gate.wait_paused();
     }
 
     /// Keeps all processors out of the guest until [`release`](Self::release), and waits until they are. Unlike after
-    /// [`pause`](Self::pause), exits may have no answer yet.
+    /// [`wait_paused`](Self::wait_paused), exits may have no answer yet.
     pub fn hold(&self) {
         self.parts.gate.hold();
     }
@@ -178,6 +184,10 @@ impl Machine {
     /// `ERR_CPU_RUNNING`, `ERR_CLOSED`, `ERR_SYSTEM`.
     pub fn reset(&self) -> Result<()> {
         let vm = self.vm()?;
+        if !self.parts.gate.is_paused() {
+            let message = "a virtual processor has not completed its last access. Pause the virtual machine first";
+            return Err(Error::new(ErrorCode::CpuRunning, message));
+        }
         for cpu in lock(&self.parts.cpus).iter() {
             cpu.reset()?;
         }

@@ -21,7 +21,7 @@ mod slots;
 mod system;
 mod vfio;
 
-pub use exits::{Exit, ExitCell, Exits};
+pub use exits::{Exit, ExitCell, Exits, Next};
 pub use interrupts::{Doorbell, LINES, MsiRoute};
 pub use machine::{Machine, MachineInfo};
 pub use registers::REGISTER_WORDS;

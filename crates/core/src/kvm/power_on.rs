@@ -65,10 +65,14 @@ impl CpuPowerOn {
         fd.set_debug_regs(&self.debug)
             .map_err(failed("ioctl(KVM_SET_DEBUGREGS)", operation))?;
         for entry in &self.msrs {
-            // It has been set before, to this value.
             let one = msrs(&[*entry])?;
-            fd.set_msrs(&one)
+            let count = fd
+                .set_msrs(&one)
                 .map_err(failed("ioctl(KVM_SET_MSRS)", operation))?;
+            if count != 1 {
+                let message = format!("{operation}: KVM rejects the register {:#x}", entry.index);
+                return Err(Error::new(ErrorCode::System, message));
+            }
         }
         fd.set_lapic(&self.lapic)
             .map_err(failed("ioctl(KVM_SET_LAPIC)", operation))?;

@@ -98,7 +98,9 @@ impl<'fd> RunArea<'fd> {
         let offset = element
             .checked_mul(access.width)?
             .checked_add(access.offset)?;
-        let address = ptr::from_mut(self.run).addr().checked_add(offset)?;
+        let address = ptr::from_mut(self.run)
+            .expose_provenance()
+            .checked_add(offset)?;
         // The data may lie after the structure, in the same mapping.
         within.then(|| ptr::with_exposed_provenance_mut(address))
     }

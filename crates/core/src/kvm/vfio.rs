@@ -25,46 +25,38 @@ pub(super) struct VfioFiles {
 struct VfioFile {
     file: KernelFile,
     fd: OwnedFd,
-    /// The number of devices that have it.
-    devices: usize,
+    /// The names of the devices that have it.
+    devices: Vec<String>,
 }
 
 impl VfioFiles {
     /// Adds the file of a device. Several devices of a group share one.
     pub(super) fn add(&mut self, vm: &VmFd, device: &Device) -> Result<()> {
         let (file, fd) = device.kernel_file()?;
+        let name = device.name().to_owned();
         if let Some(known) = self.files.iter_mut().find(|known| known.file == file) {
-            known.devices = known.devices.saturating_add(1);
+            known.devices.push(name);
             return Ok(());
         }
         self.set(vm, KVM_DEV_VFIO_FILE_ADD, fd.as_raw_fd(), &file)?;
-        self.files.push(VfioFile {
-            file,
-            fd,
-            devices: 1,
-        });
+        let devices = vec![name];
+        self.files.push(VfioFile { file, fd, devices });
         Ok(())
     }
 
-    /// Removes the file of a device, with its last device. The device may be closed afterwards.
+    /// Removes the file of a device, with its last device.
     pub(super) fn remove(&mut self, vm: &VmFd, device: &Device) -> Result<()> {
-        let (file, _) = device.kernel_file()?;
-        let position = self.files.iter().position(|known| known.file == file);
-        let Some(index) = position else {
+        let has = |known: &VfioFile| known.devices.iter().any(|name| name == device.name());
+        let Some(index) = self.files.iter().position(has) else {
             return Ok(());
         };
-        if let Some(known) = self.files.get_mut(index)
-            && known.devices > 1
-        {
-            known.devices = known.devices.saturating_sub(1);
-            return Ok(());
+        let mut known = self.files.swap_remove(index);
+        known.devices.retain(|name| name != device.name());
+        if known.devices.is_empty() {
+            let fd = known.fd.as_raw_fd();
+            return self.set(vm, KVM_DEV_VFIO_FILE_DEL, fd, &known.file);
         }
-        let fd = self
-            .files
-            .get(index)
-            .map_or(-1, |known| known.fd.as_raw_fd());
-        self.set(vm, KVM_DEV_VFIO_FILE_DEL, fd, &file)?;
-        self.files.remove(index);
+        self.files.push(known);
         Ok(())
     }
 

@@ -25,6 +25,11 @@ impl fmt::Display for KernelFile {
 }
 
 impl Device {
+    /// The name by which it was opened.
+    pub(crate) fn name(&self) -> &str {
+        &self.inner.name
+    }
+
     /// Returns the file with a descriptor of its own. The descriptor keeps the device in use.
     ///
     /// # Errors

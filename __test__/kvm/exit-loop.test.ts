@@ -1,0 +1,48 @@
+/**
+ * The loop that answers exits, on a machine that posts them by request.
+ */
+import test from 'ava';
+import type { NativeMachine } from '#native';
+import { ExitLoop } from '../../ts/kvm/exit-loop.ts';
+import { PortSpace } from '../../ts/kvm/handlers.ts';
+
+const MEMORY_READ = 3;
+const TURN_OVER = -2;
+const IDLE = -1;
+
+/** A loop, with the results of `nextExit` in their order; then there is none. */
+function loopOf(results: number[], memory: () => undefined = () => undefined): { loop: ExitLoop; events: string[] } {
+  const events: string[] = [];
+  const record = (event: string) => () => void events.push(event);
+  const loop = new ExitLoop(new PortSpace(), memory, {
+    failed: (_access, error) => void events.push(error.message),
+    unclaimed: () => true,
+    stopped: record('stopped'),
+  });
+  const next = (): number => {
+    events.push('next');
+    return results.shift() ?? IDLE;
+  };
+  const cells = new ArrayBuffer(64);
+  new Uint32Array(cells)[0] = MEMORY_READ;
+  loop.attach({ exitCells: () => cells, nextExit: next, answerExit: next } as unknown as NativeMachine);
+  return { loop, events };
+}
+
+test('the event loop has a turn when the native core asks for it, and then exits go on', async (t) => {
+  const { loop, events } = loopOf([0, TURN_OVER]);
+  setImmediate(() => events.push('a turn'));
+  loop.drain();
+  t.deepEqual(events, ['next', 'next']);
+  await new Promise((resolve) => setImmediate(resolve));
+  t.deepEqual(events, ['next', 'next', 'a turn', 'next']);
+});
+
+test('an error while the handler of an address is looked for fails the access', (t) => {
+  const fails = (): never => {
+    throw new Error('no handler');
+  };
+  const { loop, events } = loopOf([0], fails);
+  loop.drain();
+  t.deepEqual(events, ['next', 'no handler', 'next']);
+});
