@@ -4,9 +4,9 @@
  * For comparison, a byte between two threads in C, there and back by pipes.
  */
 import { spawnSync } from 'node:child_process';
-import { copyFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import type { NativeMachine } from '#native';
 import { ExitLoop } from '../ts/kvm/exit-loop.ts';
 import { PortSpace } from '../ts/kvm/handlers.ts';
@@ -28,6 +28,7 @@ function load(): { readonly ExitSource: { create(notify: () => void): ExitSource
   const { status, error } = spawnSync('cargo', build, { stdio: 'inherit' });
   if (status !== 0) throw error ?? new Error('cargo could not compile bench/rust/crossing');
   const library = resolve('target/bench/crossing.node');
+  mkdirSync(dirname(library), { recursive: true });
   copyFileSync(resolve('target/release/libpeerdma_bench_crossing.so'), library);
   return createRequire(import.meta.url)(library) as ReturnType<typeof load>;
 }
