@@ -2,6 +2,7 @@
  * A PCI host bridge on a virtual machine: its ports, memory, and interrupts of assigned devices.
  */
 import { AssignedDevice } from '../pci/assigned-device.ts';
+import { INTERRUPT_PIN } from '../pci/config/registers.ts';
 import type { PciHostBridge } from '../pci/host-bridge/pci-host-bridge.ts';
 import { type Ender, endAll } from './enders.ts';
 import type { MemoryHandler, PortHandler, PortSpace } from './handlers.ts';
@@ -10,8 +11,6 @@ import type { MemoryHandler, PortHandler, PortSpace } from './handlers.ts';
 const CONFIG_ADDRESS = 0xcf8;
 const CONFIG_DATA = 0xcfc;
 const DATA_PORTS = 4;
-/** The register of the interrupt pin in config space: 1 is INTA#, 0 is none. */
-const INTERRUPT_PIN = 0x3d;
 /** The lines of pins: the four pins of each device, one line further for each device. */
 const FIRST_PIN_LINE = 16;
 const PIN_LINES = 4;

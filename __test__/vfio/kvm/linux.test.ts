@@ -22,9 +22,10 @@ test.serial('Linux boots to its first process with two processors, and powers of
 /** Functions of the scripts: BARs, Command, and a copy by the edu through its buffer. */
 const FUNCTIONS = `
 bar() { sed -n "$(($2 + 1))p" /sys/bus/pci/devices/0000:00:$1.0/resource | cut -d ' ' -f 1; }
-command() { printf "\\\\$2\\\\0" | dd of=/sys/bus/pci/devices/0000:00:$1.0/config bs=1 seek=4 conv=notrunc 2>/dev/null; }
-register() { printf "\\\\$(printf %o $(($3 & 255)))\\\\$(printf %o $((($3 >> 8) & 255)))\\\\$(printf %o $((($3 >> 16) & 255)))\\\\$(printf %o $((($3 >> 24) & 255)))" |
-  dd of=/sys/bus/pci/devices/0000:00:$1.0/config bs=1 seek=$2 conv=notrunc 2>/dev/null; }
+config() { dd of=/sys/bus/pci/devices/0000:00:$1.0/config bs=1 seek=$2 conv=notrunc 2>/dev/null; }
+command() { printf "\\\\$2\\\\0" | config $1 4; }
+byte() { printf "\\\\$(printf %o $((($1 >> $2) & 255)))"; }
+register() { { byte $3 0; byte $3 8; byte $3 16; byte $3 24; } | config $1 $2; }
 command 01 6; command 02 6
 E=$(bar 01 0); S=$(bar 02 2); RAM=${FREE_RAM}
 transfer() {
@@ -38,7 +39,9 @@ const COPIES = `
 devmem $RAM 64 ${VALUE}
 copy $RAM $((RAM + 0x100)); echo "ram=$(devmem $((RAM + 0x100)) 64)"
 copy $RAM $((S + 0x1000)); echo "bar=$(devmem $((S + 0x1000)) 64)"
-command 02 0; register 02 24 $(((S + 0x10000000) & 0xffffffff)); register 02 28 $(((S + 0x10000000) >> 32)); command 02 6
+command 02 0
+register 02 24 $(((S + 0x10000000) & 0xffffffff)); register 02 28 $(((S + 0x10000000) >> 32))
+command 02 6
 copy $RAM $((S + 0x10002000)); echo "moved=$(devmem $((S + 0x10002000)) 64)"
 copy $RAM $((S + 0x3000)); echo "old=$(devmem $((S + 0x10003000)) 64)"
 `;
