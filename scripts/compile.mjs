@@ -39,6 +39,15 @@ export async function compileTests(names) {
   await esbuild(scriptsIn(GUIDES));
 }
 
+/**
+ * Compiles a program to one file in target/js.
+ *
+ * @param {string} script its path in the checkout
+ */
+export async function compileProgram(script) {
+  await bundle([script]);
+}
+
 /** Compiles the benchmarks to target/js. */
 export async function compileBench() {
   await bundleTogether(scriptsIn('bench'));

@@ -1,7 +1,8 @@
 // The tasks of package.json.
 import { NODE_TS, run, say, top } from './command.mjs';
-import { compileBench } from './compile.mjs';
+import { compileBench, compileProgram } from './compile.mjs';
 import { ALL, BUILD, prerequisites, printVersions } from './prerequisites.mjs';
+import { ONE_PROCESSOR } from './guests.mjs';
 import { bundlePages } from './pages.mjs';
 import { compilePackage, lintPackage, mainPackage } from './release/packages.mjs';
 import { dependencies, must, nativeCore, nodeVersion } from './setup.mjs';
@@ -13,11 +14,14 @@ const REFERENCE = ['scripts/reference/main.mjs'];
 /** Checks the English of comments, messages and guides. */
 const PROSE = ['scripts/prose/main.mjs'];
 
+/** The example VMM with devices of the testbed. */
+const VMM_IN_TESTBED = 'examples/vmm/testbed/main.ts';
+
 const bin = (name) => `node_modules/.bin/${name}`;
 
 const tasks = {
   demo: (args) => script('ts/cli/main.ts', ['demo', ...args]),
-  vmm: (args) => script('examples/vmm/main.ts', args),
+  vmm: (args) => (args.includes('--testbed') ? vmmInTestbed() : script('examples/vmm/main.ts', args)),
   bench: async (args) => {
     await built();
     await compileBench();
@@ -114,6 +118,13 @@ async function built() {
   await dependencies();
   await nativeCore();
   await bundlePages();
+}
+
+async function vmmInTestbed() {
+  await built();
+  await compileProgram(VMM_IN_TESTBED);
+  const testbed = ['testbed/cli.mjs', '--kernel', '7.3', ...ONE_PROCESSOR];
+  return run(process.execPath, [...testbed, 'node', `target/js/${VMM_IN_TESTBED.replace(/ts$/, 'js')}`]);
 }
 
 async function script(path, args) {

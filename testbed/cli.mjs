@@ -26,6 +26,7 @@ after the timeout.
   --share FOLDER     mounts a folder, writable, as /mnt/share
   --unmapped-interrupts  an IOMMU without interrupt remapping, which VFIO rejects
   --address-bits N   an IOMMU that translates addresses of 39 or of 48 bits (default 48)
+  --processors N     1 or 2 processors (default 2)
   --thread-each      a host thread for each processor: for a COMMAND that moves no BAR
   --console          shows the guest's console while it runs
   --prepare          only fetches and builds what is missing; without --kernel for every kernel
@@ -39,6 +40,7 @@ const OPTIONS = /** @type {const} */ ({
   share: { type: 'string' },
   'unmapped-interrupts': { type: 'boolean', default: false },
   'address-bits': { type: 'string', default: '48' },
+  processors: { type: 'string', default: '2' },
   'thread-each': { type: 'boolean', default: false },
   console: { type: 'boolean', default: false },
   prepare: { type: 'boolean', default: false },
@@ -100,6 +102,7 @@ async function main() {
   if (!/^[0-9]+[MG]$/.test(options.memory)) throw new UsageError(`--memory ${options.memory}: not like 2G or 512M`);
   if (!/^(39|48)$/.test(options['address-bits']))
     throw new UsageError(`--address-bits ${options['address-bits']}: 39 or 48`);
+  if (!/^[12]$/.test(options.processors)) throw new UsageError(`--processors ${options.processors}: 1 or 2`);
   const env = environment(options.env ?? []);
 
   const qemu = findQemu();
@@ -135,6 +138,7 @@ async function main() {
     memory,
     remapping: !options['unmapped-interrupts'],
     addressBits: Number(options['address-bits']),
+    processors: options.processors,
     threadEach: options['thread-each'],
     seconds,
     share,

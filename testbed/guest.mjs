@@ -32,6 +32,7 @@ const POLL_MILLISECONDS = 25;
  * @property {string} memory
  * @property {boolean} remapping whether the IOMMU remaps interrupts
  * @property {number} addressBits the width of the addresses that the IOMMU translates
+ * @property {string} processors the number of processors
  * @property {boolean} threadEach whether a separate thread emulates each processor
  * @property {number} seconds the timeout of the command
  * @property {string | undefined} share
@@ -138,25 +139,10 @@ async function boot(control, run) {
  * @param {string} control
  * @param {Run} run
  */
-function startQemu(control, { qemu, igb, kernel, initramfs, memory, remapping, addressBits, threadEach, share }) {
+function startQemu(control, { kernel, ...run }) {
   const log = openSync(join(control, 'qemu.log'), 'w');
   // The guest ends with this process, however that ends.
-  const words = [
-    '--pdeathsig',
-    'KILL',
-    qemu,
-    ...qemuArguments({
-      image: kernel.image,
-      initramfs,
-      igb,
-      memory,
-      remapping,
-      addressBits,
-      threadEach,
-      control,
-      share,
-    }),
-  ];
+  const words = ['--pdeathsig', 'KILL', run.qemu, ...qemuArguments({ ...run, image: kernel.image, control })];
   const child = spawn('setpriv', words, { stdio: ['ignore', log, log] });
   closeSync(log);
   /** @type {string | undefined} */

@@ -80,13 +80,15 @@ const PROCESSOR = 'max,erms=off,fsrm=off';
  * @param {string} options.memory the value of QEMU's -m
  * @param {boolean} options.remapping whether the IOMMU remaps interrupts
  * @param {number} options.addressBits the width of the addresses that the IOMMU translates
+ * @param {string} options.processors the number of processors
  * @param {boolean} options.threadEach whether a separate thread emulates each processor
  * @param {string} options.control the folder shared by host and guest; it also contains the console and the nvme's
  *   disk
  * @param {string | undefined} options.share the folder that the command can write
  * @returns {string[]}
  */
-export function qemuArguments({ image, initramfs, igb, memory, remapping, addressBits, threadEach, control, share }) {
+export function qemuArguments(options) {
+  const { image, initramfs, igb, memory, remapping, addressBits, processors, threadEach, control, share } = options;
   /** @type {Option[]} */
   const card = [
     // Virtual functions (SR-IOV) require a port above them that forwards alternative routing ids.
@@ -94,13 +96,13 @@ export function qemuArguments({ image, initramfs, igb, memory, remapping, addres
     ['device', 'igb,bus=port1'],
   ];
   /** @type {Option[]} */
-  const options = [
+  const machine = [
     ['display', 'none'],
     // The IOMMU does not work with KVM's interrupt chip; these guests run without KVM.
     ['machine', 'q35,kernel-irqchip=off'],
     ['accel', accelerator(threadEach)],
     ['cpu', PROCESSOR],
-    ['smp', '2'],
+    ['smp', processors],
     ['m', memory],
     ['chardev', `file,id=console,path=${inOption(join(control, 'console'))}`],
     ['serial', 'chardev:console'],
@@ -128,5 +130,5 @@ export function qemuArguments({ image, initramfs, igb, memory, remapping, addres
     ['append', KERNEL_LINE],
   ];
   const flags = ['-nodefaults', '-no-user-config', '-no-reboot'];
-  return [...flags, ...options.flatMap(([option, value]) => [`-${option}`, value])];
+  return [...flags, ...machine.flatMap(([option, value]) => [`-${option}`, value])];
 }

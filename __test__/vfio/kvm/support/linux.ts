@@ -4,17 +4,26 @@
 import type { ExecutionContext } from 'ava';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { extname, join } from 'node:path';
-import { initramfs } from './initramfs.ts';
+import { packInitramfs } from '../../../../examples/vmm/testbed/initramfs.ts';
+import { COMMAND_LINE, MEMORY } from '../../../../examples/vmm/testbed/programs.ts';
 
-const VMM = new URL(`../../../../examples/vmm/main${extname(import.meta.url)}`, import.meta.url);
-/** `mem`: Linux uses less RAM than there is. The rest is for DMA of the script. `quiet`: the console is slow. */
-const COMMAND_LINE = 'console=ttyS0 panic=-1 nokaslr tsc=reliable quiet mem=255M';
+const compiled = (path: string): string =>
+  new URL(`../../../../${path}${extname(import.meta.url)}`, import.meta.url).pathname;
+/** The static busybox of the testbed. */
+const BUSYBOX = '/run/testbed/bin/busybox';
 
-/** RAM that Linux does not use. */
-export const FREE_RAM = 255n << 20n;
+/** A guest. */
+export interface LinuxGuest {
+  /** A shell script, which the first process executes. */
+  readonly script: string;
+  /** Files in `/`, by their names. */
+  readonly files?: Readonly<Record<string, Uint8Array>>;
+  /** Arguments of the VMM, such as `--device`. */
+  readonly options?: readonly string[];
+}
 
 /** The output and the end of the VMM. */
 export interface LinuxRun {
@@ -22,44 +31,53 @@ export interface LinuxRun {
   readonly status: number | null;
   /** The standard error of the VMM. */
   readonly errors: string;
+  /**
+   * Events of the VMM's event loop until each {@link MARK}. A mark takes the same number of events each time, but for a
+   * few.
+   */
+  readonly events: readonly number[];
 }
 
-/** An access during the delivery of an interrupt (`KVM_INTERNAL_ERROR_DELIVERY_EV`). */
-const DELIVERY_EVENT = /internal error 3/;
-const ATTEMPTS = 3;
+/** A command of the script: the VMM prints the number of its events, then the script goes on. */
+export const MARK = 'echo mark; read line';
 
-/**
- * Boots Linux by the VMM, and runs a shell script in it.
- *
- * QEMU's emulation of SVM sometimes reports an interrupt as being delivered when it has been. KVM cannot continue after
- * an access to memory without a slot then, so the run is repeated.
- *
- * @param options of the VMM, such as `--device`
- */
-export async function runLinux(t: ExecutionContext, script: string, ...options: string[]): Promise<LinuxRun> {
-  for (let attempt = 1; ; attempt++) {
-    const run = await runOnce(t, script, options);
-    if (attempt === ATTEMPTS || !DELIVERY_EVENT.test(run.errors)) return run;
-    t.log(`attempt ${attempt}: ${run.errors}`);
-  }
-}
-
-async function runOnce(t: ExecutionContext, script: string, options: readonly string[]): Promise<LinuxRun> {
+/** Boots Linux by the VMM. */
+export async function runLinux(
+  t: ExecutionContext,
+  { script, files = {}, options = [] }: LinuxGuest,
+): Promise<LinuxRun> {
   const folder = mkdtempSync(join(tmpdir(), 'linux-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
   const initrd = join(folder, 'initrd');
-  writeFileSync(initrd, initramfs(script));
+  writeFileSync(initrd, packInitramfs({ busybox: readFileSync(BUSYBOX), script, files }));
   const kernel = process.env['PEERDMA_TESTBED_IMAGE'] ?? '';
-  const machine = ['--kernel', kernel, '--initrd', initrd, '--append', COMMAND_LINE, '--memory', '256M'];
-  const child = spawn(process.execPath, [VMM.pathname, ...machine, ...options], { stdio: ['ignore', 'pipe', 'pipe'] });
-  let [console, errors] = ['', ''];
-  child.stdout.on('data', (bytes: Buffer) => (console += bytes.toString('latin1')));
-  child.stderr.on('data', (bytes: Buffer) => (errors += bytes.toString('latin1')));
-  const [status] = (await once(child, 'exit')) as [number | null];
-  return { console, status, errors };
+  const memory = `${MEMORY >> 20n}M`;
+  const machine = ['--kernel', kernel, '--initrd', initrd, '--append', COMMAND_LINE, '--memory', memory, ...options];
+  const node = ['--import', compiled('__test__/vfio/programs/count-events'), compiled('examples/vmm/main')];
+  const child = spawn(process.execPath, [...node, ...machine], { stdio: ['pipe', 'pipe', 'pipe'] });
+  let [console, errors, marks] = ['', '', 0];
+  child.stdout.on('data', (bytes: Buffer) => {
+    console += bytes.toString('latin1');
+    if (console.split('\nmark\r').length - 1 === marks) return;
+    marks++;
+    child.kill('SIGUSR2');
+  });
+  child.stderr.on('data', (bytes: Buffer) => {
+    errors += bytes.toString('latin1');
+    if (bytes.toString('latin1').includes('events: ')) child.stdin.write('\n');
+  });
+  const [status] = (await once(child, 'close')) as [number | null];
+  return {
+    console,
+    status,
+    errors,
+    events: [...errors.matchAll(/^events: (\d+)/gm)].map(([, count]) => Number(count)),
+  };
 }
 
-/** Returns what the script printed as `NAME=VALUE`. */
-export function valueOf({ console }: LinuxRun, name: string): string | undefined {
-  return new RegExp(`^${name}=(.*?)\\r?$`, 'm').exec(console)?.[1];
+/** Returns what the script printed as `LABEL: VALUE`, once for each time. */
+export function valuesOf({ console }: LinuxRun, label: string): string[] {
+  return [...console.matchAll(/^(.*?): (.*?)\r?$/gm)].flatMap(([, name, value = '']) =>
+    name === label ? [value] : [],
+  );
 }

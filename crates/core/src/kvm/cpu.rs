@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::JoinHandle;
 
+use kvm_bindings::KVM_INTERNAL_ERROR_DELIVERY_EV;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use nix::errno::Errno;
 
@@ -46,6 +47,9 @@ enum Stop {
     /// It left the guest for a reason that has no meaning here (`KVM_EXIT_…`).
     UnknownExit(u32),
 }
+
+/// The guest accessed memory without a slot while an event was delivered.
+const DELIVERY_FAILED: Stop = Stop::InternalError(KVM_INTERNAL_ERROR_DELIVERY_EV);
 
 impl Stop {
     /// The number, the detail in 32 bits, and the detail in 64 bits.
@@ -195,6 +199,7 @@ impl Body {
         };
         // Whether no exit is left to complete.
         let mut completed = true;
+        let mut repeated = false;
         loop {
             let turn = self.gate.enter(self.index, completed);
             if turn == Turn::End {
@@ -205,8 +210,14 @@ impl Body {
                 kick.take();
             }
             completed = true;
+            // KVM 6.14 to 7.3 on AMD compares the type of an event without its valid bit (svm.c,
+            // svm_check_emulate_instruction). An exception that was delivered before can remain there until the next
+            // entry. So the instruction is executed again, once.
+            let repeats = !repeated && matches!(outcome, Outcome::Stopped(DELIVERY_FAILED));
+            repeated = repeats;
             match outcome {
                 Outcome::Again => {}
+                Outcome::Stopped(_) if repeats => {}
                 Outcome::Stopped(stop) => {
                     self.exits.post(self.index, stop.exit())?;
                 }

@@ -371,6 +371,11 @@ impl Parts {
             let fd = vm
                 .create_vcpu(u64::from(id))
                 .map_err(failed("ioctl(KVM_CREATE_VCPU)", &operation))?;
+            // The rate of the host's TSC (0). Without a constant TSC, KVM gives a processor the rate that the host had
+            // measured when KVM started. If Linux has refined it by more than 250 ppm since, that fails without an error
+            // (x86.c, kvm_set_tsc_khz), and timers with a TSC deadline expire late by the uptime of the host. A host
+            // without a rate refuses this call, and has no such timers.
+            let _ = fd.set_tsc_khz(0);
             let cpuid = cpuid::of_processor(&supported, id, processors)?;
             fd.set_cpuid2(&cpuid)
                 .map_err(failed("ioctl(KVM_SET_CPUID2)", &operation))?;

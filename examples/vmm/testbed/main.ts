@@ -1,0 +1,48 @@
+/**
+ * Runs Linux with devices of the testbed: `npm run vmm -- --testbed` starts this program there.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { runGuest } from '../machine.ts';
+import { packInitramfs } from './initramfs.ts';
+import { COMMAND_LINE, DISK_REPORT, MEMORY, PIN, SUMMARY, copies, disk } from './programs.ts';
+
+/** A variable of the testbed: the kernel's file, or the address of a device. */
+const variable = (name: string): string => process.env[`PEERDMA_TESTBED_${name}`] ?? '';
+/** The static busybox of the testbed. */
+const BUSYBOX = '/run/testbed/bin/busybox';
+const DISK_LENGTH = 16 << 20;
+
+const SCRIPT = `
+${SUMMARY}
+echo; echo "Two assigned devices, an edu and an ivshmem:"
+${copies('00:01.0', '00:02.0')}
+${PIN}
+echo; echo "An assigned NVMe disk, by the driver of Linux:"
+${disk('/contents')}
+${DISK_REPORT}
+echo; echo "Two simulated devices, which need no IOMMU:"
+${copies('00:04.0', '00:05.0')}
+`;
+
+const folder = mkdtempSync(join(tmpdir(), 'vmm-'));
+try {
+  const initrd = join(folder, 'initrd');
+  const files = { contents: randomBytes(DISK_LENGTH) };
+  writeFileSync(initrd, packInitramfs({ busybox: readFileSync(BUSYBOX), script: SCRIPT, files }));
+  const reason = await runGuest({
+    kernel: variable('IMAGE'),
+    initrd,
+    append: COMMAND_LINE,
+    memory: MEMORY,
+    cpus: 2,
+    devices: [variable('EDU0'), variable('IVSHMEM0'), variable('NVME0')],
+    simulated: ['edu', 'memory'],
+    journal: undefined,
+  });
+  console.log(`\nThe guest stopped: ${reason}`);
+} finally {
+  rmSync(folder, { recursive: true });
+}
