@@ -1,7 +1,20 @@
 // The pin of a simulated device, which is masked after each interrupt, as in the kernel.
 import test, { type ExecutionContext } from 'ava';
 import { throwsCode } from '../../support/errors.ts';
-import { COMMAND, D3_HOT, INTX_DISABLE, MEMORY, PMCSR, command, events, loud, read16, write16 } from './support.ts';
+import { STATUS_INTERRUPT } from '../../../ts/pci/config/registers.ts';
+import {
+  COMMAND,
+  D3_HOT,
+  INTX_DISABLE,
+  MEMORY,
+  PMCSR,
+  STATUS,
+  command,
+  events,
+  loud,
+  read16,
+  write16,
+} from './support.ts';
 
 test('masks the pin after an interrupt, and interrupts again when unmasked while asserted', (t) => {
   const device = loud(t);
@@ -18,6 +31,21 @@ test('masks the pin after an interrupt, and interrupts again when unmasked while
   t.is(event.take(), 0n);
   t.true(device.raise('intx'));
   t.is(event.take(), 1n);
+});
+
+test('Status has the state of the pin, also while it is masked or disabled', (t) => {
+  const device = loud(t);
+  const isAsserted = (): boolean => (read16(device.config, STATUS) & STATUS_INTERRUPT) !== 0;
+  t.false(isAsserted());
+  device.raise('intx');
+  t.true(isAsserted(), 'not connected');
+  command(device, INTX_DISABLE);
+  t.true(isAsserted(), 'disabled');
+  device.lowerIntx();
+  t.false(isAsserted());
+  device.raise('intx');
+  device.reset();
+  t.false(isAsserted(), 'reset');
 });
 
 test('defers the interrupt of a pin that is masked, disabled or in a low-power state', (t) => {

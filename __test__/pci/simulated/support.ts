@@ -6,6 +6,7 @@ import type { SimulatedDeviceOptions } from '../../../ts/pci/simulated/options.t
 import { SimulatedDevice } from '../../../ts/pci/simulated/simulated-device.ts';
 
 export const COMMAND = 4n;
+export const STATUS = 6n;
 export const IO = 1;
 export const MEMORY = 2;
 export const MASTER = 4;

@@ -27,6 +27,8 @@ export const COMMAND_INTX_DISABLE = 0x0400;
 
 /** 2 bytes. */
 export const STATUS = 0x06;
+/** The function asserts its pin, or would if Command did not disable it. */
+export const STATUS_INTERRUPT = 0x0008;
 /** {@link CAPABILITY_LIST} is valid. */
 export const STATUS_CAP_LIST = 0x0010;
 

@@ -23,6 +23,8 @@ import {
   MSI_FLAGS_QMASK,
   MSI_FLAGS_QMASK_SHIFT,
   PM_CTRL,
+  STATUS,
+  STATUS_INTERRUPT,
 } from '../config/registers.ts';
 import type { InterruptKind } from '../physical-function.ts';
 import type { BarLayout } from './bar-layout.ts';
@@ -39,6 +41,8 @@ const MAX_MSI_LOG2 = 5;
 export interface ConfigListener {
   /** Whether a kind is connected, and so enabled. */
   isConnected(kind: 'msi' | 'msix'): boolean;
+  /** Whether the function asserts its pin. */
+  isPinAsserted(): boolean;
   /** Called when the function resets itself: by a guest request, or on the transition from D3hot. */
   onReset(): void;
   /** Called when Command or the power state has changed. */
@@ -117,6 +121,7 @@ export class SimulatedConfig implements RegionContents {
   }
 
   read(offset: bigint, length: number): Uint8Array {
+    this.#setBit(STATUS, STATUS_INTERRUPT, this.#listener.isPinAsserted());
     this.#setEnabledBit(CAP_ID_MSI, MSI_FLAGS, MSI_FLAGS_ENABLE, this.#listener.isConnected('msi'));
     this.#setEnabledBit(CAP_ID_MSIX, MSIX_FLAGS, MSIX_FLAGS_ENABLE, this.#listener.isConnected('msix'));
     return this.#bytes.slice(Number(offset), Number(offset) + length);
@@ -150,9 +155,12 @@ export class SimulatedConfig implements RegionContents {
 
   #setEnabledBit(id: number, flags: number, bit: number, enabled: boolean): void {
     const capability = this.#capabilities.get(id);
-    if (capability === undefined) return;
-    const at = capability.offset + flags;
-    const value = this.#view.getUint16(at, true);
-    this.#view.setUint16(at, enabled ? value | bit : value & ~bit, true);
+    if (capability !== undefined) this.#setBit(capability.offset + flags, bit, enabled);
+  }
+
+  /** Sets or clears a bit in a register of 2 bytes. */
+  #setBit(register: number, bit: number, isSet: boolean): void {
+    const value = this.#view.getUint16(register, true);
+    this.#view.setUint16(register, isSet ? value | bit : value & ~bit, true);
   }
 }

@@ -86,6 +86,7 @@ export class SimulatedDevice implements PhysicalFunction {
     const image = new ConfigImage(bdf, new Uint8Array(configImage(options, recorded, bars).buffer));
     this.#config = new SimulatedConfig(image, bars, {
       isConnected: (kind) => this.#interrupts.isConnected(kind),
+      isPinAsserted: () => this.#interrupts.isPinAsserted,
       onReset: () => this.#resetFunction(),
       onChange: () => this.#onConfigChange(),
     });

@@ -116,6 +116,11 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     return this.#connected.has(kind);
   }
 
+  /** Whether the device asserts its pin. It does so too while the pin is masked or disabled. */
+  get isPinAsserted(): boolean {
+    return this.#asserted;
+  }
+
   /**
    * Raises an interrupt. The pin stays asserted until {@link SimulatedInterrupts.lowerIntx}.
    *
