@@ -6,8 +6,8 @@
  *     node --import=./scripts/typescript/register.mjs examples/edu-factorial.ts [0000:00:04.0]
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import { EventFd, GuestMemory } from '../ts/index.ts';
-import { DmaBuffer, registers, u32, u64 } from '../ts/driver.ts';
+import { EventFd, GuestMemory } from 'peerdma';
+import { DmaBuffer, registers, u32, u64 } from 'peerdma/driver';
 import { openEdu } from './edu-factorial/open.ts';
 
 await using memory = await GuestMemory.create(); // only for the driver: no guest, no RAM

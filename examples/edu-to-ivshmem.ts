@@ -8,8 +8,8 @@
  *
  *     node --import=./scripts/typescript/register.mjs examples/edu-to-ivshmem.ts [0000:00:04.0 0000:00:06.0]
  */
-import { AddressRange, AssignedDevice, GuestMemory, PciHostBridge } from '../ts/index.ts';
-import { hex, reportTo } from '../ts/cli/demo/report.ts';
+import { AddressRange, AssignedDevice, GuestMemory, PciHostBridge } from 'peerdma';
+import { hex, reportTo } from './support/report.ts';
 import { EduDriver } from './devices/edu.ts';
 import { simulatedPair, vfioPair } from './edu-to-ivshmem/devices.ts';
 import { GuestBar } from './guest/bar.ts';

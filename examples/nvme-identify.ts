@@ -6,15 +6,8 @@
  * is the PCI address of a controller that is bound to vfio-pci, by default the first one.
  */
 import { parseArgs } from 'node:util';
-import {
-  AddressRange,
-  AssignedDevice,
-  GuestMemory,
-  PciHostBridge,
-  PeerDmaError,
-  VfioContainerManager,
-} from '../ts/index.ts';
-import { hex, reportTo } from '../ts/cli/demo/report.ts';
+import { AddressRange, AssignedDevice, GuestMemory, PciHostBridge, PeerDmaError, VfioContainerManager } from 'peerdma';
+import { hex, reportTo } from './support/report.ts';
 import { findNvme } from './devices/nvme/find.ts';
 import { Nvme } from './devices/nvme.ts';
 import { Firmware } from './guest/firmware.ts';

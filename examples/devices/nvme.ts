@@ -5,7 +5,7 @@
  * completion queue only after an interrupt. All addresses for the controller (of queues, in PRP entries) are
  * guest-physical: the IOMMU maps them.
  */
-import type { GuestMemory } from '../../ts/index.ts';
+import type { GuestMemory } from 'peerdma';
 import { GuestBar, type GuestMmio } from '../guest/bar.ts';
 import type { Firmware, GuestFunction } from '../guest/firmware.ts';
 import * as commands from './nvme/commands.ts';

@@ -1,8 +1,8 @@
 /**
  * The edu of the example: a physical one by its PCI address, or a simulated one.
  */
-import { type GuestMemory, type PhysicalFunction, VfioContainerManager } from '../../ts/index.ts';
-import { SimulatedDevice, SimulatedIommu } from '../../ts/testing.ts';
+import { type GuestMemory, type PhysicalFunction, VfioContainerManager } from 'peerdma';
+import { SimulatedDevice, SimulatedIommu } from 'peerdma/testing';
 
 export async function openEdu(
   memory: GuestMemory,

@@ -1,8 +1,8 @@
 /**
  * The two devices of the example, simulated or physical. The code that drives them is the same.
  */
-import { type GuestMemory, type PhysicalFunction, VfioContainerManager } from '../../ts/index.ts';
-import { SimulatedDevice, SimulatedIommu } from '../../ts/testing.ts';
+import { type GuestMemory, type PhysicalFunction, VfioContainerManager } from 'peerdma';
+import { SimulatedDevice, SimulatedIommu } from 'peerdma/testing';
 
 export interface DevicePair extends AsyncDisposable {
   /** The device that does DMA. */

@@ -4,7 +4,7 @@
  * PCI Local Bus Specification 3.0, 3.2.2.3.2 (the ports) and 6.2.1 (Header Type). The guest has one processor, which
  * makes one access after the other, so none of its reads has to wait.
  */
-import type { PciHostBridge } from '../../ts/index.ts';
+import type { PciHostBridge } from 'peerdma';
 import type { GuestMmio } from './bar.ts';
 import type { GuestFunction } from './firmware.ts';
 

@@ -1,7 +1,7 @@
 /**
  * The guest-physical addresses of the machine.
  */
-import { AddressRange } from '../../ts/index.ts';
+import { AddressRange } from 'peerdma';
 
 /** The end of the RAM below 4 GiB. Between it and 4 GiB are devices. */
 const LOW_RAM_END = 0xc000_0000n;

@@ -2,9 +2,9 @@
  * A machine that boots Linux: RAM, processors, a PCI bus, ACPI, a serial console and power-off.
  */
 import { readFile } from 'node:fs/promises';
-import { GuestMemory, PciHostBridge } from '../../ts/index.ts';
-import { recordJournal } from '../../ts/inspect.ts';
-import { VirtualMachine } from '../../ts/kvm.ts';
+import { GuestMemory, PciHostBridge } from 'peerdma';
+import { recordJournal } from 'peerdma/inspect';
+import { VirtualMachine } from 'peerdma/kvm';
 import { buildAcpi } from './acpi/tables.ts';
 import { ACPI_TABLES, ECAM, WINDOWS, ramRanges } from './address-map.ts';
 import type { GuestArguments } from './arguments.ts';

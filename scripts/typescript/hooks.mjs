@@ -18,6 +18,15 @@ const OPTIONS = {
 };
 const COMPILER = readFileSync(join(TOP, 'node_modules/esbuild/package.json'));
 
+/** The name of the package and its sub-paths, as the examples import them. They are the files of this checkout. */
+const PACKAGE = /^peerdma(?:\/(\w+))?$/;
+
+/** @type {import('node:module').ResolveHook} */
+export async function resolve(specifier, context, nextResolve) {
+  const [name, subPath = 'index'] = PACKAGE.exec(specifier) ?? [];
+  return nextResolve(name === undefined ? specifier : new URL(`../../ts/${subPath}.ts`, import.meta.url).href, context);
+}
+
 /** @type {import('node:module').LoadHook} */
 export async function load(url, context, nextLoad) {
   if (!url.startsWith('file:') || !url.endsWith('.ts')) return nextLoad(url, context);

@@ -1,7 +1,7 @@
 /**
  * A submission queue and the completion queue of its commands, both in guest RAM.
  */
-import type { GuestMemory } from '../../../ts/index.ts';
+import type { GuestMemory } from 'peerdma';
 import {
   COMPLETION_ENTRY,
   type Command,

@@ -1,7 +1,7 @@
 /**
  * The DSDT: power-off, and the devices that a guest cannot find by itself.
  */
-import type { AddressRange } from '../../../ts/index.ts';
+import type { AddressRange } from 'peerdma';
 import { SLEEP_TYPE_OFF } from '../devices/power.ts';
 import { device, integer, name, packageOf, scope, text } from './aml.ts';
 import type { Bytes } from './bytes.ts';

@@ -1,7 +1,7 @@
 /**
  * The MCFG: the addresses of config space in memory, the ECAM (PCI Firmware Specification 3.3, 4.1.2).
  */
-import type { AddressRange } from '../../../ts/index.ts';
+import type { AddressRange } from 'peerdma';
 import { type Bytes, u16, u32, u64, u8, zeros } from './bytes.ts';
 import { table } from './table.ts';
 

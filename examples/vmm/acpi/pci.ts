@@ -1,7 +1,7 @@
 /**
  * The PCI host bridge in the DSDT: its buses, windows and interrupt lines.
  */
-import type { AddressRange } from '../../../ts/index.ts';
+import type { AddressRange } from 'peerdma';
 import { device, integer, name, packageOf, text } from './aml.ts';
 import type { Bytes } from './bytes.ts';
 import { lastBus } from './mcfg.ts';

@@ -1,7 +1,7 @@
 /**
  * Resources of devices: the descriptors in `_CRS` (ACPI 6.5, 6.4).
  */
-import type { AddressRange } from '../../../ts/index.ts';
+import type { AddressRange } from 'peerdma';
 import { buffer } from './aml.ts';
 import { type Bytes, u16, u32, u64, u8 } from './bytes.ts';
 

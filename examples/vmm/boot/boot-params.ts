@@ -1,7 +1,7 @@
 /**
  * The boot parameters: a page for the kernel (Linux, arch/x86/include/uapi/asm/bootparam.h).
  */
-import type { AddressRange } from '../../../ts/index.ts';
+import type { AddressRange } from 'peerdma';
 import { COMMAND_LINE, HIGH_MEMORY, LOW_MEMORY_END } from './layout.ts';
 
 /** The contents of the page. */

@@ -1,8 +1,8 @@
 /**
  * Loads Linux by the 64-bit boot protocol (Linux, Documentation/arch/x86/boot.rst).
  */
-import { AddressRange, type GuestMemory } from '../../../ts/index.ts';
-import type { VirtualCpu } from '../../../ts/kvm.ts';
+import { AddressRange, type GuestMemory } from 'peerdma';
+import type { VirtualCpu } from 'peerdma/kvm';
 import { bootParams } from './boot-params.ts';
 import { type BzImage, parseBzImage } from './bzimage.ts';
 import { BOOT_PARAMS, COMMAND_LINE, HIGH_MEMORY, LOW_MEMORY_END } from './layout.ts';

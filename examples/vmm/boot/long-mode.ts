@@ -1,8 +1,8 @@
 /**
  * A processor in 64-bit mode, whose linear addresses below 4 GiB are the physical ones.
  */
-import type { GuestMemory } from '../../../ts/index.ts';
-import type { CpuRegisters, VirtualCpu } from '../../../ts/kvm.ts';
+import type { GuestMemory } from 'peerdma';
+import type { CpuRegisters, VirtualCpu } from 'peerdma/kvm';
 import { GDT, PAGE_TABLES } from './layout.ts';
 
 /** Flat segments at the selectors `__BOOT_CS` and `__BOOT_DS` of Linux. */

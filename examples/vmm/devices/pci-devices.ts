@@ -7,7 +7,7 @@ import {
   type PciHostBridge,
   type PhysicalFunction,
   VfioContainerManager,
-} from '../../../ts/index.ts';
+} from 'peerdma';
 import { type SimulatedKind, simulatedDevices } from './simulated.ts';
 
 /** The devices that a guest gets. */

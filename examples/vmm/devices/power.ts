@@ -4,7 +4,7 @@
  * Source: ACPI specification 6.5, 4.8.3.6 (reset register) and 4.8.3.7 (sleep control and status registers of
  * hardware-reduced ACPI). A guest without ACPI resets a PC by the same port.
  */
-import type { PortHandler, PortSpace } from '../../../ts/kvm.ts';
+import type { PortHandler, PortSpace } from 'peerdma/kvm';
 
 /** The ports of the registers. Each has one byte. */
 export const SLEEP_CONTROL_PORT = 0x600;

@@ -3,7 +3,7 @@
  *
  * Source of registers and bits: National Semiconductor, PC16550D datasheet (June 1995), section 8.
  */
-import type { InterruptLine, PortHandler } from '../../../ts/kvm.ts';
+import type { InterruptLine, PortHandler } from 'peerdma/kvm';
 
 /** The first port, the number of ports, and the interrupt line of COM1. */
 export const SERIAL_PORT = 0x3f8;

@@ -1,8 +1,8 @@
 /**
  * Simulated PCI devices for a guest on a machine without an IOMMU. Programs drive them as they drive those of QEMU.
  */
-import type { GuestMemory, PhysicalFunction } from '../../../ts/index.ts';
-import { SimulatedDevice, SimulatedIommu } from '../../../ts/testing.ts';
+import type { GuestMemory, PhysicalFunction } from 'peerdma';
+import { SimulatedDevice, SimulatedIommu } from 'peerdma/testing';
 
 /** `edu` (1234:11e8) does DMA and interrupts. `memory` is ivshmem-plain (1af4:1110) with 16 MiB. */
 export const SIMULATED_KINDS = ['edu', 'memory'] as const;
