@@ -2,7 +2,7 @@
  * The terminal of the example VMM: its keys, its output, and its mode after each end of the process.
  */
 import test, { type ExecutionContext } from 'ava';
-import { spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { PassThrough, Writable } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -18,7 +18,7 @@ interface Fixture {
   readonly terminal: Terminal;
   readonly input: PassThrough & { isTTY: boolean };
   readonly output: Writable;
-  /** The bytes that the guest has received, and `quit`. */
+  /** The bytes that the guest has received, `quit`, and errors of the output. */
   readonly received: string[];
   /** Calls of the output stream, each with all its bytes. */
   readonly written: string[];
@@ -40,7 +40,9 @@ function fixture(t: ExecutionContext, { isTTY = true } = {}): Fixture {
     },
   });
   const receive = (bytes: Uint8Array): void => void received.push(Buffer.from(bytes).toString());
-  const terminal = new Terminal({ input, output, receive, quit: () => void received.push('quit') });
+  const quit = (): void => void received.push('quit');
+  const outputFailed = (error: Error): void => void received.push(error.message);
+  const terminal = new Terminal({ input, output, receive, quit, outputFailed });
   t.teardown(() => terminal.close());
   return { terminal, input, output, received, written, modes, endWrite: () => ends.shift()?.() };
 }
@@ -103,6 +105,33 @@ test.serial('a full output has one promise for all its writes, until it is drain
   t.not(again, full);
 });
 
+test.serial('output that fails is reported once, and nothing is written after it', async (t) => {
+  const { terminal, output, received, written } = fixture(t);
+  const full = terminal.write(Buffer.from('abcde'));
+  t.true(full instanceof Promise);
+  await turn();
+  output.emit('error', new Error('write EPIPE')); // standard output reports each write, and is not destroyed
+  output.emit('error', new Error('write EPIPE'));
+  t.deepEqual(received, ['write EPIPE']);
+  await t.notThrowsAsync(async () => full, 'the guest does not wait any longer');
+  t.is(terminal.write(Buffer.from('fghij')), undefined);
+  await turn();
+  t.deepEqual(written, ['abcde']);
+});
+
+test.serial('streams that fail after the terminal is closed do not end the process', (t) => {
+  const { terminal, input, output } = fixture(t);
+  terminal.close();
+  t.true(input.emit('error', new Error('setRawMode EIO')));
+  t.true(output.emit('error', new Error('write EPIPE')));
+});
+
+test.serial('input that fails is the end of the input', (t) => {
+  const { input, received } = fixture(t);
+  t.true(input.emit('error', new Error('read EIO')));
+  t.deepEqual(received, []);
+});
+
 test.serial('a closed terminal has its mode again, and takes no keys', async (t) => {
   const { terminal, input, received, modes } = fixture(t);
   const listeners = process.listenerCount('SIGTERM');
@@ -145,20 +174,41 @@ for (const [way, ended] of ends) {
   });
 }
 
-test.serial('Ctrl-A x on a terminal ends the program, and the terminal is as before', async (t) => {
-  // `script` runs a shell on a terminal of its own.
-  const command = `${NODE.map((word) => `'${word}'`).join(' ')} wait; echo "status $?"; stty -a`;
+/** Runs the program on a terminal of its own, and then prints its status and the mode. `script` makes the terminal. */
+function onTerminal(t: ExecutionContext, way: string): { program: ChildProcess; text: () => string } {
+  const command = `${NODE.map((word) => `'${word}'`).join(' ')} ${way}; echo "status $?"; stty -a`;
   const program = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null']);
   t.teardown(() => program.kill('SIGKILL'));
   let text = '';
   program.stdout.on('data', (bytes: Buffer) => (text += bytes.toString()));
-  await until(() => text.includes('raw'), 'the terminal is in raw mode');
-  program.stdin.write('\u0003');
-  await until(() => text.includes('received 03'), 'Ctrl-C is a key of the guest');
-  program.stdin.write(`${CTRL_A}x`);
+  return { program, text: () => text };
+}
+
+test.serial('Ctrl-A x on a terminal ends the program, and the terminal is as before', async (t) => {
+  const { program, text } = onTerminal(t, 'wait');
+  await until(() => text().includes('raw'), 'the terminal is in raw mode');
+  program.stdin?.write('\u0003');
+  await until(() => text().includes('received 03'), 'Ctrl-C is a key of the guest');
+  program.stdin?.write(`${CTRL_A}x`);
   const [status] = (await once(program, 'close')) as [number];
   t.is(status, 0);
-  t.regex(text, /^raw\r\nreceived 03\r\nquit\r\nstatus 0\r\n/);
-  t.regex(text, / icanon /);
-  t.regex(text, / echo /);
+  t.regex(text(), /^raw\r\nreceived 03\r\nquit\r\nstatus 0\r\n/);
+  t.regex(text(), / icanon /);
+  t.regex(text(), / echo /);
 });
+
+/** Node restores the mode after other ends by itself. */
+const SIGNALS: [name: NodeJS.Signals, number: number][] = [
+  ['SIGHUP', 1],
+  ['SIGTERM', 15],
+];
+for (const [name, number] of SIGNALS) {
+  test.serial(`the terminal is as before when ${name} ends the program on it`, async (t) => {
+    const { program, text } = onTerminal(t, name);
+    await once(program, 'close');
+    t.regex(text(), /^raw\r\n/);
+    t.regex(text(), new RegExp(`^status ${128 + number}\r$`, 'm'));
+    t.regex(text(), / icanon /);
+    t.regex(text(), / echo /);
+  });
+}

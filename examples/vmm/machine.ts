@@ -17,7 +17,8 @@ import { Terminal } from './terminal.ts';
 /**
  * Runs a guest with its console on this terminal.
  *
- * @returns why it stopped: `shutdown` or `reset` by the guest, `triple-fault`, or `quit` by Ctrl-A x
+ * @returns why it stopped: `shutdown` or `reset` by the guest, `triple-fault`, `quit` by Ctrl-A x, or the error of
+ *   standard output
  */
 export async function runGuest(options: GuestArguments): Promise<string> {
   const ram = ramRanges(options.memory);
@@ -28,7 +29,11 @@ export async function runGuest(options: GuestArguments): Promise<string> {
   vm.attach(bridge);
   await using _devices = await addDevices(memory, bridge, options);
 
-  using terminal = new Terminal({ receive: (keys) => serial.receive(keys), quit: () => vm.stop('quit') });
+  using terminal = new Terminal({
+    receive: (keys) => serial.receive(keys),
+    quit: () => vm.stop('quit'),
+    outputFailed: ({ message }) => vm.stop(`standard output: ${message}`),
+  });
   using serial = new Serial({ line: vm.line(SERIAL_LINE), write: (bytes) => terminal.write(bytes) });
   vm.ports.add(SERIAL_PORT, SERIAL_PORTS, serial);
   new Power((reason) => vm.stop(reason)).addTo(vm.ports);

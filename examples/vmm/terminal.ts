@@ -16,6 +16,8 @@ export interface TerminalOptions {
   receive(bytes: Uint8Array): void;
   /** Ends the VMM. */
   quit(): void;
+  /** Is called once if the output cannot be written, such as when its reader has ended (`EPIPE`). */
+  outputFailed(error: Error): void;
 }
 
 const ESCAPE = 0x01; // Ctrl-A
@@ -30,6 +32,7 @@ export class Terminal {
   readonly #output: Writable;
   readonly #options: TerminalOptions;
   #isEscaped = false;
+  #hasFailed = false;
   #drained: Promise<void> | undefined;
 
   constructor(options: TerminalOptions) {
@@ -38,23 +41,28 @@ export class Terminal {
     this.#output = options.output ?? process.stdout;
     process.on('exit', this.#restore); // also after an error that ends the process
     for (const signal of SIGNALS) process.on(signal, this.#end);
+    // These listeners stay. Without one, an error of a stream ends the process, also after the terminal is closed.
+    this.#input.on('error', () => {}); // the terminal is gone, so no key follows
+    this.#output.on('error', this.#fail);
     if (this.#input.isTTY === true) this.#input.setRawMode?.(true);
     this.#input.on('data', this.#take);
   }
 
   /**
-   * Writes bytes of the guest.
+   * Writes bytes of the guest. Drops them after the output has failed.
    *
-   * @returns if the output is full, a promise that resolves when the reader has caught up
+   * @returns if the output is full, a promise that resolves when the reader has caught up, or the output has failed
    */
   write(bytes: Uint8Array): void | Promise<void> {
+    if (this.#hasFailed) return;
     const output = this.#output;
     if (output.writableCorked === 0) {
       output.cork(); // bytes of one turn of the event loop are one system call
       process.nextTick(() => output.uncork());
     }
     if (output.write(bytes)) return;
-    this.#drained ??= once(output, 'drain').then(() => void (this.#drained = undefined));
+    const end = (): void => void (this.#drained = undefined);
+    this.#drained ??= once(output, 'drain').then(end, end);
     return this.#drained;
   }
 
@@ -84,6 +92,13 @@ export class Terminal {
     if (isEscaped && key === QUIT) this.#options.quit();
     return isEscaped === (key === ESCAPE);
   }
+
+  /** Standard output reports each write that fails. */
+  readonly #fail = (error: Error): void => {
+    if (this.#hasFailed) return;
+    this.#hasFailed = true;
+    this.#options.outputFailed(error);
+  };
 
   readonly #restore = (): void => {
     if (this.#input.isTTY === true) this.#input.setRawMode?.(false);

@@ -22,6 +22,7 @@ const terminal = new Terminal({
     print('quit');
     terminal.close();
   },
+  outputFailed: () => print('failed'),
 });
 if (kind !== 'fake') {
   const mode = execFileSync('stty', ['-a'], { stdio: ['inherit', 'pipe', 'inherit'], encoding: 'utf8' });
