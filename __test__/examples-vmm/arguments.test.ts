@@ -2,8 +2,9 @@
  * The command line of the example VMM.
  */
 import test from 'ava';
+import { WINDOWS, ramRanges } from '../../examples/vmm/address-map.ts';
 import { USAGE, readArguments } from '../../examples/vmm/arguments.ts';
-import { UsageError } from '../../ts/cli/command.ts';
+import { UsageError } from '../../examples/vmm/failures.ts';
 
 test('a kernel is enough, and the rest has defaults', (t) => {
   t.deepEqual(readArguments(['--kernel', 'bzImage']), {
@@ -45,24 +46,40 @@ test('the usage lists each option', (t) => {
 });
 
 const kernel = ['--kernel', 'k'];
+const size = '--memory takes a size such as 512M or 2G, up to 255G, not';
 const problems: [args: string[], message: string][] = [
-  [[], '--kernel is missing: name a bzImage'],
-  [['--kernel='], '--kernel takes a name'],
-  [[...kernel, '--memory', '512'], '--memory takes a size such as 512M or 2G, not "512"'],
-  [[...kernel, '--memory', '0G'], '--memory takes a size such as 512M or 2G, not "0G"'],
-  [[...kernel, '--memory', '1.5G'], '--memory takes a size such as 512M or 2G, not "1.5G"'],
+  [[], '--kernel is missing. Name a bzImage'],
+  [['--kernel='], '--kernel takes the path of a file, not ""'],
+  [[...kernel, '--initrd='], '--initrd takes the path of a file, not ""'],
+  [[...kernel, '--journal='], '--journal takes the path of a file, not ""'],
+  [[...kernel, '--memory', '512'], `${size} "512"`],
+  [[...kernel, '--memory', '0G'], `${size} "0G"`],
+  [[...kernel, '--memory', '1.5G'], `${size} "1.5G"`],
+  [[...kernel, '--memory', '256G'], `${size} "256G"`],
   [[...kernel, '--cpus', '0'], '--cpus takes a number from 1 to 255, not "0"'],
   [[...kernel, '--cpus', '256'], '--cpus takes a number from 1 to 255, not "256"'],
   [[...kernel, '--cpus', '1e1'], '--cpus takes a number from 1 to 255, not "1e1"'],
-  [[...kernel, '--device', 'edu'], '"edu" is not a PCI address, such as 0000:01:00.0'],
+  [[...kernel, '--device', 'edu'], '--device takes a PCI address such as 0000:01:00.0, not "edu"'],
   [[...kernel, '--simulated', 'nvme'], '--simulated takes edu or memory, not "nvme"'],
-  [[...kernel, '--quiet'], "Unknown option '--quiet': see npm run vmm -- --help"],
-  [['bzImage'], "Unexpected argument 'bzImage': see npm run vmm -- --help"],
-  [['--kernel'], "Option '--kernel <value>' argument missing: see npm run vmm -- --help"],
-  [['--kernel', '--cpus'], "Option '--kernel' argument is ambiguous: see npm run vmm -- --help"],
+  [[...kernel, '--quiet'], "Unknown option '--quiet'. See npm run vmm -- --help"],
+  [['bzImage'], "Unexpected argument 'bzImage'. See npm run vmm -- --help"],
+  [['--kernel'], "Option '--kernel <value>' argument missing. See npm run vmm -- --help"],
+  [['--kernel', '--cpus'], "Option '--kernel' argument is ambiguous. See npm run vmm -- --help"],
 ];
 for (const [args, message] of problems) {
   test(`rejects ${JSON.stringify(args.join(' '))} with a remedy`, (t) => {
     t.throws(() => readArguments(args), { instanceOf: UsageError, message });
   });
 }
+
+test('accepts as many devices as the bus has numbers, and rejects one more', (t) => {
+  const args = [...kernel, '--device', '01:00.0', ...Array.from({ length: 30 }, () => '--simulated=edu')];
+  t.notThrows(() => readArguments(args));
+  const message = '--device and --simulated take up to 31 devices. Give the guest fewer';
+  t.throws(() => readArguments([...args, '--simulated=edu']), { instanceOf: UsageError, message });
+});
+
+test('accepts RAM up to the window for BARs of 64 bits', (t) => {
+  t.like(readArguments([...kernel, '--memory', '255G']), { memory: 255n << 30n });
+  t.is(ramRanges(255n << 30n).at(-1)?.end, WINDOWS.at(-1)?.start);
+});

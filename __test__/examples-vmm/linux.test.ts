@@ -2,15 +2,21 @@
  * The example VMM loads Linux into guest memory.
  */
 import test, { type ExecutionContext } from 'ava';
+import { type BzImage, parseBzImage } from '../../examples/vmm/boot/bzimage.ts';
 import { loadLinux, type LinuxOptions } from '../../examples/vmm/boot/linux.ts';
 import { AddressRange, GuestMemory } from '../../ts/index.ts';
 import type { CpuRegisters } from '../../ts/kvm.ts';
-import { CODE_START, KERNEL, MAX_COMMAND_LINE, fakeBzImage } from './support/bzimage.ts';
+import { CODE_START, type HeaderFields, KERNEL, MAX_COMMAND_LINE, fakeBzImage } from './support/bzimage.ts';
 
 const MiB = 1n << 20n;
 const LOW = AddressRange.of(0n, 64n * MiB);
 const HIGH = AddressRange.of(1n << 32n, 64n * MiB);
 const PAGE = 4096;
+
+/** A kernel with other values in some fields of its header. */
+function fakeKernel(changes?: HeaderFields): BzImage {
+  return parseBzImage(fakeBzImage(changes));
+}
 
 /** A guest into which Linux is loaded. */
 interface Loaded {
@@ -21,7 +27,7 @@ interface Loaded {
 }
 
 async function load(t: ExecutionContext, options: Partial<LinuxOptions> = {}): Promise<Loaded> {
-  const { ram = [LOW], kernel = fakeBzImage(), commandLine = 'console=ttyS0', rsdp = 0xe_0000n } = options;
+  const { ram = [LOW], kernel = fakeKernel(), commandLine = 'console=ttyS0', rsdp = 0xe_0000n } = options;
   const memory = await GuestMemory.create({ ram });
   t.teardown(() => memory.close());
   memory.write(0n, new Uint8Array(0x2_0000).fill(0xdd)); // RAM of a guest that has run before
@@ -72,10 +78,10 @@ test('passes the command line with a terminating zero', async (t) => {
 
 test('accepts the longest command line of the kernel, and rejects a longer one', async (t) => {
   await load(t, { commandLine: 'x'.repeat(MAX_COMMAND_LINE) });
-  const message = 'the command line has 2048 bytes, and the kernel accepts 2047';
+  const message = 'the command line has 2048 bytes, and the kernel accepts 2047. Shorten --append';
   await t.throwsAsync(load(t, { commandLine: 'x'.repeat(MAX_COMMAND_LINE + 1) }), { message });
-  const kernel = fakeBzImage({ 0x238: [4, 0xffff_ffff] });
-  await t.throwsAsync(load(t, { kernel, commandLine: 'x'.repeat(0x9_0000) }), { message: /accepts 589823$/ });
+  const kernel = fakeKernel({ 0x238: [4, 0xffff_ffff] });
+  await t.throwsAsync(load(t, { kernel, commandLine: 'x'.repeat(0x9_0000) }), { message: /accepts 589823\./ });
 });
 
 test('passes no initrd unless there is one', async (t) => {
@@ -92,7 +98,7 @@ test('loads the initrd at the end of RAM below the limit of the kernel', async (
   t.is(start, Number(LOW.end) - 2 * PAGE);
   t.is(view.getUint32(0x21c, true), initrd.length);
   t.deepEqual(memory.read(BigInt(start), initrd.length), initrd);
-  const kernel = fakeBzImage({ 0x22c: [4, 0x2ff_ffff] });
+  const kernel = fakeKernel({ 0x22c: [4, 0x2ff_ffff] });
   t.is((await load(t, { kernel, initrd })).view.getUint32(0x218, true), 0x300_0000 - 2 * PAGE);
 });
 
@@ -107,7 +113,7 @@ test('loads an initrd that fills the RAM behind the kernel, and rejects a larger
   const end = KERNEL.address + KERNEL.size;
   const room = Number(20n * MiB - end);
   t.is((await load(t, { ram, initrd: new Uint8Array(room) })).view.getUint32(0x218, true), Number(end));
-  const message = 'no RAM beside the kernel has 2097153 bytes for the initrd. Give the guest more memory';
+  const message = 'no RAM beside the kernel has 2097153 bytes for the initrd. Give the guest more with --memory';
   await t.throwsAsync(load(t, { ram, initrd: new Uint8Array(room + 1) }), { message });
 });
 
@@ -117,12 +123,12 @@ test('loads no initrd into the first megabyte', async (t) => {
 });
 
 test('rejects a guest whose RAM is too small for the kernel', async (t) => {
-  const message = 'the kernel requires RAM at 0x1000000..0x1200000. Give the guest more memory';
+  const message = 'the kernel requires RAM at 0x1000000..0x1200000. Give the guest more with --memory';
   await t.throwsAsync(load(t, { ram: [AddressRange.of(0n, KERNEL.address + KERNEL.size - 4096n)] }), { message });
 });
 
 test('rejects a kernel that runs below 1 MiB', async (t) => {
-  const kernel = fakeBzImage({ 0x258: [8, 0n] });
+  const kernel = fakeKernel({ 0x258: [8, 0n] });
   await t.throwsAsync(load(t, { kernel }), { message: /^the kernel requires RAM at 0x0..0x200000/ });
 });
 
@@ -136,7 +142,7 @@ test('changes no memory if a part does not fit', async (t) => {
     { initrd: new Uint8Array(Number(LOW.length)) },
     { reserved },
   ]) {
-    const options = { kernel: fakeBzImage(), commandLine: '', ram: [LOW], rsdp: 0n, ...wrong };
+    const options = { kernel: fakeKernel(), commandLine: '', ram: [LOW], rsdp: 0n, ...wrong };
     t.throws(() => loadLinux(memory, cpu, options), {
       message: /^(the command line|no RAM beside the kernel|the memory map) has/,
     });

@@ -5,20 +5,22 @@ import { AddressRange } from 'peerdma';
 
 /** The end of the RAM below 4 GiB. Between it and 4 GiB are devices. */
 const LOW_RAM_END = 0xc000_0000n;
-const HIGH_RAM = 1n << 32n;
+const HIGH_RAM_START = 1n << 32n;
+/** For BARs of 64 bits. It ends at 2^39, since physical addresses of Intel's client processors have 39 bits. */
+const HIGH_WINDOW = AddressRange.of(1n << 38n, 1n << 38n);
 
-/** The ACPI tables, below 1 MiB and out of the RAM that Linux uses. */
+/** The ACPI tables: RAM below 1 MiB that the memory map of Linux reserves. */
 export const ACPI_TABLES = 0xe_0000n;
-/** Config space of 16 buses. */
+/** Config space of 16 buses, with 1 MiB each. The I/O APIC and the local APICs are above it, from 0xfec00000 on. */
 export const ECAM: AddressRange = AddressRange.of(0xe000_0000n, 16n << 20n);
 /** For BARs of 32 bits, and of 64 bits. */
-export const WINDOWS: readonly AddressRange[] = [
-  AddressRange.between(LOW_RAM_END, ECAM.start),
-  AddressRange.of(1n << 38n, 1n << 38n),
-];
+export const WINDOWS: readonly AddressRange[] = [AddressRange.between(LOW_RAM_END, ECAM.start), HIGH_WINDOW];
 
-/** The ranges of so many bytes of RAM. */
+/** The most bytes of RAM, which end at the window for BARs of 64 bits. */
+export const MAX_RAM: bigint = LOW_RAM_END + (HIGH_WINDOW.start - HIGH_RAM_START);
+
+/** Returns the ranges of RAM. @param length 1 to {@link MAX_RAM} bytes */
 export function ramRanges(length: bigint): AddressRange[] {
   if (length <= LOW_RAM_END) return [AddressRange.of(0n, length)];
-  return [AddressRange.of(0n, LOW_RAM_END), AddressRange.of(HIGH_RAM, length - LOW_RAM_END)];
+  return [AddressRange.of(0n, LOW_RAM_END), AddressRange.of(HIGH_RAM_START, length - LOW_RAM_END)];
 }

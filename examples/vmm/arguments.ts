@@ -1,11 +1,13 @@
 /**
  * The command line of the VMM.
  */
+import { pciAddress } from 'peerdma/host';
 import { parseArgs } from 'node:util';
-import { deviceArguments, fileOption } from '../../ts/cli/arguments.ts';
-import { UsageError } from '../../ts/cli/command.ts';
-import { asError } from '../../ts/errors.ts';
+import { MAX_CPUS } from './acpi/madt.ts';
+import { MAX_RAM } from './address-map.ts';
+import { MAX_DEVICES } from './devices/pci-devices.ts';
 import { SIMULATED_KINDS, type SimulatedKind } from './devices/simulated.ts';
+import { UsageError } from './failures.ts';
 
 export const USAGE = `npm run vmm -- --kernel bzImage [OPTION…]
 
@@ -53,9 +55,8 @@ const OPTIONS = {
 } as const;
 
 const SIZE = /^(\d{1,6})([MG])$/;
-const UNITS: Readonly<Record<string, bigint>> = { M: 1n << 20n, G: 1n << 30n };
-/** Processors have APIC IDs of 8 bits, and 255 is all of them (Intel SDM volume 3, 10.6.2.1). */
-const MOST_CPUS = 255;
+const GiB = 1n << 30n;
+const UNITS: Readonly<Record<string, bigint>> = { M: 1n << 20n, G: GiB };
 
 /**
  * Reads a command line.
@@ -66,17 +67,21 @@ const MOST_CPUS = 255;
 export function readArguments(args: readonly string[]): GuestArguments | 'help' {
   const values = parsed(args);
   if (values.help === true) return 'help';
-  const kernel = fileOption({ values }, 'kernel');
-  if (kernel === undefined) throw new UsageError('--kernel is missing: name a bzImage');
+  if (values.kernel === undefined) throw new UsageError('--kernel is missing. Name a bzImage');
+  const devices = [...new Set((values.device ?? []).map(addressOf))];
+  const simulated = (values.simulated ?? []).map(kindOf);
+  if (devices.length + simulated.length > MAX_DEVICES) {
+    throw new UsageError(`--device and --simulated take up to ${MAX_DEVICES} devices. Give the guest fewer`);
+  }
   return {
-    kernel,
-    initrd: fileOption({ values }, 'initrd'),
+    kernel: pathOf('kernel', values.kernel),
+    initrd: pathOf('initrd', values.initrd),
     append: values.append ?? 'console=ttyS0',
     memory: sizeOf(values.memory ?? '1G'),
     cpus: countOf(values.cpus ?? '1'),
-    devices: deviceArguments(values.device ?? []),
-    simulated: (values.simulated ?? []).map(kindOf),
-    journal: fileOption({ values }, 'journal'),
+    devices,
+    simulated,
+    journal: pathOf('journal', values.journal),
   };
 }
 
@@ -84,22 +89,36 @@ function parsed(args: readonly string[]) {
   try {
     return parseArgs({ args: [...args], options: OPTIONS }).values;
   } catch (error) {
-    const [problem] = asError(error).message.split(/\.?\n|\. /); // the first sentence
-    throw new UsageError(`${problem}: see npm run vmm -- --help`);
+    const [problem] = (error as Error).message.split(/\.?\n|\. /); // the first sentence
+    throw new UsageError(`${problem}. See npm run vmm -- --help`);
+  }
+}
+
+function pathOf<Path extends string | undefined>(option: string, path: Path): Path {
+  if (path === '') throw new UsageError(`--${option} takes the path of a file, not ""`);
+  return path;
+}
+
+function addressOf(text: string): string {
+  try {
+    return pciAddress(text);
+  } catch {
+    throw new UsageError(`--device takes a PCI address such as 0000:01:00.0, not ${JSON.stringify(text)}`);
   }
 }
 
 function sizeOf(text: string): bigint {
   const [, count = '', unit = ''] = SIZE.exec(text) ?? [];
   const bytes = BigInt(count) * (UNITS[unit] ?? 0n);
-  if (bytes > 0n) return bytes;
-  throw new UsageError(`--memory takes a size such as 512M or 2G, not ${JSON.stringify(text)}`);
+  if (bytes > 0n && bytes <= MAX_RAM) return bytes;
+  const form = `a size such as 512M or 2G, up to ${MAX_RAM / GiB}G`;
+  throw new UsageError(`--memory takes ${form}, not ${JSON.stringify(text)}`);
 }
 
 function countOf(text: string): number {
   const count = /^\d{1,3}$/.test(text) ? Number(text) : 0;
-  if (count >= 1 && count <= MOST_CPUS) return count;
-  throw new UsageError(`--cpus takes a number from 1 to ${MOST_CPUS}, not ${JSON.stringify(text)}`);
+  if (count >= 1 && count <= MAX_CPUS) return count;
+  throw new UsageError(`--cpus takes a number from 1 to ${MAX_CPUS}, not ${JSON.stringify(text)}`);
 }
 
 function kindOf(text: string): SimulatedKind {

@@ -1,10 +1,11 @@
 /**
  * A small VMM: `npm run vmm -- --help`.
  */
-import { UsageError } from '../../ts/cli/command.ts';
 import { USAGE, readArguments } from './arguments.ts';
+import { UsageError, failureText } from './failures.ts';
 import { runGuest } from './machine.ts';
 
+/** Returns the exit status. */
 async function main(args: readonly string[]): Promise<number> {
   const guest = readArguments(args);
   if (guest === 'help') {
@@ -19,7 +20,6 @@ async function main(args: readonly string[]): Promise<number> {
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  if (!(error instanceof Error)) throw error;
-  console.error(`vmm: ${error.message}`);
+  console.error(`vmm: ${failureText(error)}`);
   process.exitCode = error instanceof UsageError ? 2 : 1;
 }

@@ -9,14 +9,14 @@ const IO_APIC_ADDRESS = 0xfec0_0000;
 
 const REVISION = 5;
 const ENABLED = 1;
-/** APIC ids have 8 bits in these entries, and the last one means all processors. */
-const MAX_CPUS = 255;
+/** The most processors. APIC IDs have 8 bits in these entries, and 255 is all of them (Intel SDM volume 3, Physical Destination Mode). */
+export const MAX_CPUS = 255;
 
 /** Types of entries. */
 const LOCAL_APIC = 0;
 const IO_APIC = 1;
 
-/** @param cpus their number. The APIC id of each is its index */
+/** @param cpus their number. The APIC ID of each is its index */
 export function madt(cpus: number): Bytes {
   if (cpus > MAX_CPUS) throw new Error(`the MADT describes up to ${MAX_CPUS} processors, not ${cpus}`);
   const ids = Array.from({ length: cpus }, (_, id) => id);

@@ -1,6 +1,7 @@
 /**
  * The file of a Linux kernel for x86 (Linux, Documentation/arch/x86/boot.rst).
  */
+import { SetupError } from '../failures.ts';
 
 /** A kernel that has a 64-bit entry point. */
 export interface BzImage {
@@ -49,28 +50,31 @@ const HEADER_END = 0x290;
 /**
  * Reads the header of a kernel.
  *
- * @throws {Error} for a file of another kind, a kernel without a 64-bit entry point, and an incomplete file
+ * @throws {SetupError} for a file of another kind, a kernel without a 64-bit entry point, and an incomplete file
  */
 export function parseBzImage(file: Uint8Array): BzImage {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   if (file.length < SMALLEST_FILE || view.getUint32(MAGIC, true) !== MAGIC_VALUE) {
-    throw new Error('the kernel is not a bzImage: it has no Linux setup header. Give the file arch/x86/boot/bzImage');
+    throw new SetupError(
+      'not a bzImage: it has no Linux setup header. Name the file arch/x86/boot/bzImage of a built kernel',
+    );
   }
   const version = view.getUint16(VERSION, true);
   if (version < OLDEST_VERSION) {
     const text = `${version >> 8}.${String(version & 0xff).padStart(2, '0')}`;
-    throw new Error(`the kernel has boot protocol ${text}, and 2.12 is the oldest one with a 64-bit entry point`);
+    throw new SetupError(`boot protocol ${text} has no 64-bit entry point. Name a kernel from Linux 3.8 on`);
   }
   if ((view.getUint8(LOAD_FLAGS) & LOADED_HIGH) === 0) {
-    throw new Error('the kernel is a zImage, which is loaded below 1 MiB. Give a bzImage');
+    throw new SetupError('a zImage, which is loaded below 1 MiB. Name a bzImage');
   }
   if ((view.getUint16(EXTENDED_LOAD_FLAGS, true) & HAS_64_BIT_ENTRY) === 0) {
-    throw new Error('the kernel has no 64-bit entry point (bit 0 of xloadflags). Give a kernel for x86-64');
+    throw new SetupError('no 64-bit entry point (bit 0 of xloadflags). Name a kernel for x86-64');
   }
   const start = ((view.getUint8(SETUP_SECTORS) || DEFAULT_SETUP_SECTORS) + 1) * SECTOR;
   const length = view.getUint32(CODE_PARAGRAPHS, true) * PARAGRAPH;
   if (file.length < start + length) {
-    throw new Error(`the kernel is incomplete: its header requires ${start + length} bytes, and it has ${file.length}`);
+    const lengths = `its header requires ${start + length} bytes, and it has ${file.length}`;
+    throw new SetupError(`an incomplete file: ${lengths}. Copy it again`);
   }
   return {
     header: file.subarray(SETUP_HEADER, Math.min(MAGIC + view.getUint8(HEADER_LENGTH), HEADER_END)),

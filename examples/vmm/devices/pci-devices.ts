@@ -17,9 +17,15 @@ export interface PciDevices {
   readonly simulated: readonly SimulatedKind[];
 }
 
+/** The first device number. The host bridge is 0. */
+const FIRST_SLOT = 1;
+/** The most devices. A bus has 32 device numbers (PCI Local Bus Specification 3.0, 3.2.2.3.4). */
+export const MAX_DEVICES = 32 - FIRST_SLOT;
+
 /**
  * Puts devices on the bus, from 00:01.0 on.
  *
+ * @param options up to {@link MAX_DEVICES} devices
  * @returns removes and closes them
  */
 export async function addDevices(
@@ -31,7 +37,7 @@ export async function addDevices(
   const dispose = async (): Promise<void> => {
     for (const end of ends.toReversed()) await end();
   };
-  let slot = 1;
+  let slot = FIRST_SLOT;
   const add = async (device: PhysicalFunction): Promise<void> => {
     const assigned = await AssignedDevice.create({ device, memory });
     ends.push(() => assigned.close());
