@@ -1,5 +1,5 @@
 /**
- * The example VMM as a program: each way in which a guest cannot start ends it with a status and one message.
+ * The example VMM as a program, when its guest cannot start: it ends with a status and one message.
  */
 import test from 'ava';
 import { spawnSync } from 'node:child_process';

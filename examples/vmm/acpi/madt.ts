@@ -9,7 +9,7 @@ const IO_APIC_ADDRESS = 0xfec0_0000;
 
 const REVISION = 5;
 const ENABLED = 1;
-/** The most processors. APIC IDs have 8 bits in these entries, and 255 is all of them (Intel SDM volume 3, Physical Destination Mode). */
+/** The most processors. APIC IDs have 8 bits here, and 255 is all (Intel SDM volume 3, Physical Destination Mode). */
 export const MAX_CPUS = 255;
 
 /** Types of entries. */
