@@ -11,4 +11,5 @@ import './kvm/memory.test.ts';
 import './kvm/pci.test.ts';
 import './kvm/peer-to-peer.test.ts';
 import './kvm/processor.test.ts';
+import './kvm/vmm.test.ts';
 import './kvm/vmm-devices.test.ts';
