@@ -1,5 +1,5 @@
 // The tasks of package.json.
-import { NODE_TS, run, say, top } from './command.mjs';
+import { run, say, top } from './command.mjs';
 import { compileBench, compileProgram } from './compile.mjs';
 import { ALL, BUILD, prerequisites, printVersions } from './prerequisites.mjs';
 import { ONE_PROCESSOR } from './guests.mjs';
@@ -127,7 +127,11 @@ async function vmmInTestbed() {
   return run(process.execPath, [...testbed, 'node', `target/js/${VMM_IN_TESTBED.replace(/ts$/, 'js')}`]);
 }
 
+/** Runs a program in this process, which gets its signals: a child would survive some of them. */
 async function script(path, args) {
   await built();
-  return run(process.execPath, [...NODE_TS, path, ...args]);
+  await import('./typescript/register.mjs');
+  process.argv = [process.execPath, path, ...args];
+  await import(`../${path}`);
+  return process.exitCode ?? 0;
 }
