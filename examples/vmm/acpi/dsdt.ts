@@ -3,6 +3,7 @@
  */
 import type { AddressRange } from 'peerdma';
 import { SLEEP_TYPE_OFF } from '../devices/power.ts';
+import { SERIAL_PORTS } from '../devices/serial.ts';
 import { device, integer, name, packageOf, scope, text } from './aml.ts';
 import type { Bytes } from './bytes.ts';
 import { hostBridge, reservedEcam } from './pci.ts';
@@ -30,7 +31,11 @@ export interface DsdtOptions {
 
 /** Integers have 64 bits from this revision on. */
 const REVISION = 2;
-const SERIAL_PORTS = 8;
+
+/** The hardware ID of processors (ACPI 6.5, 8.4). */
+const PROCESSOR = 'ACPI0007';
+/** The hardware ID of a 16550A (Linux, drivers/tty/serial/8250/8250_pnp.c). */
+const SERIAL = 'PNP0501';
 
 export function dsdt({ cpus, ecam, windows, serial }: DsdtOptions): Bytes {
   const processors = Array.from({ length: cpus }, (_, index) => processor(index));
@@ -43,10 +48,10 @@ export function dsdt({ cpus, ecam, windows, serial }: DsdtOptions): Bytes {
 /** A processor, with its number in the MADT. */
 function processor(index: number): Bytes {
   const digits = index.toString(16).toUpperCase().padStart(3, '0');
-  return device(`C${digits}`, name('_HID', text('ACPI0007')), name('_UID', integer(index)));
+  return device(`C${digits}`, name('_HID', text(PROCESSOR)), name('_UID', integer(index)));
 }
 
 function serialPort({ port, line }: SerialPort): Bytes {
   const used = resources(ports(port, SERIAL_PORTS), edgeInterrupt(line));
-  return device('COM1', name('_HID', text('PNP0501')), name('_UID', integer(0)), name('_CRS', used));
+  return device('COM1', name('_HID', text(SERIAL)), name('_UID', integer(0)), name('_CRS', used));
 }

@@ -15,6 +15,11 @@ export interface PowerPorts {
   readonly reset: number;
 }
 
+/** Offsets of fields (5.2.9). Fixed hardware has the fields between them. */
+const BOOT_ARCHITECTURE = 109;
+const AFTER_DSDT = 148;
+const SLEEP_CONTROL = 244;
+
 const REVISION = 6;
 const MINOR_REVISION = 5;
 
@@ -31,14 +36,14 @@ const HARDWARE_REDUCED = 1 << 20;
 /** @param dsdt guest-physical address */
 export function fadt(dsdt: bigint, { sleepControl, sleepStatus, reset }: PowerPorts): Bytes {
   return table('FACP', REVISION, [
-    ...zeros(109 - HEADER_LENGTH), // fixed hardware
+    ...zeros(BOOT_ARCHITECTURE - HEADER_LENGTH),
     ...u16(VGA_NOT_PRESENT | CMOS_CLOCK_NOT_PRESENT),
-    ...u8(0),
+    ...u8(0), // reserved
     ...u32(WBINVD | NO_FIXED_BUTTONS | RESET_REGISTER | HARDWARE_REDUCED),
     ...portRegister(reset),
     ...u8(RESET_VALUE, 0, 0, MINOR_REVISION), // no flags of ARM
     ...u64(0, dsdt), // no FACS
-    ...zeros(244 - 148), // fixed hardware at 64-bit addresses
+    ...zeros(SLEEP_CONTROL - AFTER_DSDT),
     ...portRegister(sleepControl),
     ...portRegister(sleepStatus),
     ...u64(0), // no vendor of a hypervisor

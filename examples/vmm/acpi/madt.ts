@@ -12,9 +12,9 @@ const ENABLED = 1;
 /** The most processors. APIC IDs have 8 bits here, and 255 is all (Intel SDM volume 3, Physical Destination Mode). */
 export const MAX_CPUS = 255;
 
-/** Types of entries. */
-const LOCAL_APIC = 0;
-const IO_APIC = 1;
+/** Types of entries, with their lengths. */
+const LOCAL_APIC = [0, 8] as const;
+const IO_APIC = [1, 12] as const;
 
 /** @param cpus their number. The APIC ID of each is its index */
 export function madt(cpus: number): Bytes {
@@ -22,8 +22,8 @@ export function madt(cpus: number): Bytes {
   const ids = Array.from({ length: cpus }, (_, id) => id);
   return table('APIC', REVISION, [
     ...u32(LOCAL_APIC_ADDRESS, 0), // no flags: guests do not use the PICs
-    ...ids.flatMap((id) => [...u8(LOCAL_APIC, 8, id, id), ...u32(ENABLED)]),
-    ...u8(IO_APIC, 12, 0, 0),
+    ...ids.flatMap((id) => [...u8(...LOCAL_APIC, id, id), ...u32(ENABLED)]),
+    ...u8(...IO_APIC, 0, 0),
     ...u32(IO_APIC_ADDRESS, 0), // its first line has the number 0
   ]);
 }

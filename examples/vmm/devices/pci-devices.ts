@@ -49,9 +49,11 @@ export async function addDevices(
     const manager = new VfioContainerManager(memory);
     ends.push(() => manager.close());
     for (const bdf of devices) await add(await manager.open(bdf));
-    const models = await simulatedDevices(memory, simulated);
-    ends.push(async () => models[Symbol.asyncDispose]());
-    for (const device of models.devices) await add(device);
+    if (simulated.length > 0) {
+      const models = await simulatedDevices(memory, simulated);
+      ends.push(async () => models[Symbol.asyncDispose]());
+      for (const device of models.devices) await add(device);
+    }
   } catch (error) {
     await dispose();
     throw error;

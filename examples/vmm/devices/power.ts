@@ -6,7 +6,7 @@
  */
 import type { PortHandler, PortSpace } from 'peerdma/kvm';
 
-/** The ports of the registers. Each has one byte. */
+/** The ports of the registers, with one byte each. That of reset is as on a PC; those of sleep may be any free ones. */
 export const SLEEP_CONTROL_PORT = 0x600;
 export const SLEEP_STATUS_PORT = 0x601;
 export const RESET_PORT = 0xcf9;

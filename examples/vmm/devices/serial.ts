@@ -53,6 +53,9 @@ const FIFO_LENGTH = 16;
 const DIVISOR_ACCESS = 0x80;
 
 /** Modem control. On a PC, the second output connects the interrupt to its line. */
+const DATA_TERMINAL_READY = 0x01;
+const REQUEST_TO_SEND = 0x02;
+const OUT_1 = 0x04;
 const OUT_2 = 0x08;
 const LOOPBACK = 0x10;
 
@@ -64,9 +67,19 @@ const TRANSMITTER_EMPTY = 0x60;
 /** Modem status: four lines, and their changes since the last read. */
 const LINES = 0xf0;
 const CHANGES = 0x0f;
+const CLEAR_TO_SEND = 0x10;
+const DATA_SET_READY = 0x20;
 const RING = 0x40;
-/** The lines of a terminal that is always ready: clear to send, data set ready, carrier. */
-const READY = 0xb0;
+const CARRIER = 0x80;
+/** The lines of a terminal that is always ready. */
+const READY = CLEAR_TO_SEND | DATA_SET_READY | CARRIER;
+/** The outputs of modem control, and the lines to which loopback connects them. */
+const LOOPED_LINES = [
+  [DATA_TERMINAL_READY, DATA_SET_READY],
+  [REQUEST_TO_SEND, CLEAR_TO_SEND],
+  [OUT_1, RING],
+  [OUT_2, CARRIER],
+] as const;
 
 /** Answers eight ports from a multiple of eight on. A wider access reaches the register of its first byte. */
 export class Serial implements PortHandler {
@@ -195,9 +208,8 @@ export class Serial implements PortHandler {
 
   #controlModem(value: number): void {
     this.#modemControl = value;
-    // Loopback connects request to send, data terminal ready and the two outputs to the lines.
-    const looped = ((value & 0x02) << 3) | ((value & 0x01) << 5) | ((value & 0x0c) << 4);
-    const lines = this.#isLooped ? looped : READY;
+    const looped = LOOPED_LINES.filter(([output]) => (value & output) !== 0).map(([, line]) => line);
+    const lines = this.#isLooped ? looped.reduce((all, line) => all | line, 0) : READY;
     const changed = (lines ^ this.#modemStatus) & LINES;
     const recorded = changed & ~(lines & RING); // of a ring, only its end
     this.#modemStatus = lines | (this.#modemStatus & CHANGES) | (recorded >> 4);
