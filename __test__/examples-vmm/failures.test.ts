@@ -3,6 +3,7 @@
  */
 import test from 'ava';
 import { SetupError, UsageError, failureText, systemReason } from '../../examples/vmm/failures.ts';
+import { requireHostMemory } from '../../examples/vmm/host-memory.ts';
 import { PeerDmaError } from '../../ts/index.ts';
 
 test('the failures of a user are one message', (t) => {
@@ -28,4 +29,10 @@ test('the reason of a failed system call is its text and its name', (t) => {
   const error = Object.assign(new Error("EACCES: permission denied, open 'x'"), { errno: -13, code: 'EACCES' });
   t.is(systemReason(error), 'permission denied (EACCES)');
   t.is(systemReason(new Error('another error')), 'another error');
+});
+
+test('a guest that takes more memory than the machine has is an error of its options', (t) => {
+  t.notThrows(() => requireHostMemory(512n << 20n, 512n << 20n));
+  const message = '--memory: the guest takes 512 MiB, and the machine has 511 MiB available. Give the guest less';
+  t.throws(() => requireHostMemory(512n << 20n, (512n << 20n) - 1n), { instanceOf: SetupError, message });
 });

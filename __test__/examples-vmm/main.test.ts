@@ -93,3 +93,13 @@ test('ends with status 1 and the path of a journal that cannot be written', (t) 
   t.regex(stderr, /^vmm: ERR_SYSTEM: the journal: open failed: ENOENT: .*\/missing\/journal'\n$/);
   t.is(status, 1);
 });
+
+test('ends with status 1 for more RAM than the machine has', (t) => {
+  const script = 'process.availableMemory = () => 16 * 2 ** 20;';
+  const { status, stderr } = vmm(GUEST, {
+    NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(script)}`,
+  });
+  const lengths = 'the guest takes 32 MiB, and the machine has 16 MiB available';
+  t.is(stderr, `vmm: --memory: ${lengths}. Give the guest less\n`);
+  t.is(status, 1);
+});

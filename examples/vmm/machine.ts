@@ -12,6 +12,7 @@ import { addDevices } from './devices/pci-devices.ts';
 import { Power, RESET_PORT, SLEEP_CONTROL_PORT, SLEEP_STATUS_PORT } from './devices/power.ts';
 import { SERIAL_LINE, SERIAL_PORT, SERIAL_PORTS, Serial } from './devices/serial.ts';
 import { readInitrd, readKernel } from './files.ts';
+import { requireHostMemory } from './host-memory.ts';
 import { Terminal } from './terminal.ts';
 
 /**
@@ -19,12 +20,13 @@ import { Terminal } from './terminal.ts';
  *
  * @returns why it stopped: `shutdown` or `reset` by the guest, `triple-fault`, `quit` by Ctrl-A x, or the error of
  *   standard output
- * @throws {SetupError} for a file that is not as it has to be, and too little RAM
+ * @throws {SetupError} for a file that is not as it has to be, and RAM that is too small for it or for the machine
  * @throws {PeerDmaError} if KVM, a device or the journal fails
  */
 export async function runGuest(options: GuestArguments): Promise<string> {
   const kernel = await readKernel(options.kernel);
   const initrd = await readInitrd(options.initrd);
+  requireHostMemory(options.memory);
   const ram = ramRanges(options.memory);
   await using memory = await GuestMemory.create({ ram: ram.map(({ start, length }) => ({ start, length })) });
   using journal = options.journal === undefined ? undefined : recordJournal(memory, options.journal);
