@@ -4,18 +4,16 @@
 import test from 'ava';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, mkdtempSync, openSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { closeSync, constants, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { scratchFolder } from '../support/scratch.ts';
 import { until } from '../support/until.ts';
 
 const top = fileURLToPath(new URL('../..', import.meta.url));
 
 test('SIGTERM ends the example VMM and not npm alone', async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'signals-'));
-  t.teardown(() => rmSync(folder, { recursive: true }));
-  const kernel = join(folder, 'kernel');
+  const kernel = join(scratchFolder(t), 'kernel');
   t.is(spawnSync('mkfifo', [kernel]).status, 0);
   const openForWriting = (): number | undefined => {
     try {

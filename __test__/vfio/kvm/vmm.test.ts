@@ -4,14 +4,14 @@
 import test, { type ExecutionContext } from 'ava';
 import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { RESET_PORT, RESET_VALUE, SLEEP_CONTROL_PORT } from '../../../examples/vmm/devices/power.ts';
 import { SERIAL_PORT } from '../../../examples/vmm/devices/serial.ts';
 import { readJournal } from '../../../ts/inspect.ts';
 import { CODE_START, fakeBzImage } from '../../examples-vmm/support/bzimage.ts';
+import { scratchFolder } from '../../support/scratch.ts';
 import { until } from '../../support/until.ts';
 import { Code } from './support/machine-code.ts';
 
@@ -25,15 +25,13 @@ const LINE_STATUS = SERIAL_PORT + 5;
 interface Vmm {
   readonly child: ChildProcessByStdio<Writable, Readable, Readable>;
   readonly output: { console: string; errors: string };
-  /** Waits for the end: its status, or the signal that ended it. */
+  /** Waits for the end: its status, or a signal. */
   readonly ended: Promise<number | string>;
 }
 
 /** Starts the VMM with some code as its kernel. */
 function start(t: ExecutionContext, code: Code, ...options: string[]): Vmm {
-  const folder = mkdtempSync(join(tmpdir(), 'vmm-'));
-  t.teardown(() => rmSync(folder, { recursive: true }));
-  const kernel = join(folder, 'bzImage');
+  const kernel = join(scratchFolder(t), 'bzImage');
   const file = fakeBzImage();
   file.set(code.bytes(), CODE_START + ENTRY_OFFSET);
   writeFileSync(kernel, file);
@@ -48,50 +46,6 @@ function start(t: ExecutionContext, code: Code, ...options: string[]): Vmm {
 }
 
 const stopped = (reason: string): string => `\r\nvmm: the guest stopped: ${reason}\n`;
-/** Prints a text, again and again. */
-const printing = (text: string): Code => new Code().outString(SERIAL_PORT, text).jump(0);
-
-test.serial('the VMM prints the console of its guest, and ends with status 0 when the guest powers off', async (t) => {
-  const code = new Code().outString(SERIAL_PORT, 'it runs\r\n').rax(POWER_OFF).out(SLEEP_CONTROL_PORT).halt();
-  const { output, ended } = start(t, code, '--cpus', '2', '--simulated', 'edu', '--simulated', 'memory');
-  t.is(await ended, 0, output.errors);
-  t.deepEqual(output, { console: 'it runs\r\n', errors: stopped('shutdown') });
-});
-
-test.serial('the VMM ends with status 1 when its guest resets or shuts down by an exception', async (t) => {
-  const reset = start(t, new Code().rax(BigInt(RESET_VALUE)).out(RESET_PORT).halt());
-  t.is(await reset.ended, 1);
-  t.is(reset.output.errors, stopped('reset'));
-  const exception = start(t, new Code().undefinedInstruction());
-  t.is(await exception.ended, 1);
-  t.is(exception.output.errors, stopped('triple-fault'));
-});
-
-test.serial('keys go to the guest of the VMM, and Ctrl-A x ends it with status 0', async (t) => {
-  const echo = new Code().rax(0n).in(LINE_STATUS).raw(0x83, 0xe0, 0x01).jumpIfZero(0); // and eax, 1
-  const { child, output, ended } = start(t, echo.in(SERIAL_PORT).out(SERIAL_PORT).jump(0));
-  child.stdin.write('typed');
-  await until(() => output.console === 'typed', 'the keys come back');
-  child.stdin.write('\u0001x');
-  t.is(await ended, 0);
-  t.is(output.errors, stopped('quit'));
-});
-
-test.serial('the VMM ends with status 1 when the reader of its console ends', async (t) => {
-  const { child, output, ended } = start(t, printing('text '));
-  await until(() => output.console.length > 0, 'the guest prints');
-  child.stdout.destroy();
-  t.is(await ended, 1);
-  t.is(output.errors, stopped('standard output: write EPIPE'));
-});
-
-test.serial('a signal ends the VMM', async (t) => {
-  const { child, output, ended } = start(t, printing('text '));
-  await until(() => output.console.length > 0, 'the guest prints');
-  child.kill('SIGTERM');
-  t.is(await ended, 'SIGTERM');
-  t.is(output.errors, '');
-});
 
 /** Places BAR 0 of 00:01.0, after a key, and powers off. The BAR is a change of guest memory. */
 function placingBar(): Code {
@@ -109,27 +63,53 @@ function placingBar(): Code {
   return code.rax(POWER_OFF).out(SLEEP_CONTROL_PORT).halt();
 }
 
-test.serial('the VMM records changes of guest memory, and ends with status 1 when it cannot', async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'vmm-journal-'));
-  t.teardown(() => rmSync(folder, { recursive: true }));
-  const file = join(folder, 'file');
-  const recorded = start(t, placingBar(), '--simulated', 'edu', '--journal', file);
-  recorded.child.stdin.write('x');
-  t.is(await recorded.ended, 0, recorded.output.errors);
-  const texts = Array.from(readJournal(readFileSync(file, 'utf8')), ({ text }) => text);
+test.serial('the VMM prints the console of its guest, records its changes, and ends with 0 at power-off', async (t) => {
+  const journal = join(scratchFolder(t), 'journal');
+  const options = ['--cpus', '2', '--simulated', 'edu', '--simulated', 'memory', '--journal', journal];
+  const { child, output, ended } = start(t, placingBar(), ...options);
+  child.stdin.write('x');
+  t.is(await ended, 0, output.errors);
+  t.deepEqual(output, { console: 'ready', errors: stopped('shutdown') });
+  const texts = Array.from(readJournal(readFileSync(journal, 'utf8')), ({ text }) => text);
   t.true(
     texts.some((text) => /^BAR 0 of .* is decoded at 0xc0000000/.test(text)),
     texts.join('\n'),
   );
+});
 
-  const pipe = join(folder, 'pipe');
+test.serial('the VMM ends with status 1 when its journal fails', async (t) => {
+  const pipe = join(scratchFolder(t), 'pipe');
   t.is(spawnSync('mkfifo', [pipe]).status, 0);
   const reader = spawn('cat', [pipe], { stdio: 'ignore' });
-  const failed = start(t, placingBar(), '--simulated', 'edu', '--journal', pipe);
-  await until(() => failed.output.console === 'ready', 'the guest runs');
+  const { child, output, ended } = start(t, placingBar(), '--simulated', 'edu', '--journal', pipe);
+  await until(() => output.console === 'ready', 'the guest runs');
   reader.kill();
   await once(reader, 'exit');
-  failed.child.stdin.write('x');
-  t.is(await failed.ended, 1);
-  t.regex(failed.output.errors, /^vmm: ERR_SYSTEM: the journal: write failed: EPIPE/);
+  child.stdin.write('x');
+  t.is(await ended, 1);
+  t.regex(output.errors, /^vmm: ERR_SYSTEM: the journal: write failed: EPIPE/);
+});
+
+test.serial('the VMM ends with status 1 when its guest resets', async (t) => {
+  const { output, ended } = start(t, new Code().rax(BigInt(RESET_VALUE)).out(RESET_PORT).halt());
+  t.is(await ended, 1);
+  t.is(output.errors, stopped('reset'));
+});
+
+test.serial('keys go to the guest of the VMM, and Ctrl-A x ends it with status 0', async (t) => {
+  const echo = new Code().rax(0n).in(LINE_STATUS).raw(0x83, 0xe0, 0x01).jumpIfZero(0); // and eax, 1
+  const { child, output, ended } = start(t, echo.in(SERIAL_PORT).out(SERIAL_PORT).jump(0));
+  child.stdin.write('typed');
+  await until(() => output.console === 'typed', 'the keys come back');
+  child.stdin.write('\u0001x');
+  t.is(await ended, 0);
+  t.is(output.errors, stopped('quit'));
+});
+
+test.serial('the VMM ends with status 1 when the reader of its console ends', async (t) => {
+  const { child, output, ended } = start(t, new Code().outString(SERIAL_PORT, 'text ').jump(0));
+  await until(() => output.console.length > 0, 'the guest prints');
+  child.stdout.destroy();
+  t.is(await ended, 1);
+  t.is(output.errors, stopped('standard output: write EPIPE'));
 });
