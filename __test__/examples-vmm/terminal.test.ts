@@ -174,7 +174,7 @@ for (const [way, ended] of ends) {
   });
 }
 
-/** Runs the program on a terminal of its own, and then prints its status and the mode. `script` makes the terminal. */
+/** Runs the program on a terminal of `script`, and then prints its status and the mode. */
 function onTerminal(t: ExecutionContext, way: string): { program: ChildProcess; text: () => string } {
   const command = `${NODE.map((word) => `'${word}'`).join(' ')} ${way}; echo "status $?"; stty -a`;
   const program = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null']);
