@@ -1,4 +1,5 @@
 // The tasks of package.json.
+import { isDeepStrictEqual } from 'node:util';
 import { run, say, top } from './command.mjs';
 import { compileBench, compileProgram } from './compile.mjs';
 import { ALL, BUILD, prerequisites, printVersions } from './prerequisites.mjs';
@@ -21,7 +22,7 @@ const bin = (name) => `node_modules/.bin/${name}`;
 
 const tasks = {
   demo: (args) => script('ts/cli/main.ts', ['demo', ...args]),
-  vmm: (args) => (args.includes('--testbed') ? vmmInTestbed() : script('examples/vmm/main.ts', args)),
+  vmm: (args) => (isDeepStrictEqual(args, ['--testbed']) ? vmmInTestbed() : script('examples/vmm/main.ts', args)),
   bench: async (args) => {
     await built();
     await compileBench();

@@ -15,6 +15,7 @@ test('a kernel is enough, and the rest has defaults', (t) => {
     cpus: 1,
     devices: [],
     simulated: [],
+    backend: 'auto',
     journal: undefined,
   });
 });
@@ -22,7 +23,7 @@ test('a kernel is enough, and the rest has defaults', (t) => {
 test('all options describe the guest', (t) => {
   const args = ['--kernel', 'k', '--initrd', 'i', '--append', 'quiet', '--memory', '512M', '--cpus', '255'];
   args.push('--device', '01:00.0', '--device', '0000:02:00.1', '--device', '0000:01:00.0');
-  args.push('--simulated', 'memory', '--simulated', 'edu', '--simulated=edu', '--journal', 'j');
+  args.push('--simulated', 'memory', '--simulated', 'edu', '--simulated=edu', '--journal', 'j', '--backend', 'type1');
   t.deepEqual(readArguments(args), {
     kernel: 'k',
     initrd: 'i',
@@ -31,6 +32,7 @@ test('all options describe the guest', (t) => {
     cpus: 255,
     devices: ['0000:01:00.0', '0000:02:00.1'],
     simulated: ['memory', 'edu', 'edu'],
+    backend: 'type1',
     journal: 'j',
   });
   t.like(readArguments(['--kernel', 'k', '--append=', '--memory', '3G']), { append: '', memory: 3n << 30n });
@@ -41,7 +43,8 @@ test('the help needs no kernel', (t) => {
 });
 
 test('the usage lists each option', (t) => {
-  const options = ['kernel', 'initrd', 'append', 'memory', 'cpus', 'device', 'simulated', 'journal', 'help'];
+  const options = ['kernel', 'initrd', 'append', 'memory', 'cpus', 'device', 'simulated', 'backend'];
+  options.push('journal', 'testbed', 'help');
   for (const name of options) t.regex(USAGE, new RegExp(`^  --${name} `, 'm'));
 });
 
@@ -51,6 +54,8 @@ const problems: [args: string[], message: string][] = [
   [[], '--kernel is missing. Name a bzImage'],
   [['--kernel='], '--kernel takes the path of a file, not ""'],
   [[...kernel, '--initrd='], '--initrd takes the path of a file, not ""'],
+  [[...kernel, '--backend', 'vfio'], '--backend takes auto, type1, or iommufd, not "vfio"'],
+  [[...kernel, '--testbed'], '--testbed has no other option. Run npm run vmm -- --testbed'],
   [[...kernel, '--journal='], '--journal takes the path of a file, not ""'],
   [[...kernel, '--memory', '512'], `${size} "512"`],
   [[...kernel, '--memory', '0G'], `${size} "0G"`],

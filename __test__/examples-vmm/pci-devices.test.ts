@@ -22,7 +22,7 @@ const NOTHING = 'ffffffff';
 
 test('devices are on the bus from 00:01.0 on, until they are disposed', async (t) => {
   const { memory, bridge, ids } = await bus(t);
-  const devices = await addDevices(memory, bridge, { devices: [], simulated: ['edu', 'memory'] });
+  const devices = await addDevices(memory, bridge, { backend: 'auto', devices: [], simulated: ['edu', 'memory'] });
   t.deepEqual(ids(), ['11e81234', '11101af4', NOTHING]);
   await devices[Symbol.asyncDispose]();
   t.deepEqual(ids(), [NOTHING, NOTHING, NOTHING]);
@@ -31,7 +31,7 @@ test('devices are on the bus from 00:01.0 on, until they are disposed', async (t
 
 test('a guest without simulated devices has no simulated IOMMU', async (t) => {
   const { memory, bridge, ids } = await bus(t);
-  await using _devices = await addDevices(memory, bridge, { devices: [], simulated: [] });
+  await using _devices = await addDevices(memory, bridge, { backend: 'auto', devices: [], simulated: [] });
   t.deepEqual(memory.inspect().targets, []);
   t.deepEqual(ids(), [NOTHING, NOTHING, NOTHING]);
 });
@@ -39,7 +39,7 @@ test('a guest without simulated devices has no simulated IOMMU', async (t) => {
 test('no device stays on the bus if one cannot be added', async (t) => {
   const { memory, bridge, ids } = await bus(t);
   const simulated = Array.from({ length: 32 }, () => 'edu' as const);
-  await t.throwsAsync(addDevices(memory, bridge, { devices: [], simulated }), { message: /00:20\.0/ });
+  await t.throwsAsync(addDevices(memory, bridge, { backend: 'auto', devices: [], simulated }), { message: /00:20\.0/ });
   t.deepEqual(ids(), [NOTHING, NOTHING, NOTHING]);
   t.deepEqual(memory.inspect().targets, []);
 });

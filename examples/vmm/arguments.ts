@@ -1,6 +1,7 @@
 /**
  * The command line of the VMM.
  */
+import type { VfioBackendName } from 'peerdma';
 import { pciAddress } from 'peerdma/host';
 import { parseArgs } from 'node:util';
 import { MAX_CPUS } from './acpi/madt.ts';
@@ -20,7 +21,9 @@ Runs a Linux guest on KVM, with its serial console on this terminal. Ctrl-A x en
   --cpus NUMBER      processors, from 1 to 255; default: 1
   --device BDF       assigns a PCI device that is bound to vfio-pci; may be repeated
   --simulated KIND   adds a simulated PCI device, edu or memory; may be repeated
+  --backend NAME     VFIO's: type1, iommufd, or auto; default: auto
   --journal FILE     records changes of guest memory there, for peerdma view
+  --testbed          boots Linux in an emulated machine with devices, without KVM or privileges; alone
   --help             prints this text
 
 The exit status is 0 when the guest powers off or Ctrl-A x ends it, 2 for an invalid command line, and 1 otherwise.`;
@@ -40,9 +43,13 @@ export interface GuestArguments {
   readonly devices: readonly string[];
   /** One for each simulated device. */
   readonly simulated: readonly SimulatedKind[];
+  /** The interface of VFIO for physical devices. */
+  readonly backend: 'auto' | VfioBackendName;
   /** Path of the journal. */
   readonly journal: string | undefined;
 }
+
+const BACKENDS = ['auto', 'type1', 'iommufd'] as const;
 
 const OPTIONS = {
   kernel: { type: 'string' },
@@ -52,7 +59,9 @@ const OPTIONS = {
   cpus: { type: 'string' },
   device: { type: 'string', multiple: true },
   simulated: { type: 'string', multiple: true },
+  backend: { type: 'string' },
   journal: { type: 'string' },
+  testbed: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
 } as const;
 
@@ -69,9 +78,10 @@ const UNITS: Readonly<Record<string, bigint>> = { M: 1n << 20n, G: GiB };
 export function readArguments(args: readonly string[]): GuestArguments | 'help' {
   const values = parsed(args);
   if (values.help === true) return 'help';
+  if (values.testbed === true) throw new UsageError('--testbed has no other option. Run npm run vmm -- --testbed');
   if (values.kernel === undefined) throw new UsageError('--kernel is missing. Name a bzImage');
   const devices = [...new Set((values.device ?? []).map(addressOf))];
-  const simulated = (values.simulated ?? []).map(kindOf);
+  const simulated = (values.simulated ?? []).map((kind) => oneOf('simulated', SIMULATED_KINDS, kind));
   if (devices.length + simulated.length > MAX_DEVICES) {
     throw new UsageError(`--device and --simulated take up to ${MAX_DEVICES} devices. Give the guest fewer`);
   }
@@ -83,6 +93,7 @@ export function readArguments(args: readonly string[]): GuestArguments | 'help' 
     cpus: countOf(values.cpus ?? '1'),
     devices,
     simulated,
+    backend: oneOf('backend', BACKENDS, values.backend ?? 'auto'),
     journal: pathOf('journal', values.journal),
   };
 }
@@ -123,8 +134,11 @@ function countOf(text: string): number {
   throw new UsageError(`--cpus takes a number from 1 to ${MAX_CPUS}, not ${JSON.stringify(text)}`);
 }
 
-function kindOf(text: string): SimulatedKind {
-  const kind = SIMULATED_KINDS.find((one) => one === text);
-  if (kind !== undefined) return kind;
-  throw new UsageError(`--simulated takes ${SIMULATED_KINDS.join(' or ')}, not ${JSON.stringify(text)}`);
+/** Returns a value of an option that takes one of a few. */
+function oneOf<Value extends string>(option: string, values: readonly Value[], text: string): Value {
+  const value = values.find((one) => one === text);
+  if (value !== undefined) return value;
+  throw new UsageError(
+    `--${option} takes ${new Intl.ListFormat('en', { type: 'disjunction' }).format(values)}, not ${JSON.stringify(text)}`,
+  );
 }

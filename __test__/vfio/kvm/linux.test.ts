@@ -29,17 +29,18 @@ function copied(run: LinuxRun): Record<string, bigint> {
   return Object.fromEntries(Object.keys(COPIED).map((label) => [label, BigInt(valuesOf(run, label)[0] ?? -1)]));
 }
 
-testWith(
-  { edu: 1, ivshmem: 1 },
-  'KVM: programs in Linux make assigned devices copy into RAM and into one another, and move a BAR',
-  async (t, { edu: [edu = ''], ivshmem: [ivshmem = ''] }) => {
-    const options = ['--device', edu, '--device', ivshmem];
-    const run = await runLinux(t, { script: copies('00:01.0', '00:02.0') + PIN, options });
-    t.deepEqual(copied(run), COPIED, all(run));
-    t.deepEqual(valuesOf(run, 'interrupts of the edu'), ['1'], all(run));
-    t.is(run.status, 0, all(run));
-  },
-);
+for (const backend of ['type1', 'iommufd'])
+  testWith(
+    { edu: 1, ivshmem: 1 },
+    `KVM: programs in Linux make assigned devices copy into RAM and into one another, and move a BAR (${backend})`,
+    async (t, { edu: [edu = ''], ivshmem: [ivshmem = ''] }) => {
+      const options = ['--backend', backend, '--device', edu, '--device', ivshmem];
+      const run = await runLinux(t, { script: copies('00:01.0', '00:02.0') + PIN, options });
+      t.deepEqual(copied(run), COPIED, all(run));
+      t.deepEqual(valuesOf(run, 'interrupts of the edu'), ['1'], all(run));
+      t.is(run.status, 0, all(run));
+    },
+  );
 
 test.serial('KVM: programs in Linux make simulated devices copy as they do real ones', async (t) => {
   const options = ['--simulated', 'edu', '--simulated', 'memory'];

@@ -6,6 +6,7 @@ import {
   type GuestMemory,
   type PciHostBridge,
   type PhysicalFunction,
+  type VfioBackendName,
   VfioContainerManager,
 } from 'peerdma';
 import { type SimulatedKind, simulatedDevices } from './simulated.ts';
@@ -15,6 +16,8 @@ export interface PciDevices {
   /** PCI addresses of physical devices, which are bound to vfio-pci. */
   readonly devices: readonly string[];
   readonly simulated: readonly SimulatedKind[];
+  /** The interface of VFIO. */
+  readonly backend: 'auto' | VfioBackendName;
 }
 
 /** The first device number. The host bridge is 0. */
@@ -31,7 +34,7 @@ export const MAX_DEVICES = 32 - FIRST_SLOT;
 export async function addDevices(
   memory: GuestMemory,
   bridge: PciHostBridge,
-  { devices, simulated }: PciDevices,
+  { devices, simulated, backend }: PciDevices,
 ): Promise<AsyncDisposable> {
   const ends: (() => void | Promise<void>)[] = [];
   const dispose = async (): Promise<void> => {
@@ -46,7 +49,7 @@ export async function addDevices(
     ends.push(() => bridge.remove(address));
   };
   try {
-    const manager = new VfioContainerManager(memory);
+    const manager = new VfioContainerManager(memory, { backend });
     ends.push(() => manager.close());
     for (const bdf of devices) await add(await manager.open(bdf));
     if (simulated.length > 0) {

@@ -40,6 +40,7 @@ try {
     cpus: 2,
     devices: [variable('EDU0'), variable('IVSHMEM0'), variable('NVME0')],
     simulated: ['edu', 'memory'],
+    backend: 'auto',
     journal: undefined,
   });
   console.log(`\nThe guest stopped: ${reason}`);
