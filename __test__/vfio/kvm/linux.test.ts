@@ -9,14 +9,6 @@ import { type LinuxRun, MARK, runLinux, valuesOf } from './support/linux.ts';
 
 const all = (run: LinuxRun): string => `${run.console}\n${run.errors}`;
 
-for (const cpus of ['1', '2'])
-  test.serial(`Linux boots to its first process with ${cpus} processor(s), and powers off`, async (t) => {
-    const run = await runLinux(t, { script: SUMMARY, options: ['--cpus', cpus] });
-    t.deepEqual(valuesOf(run, 'processors'), [cpus], all(run));
-    t.regex(run.errors, /the guest stopped: shutdown/);
-    t.is(run.status, 0);
-  });
-
 /** The lines that {@link copies} prints. */
 const COPIED = {
   'RAM -> edu -> RAM': BigInt(VALUE),
@@ -30,19 +22,22 @@ function copied(run: LinuxRun): Record<string, bigint> {
 }
 
 for (const backend of ['type1', 'iommufd'])
-  testWith(
-    { edu: 1, ivshmem: 1 },
-    `KVM: programs in Linux make assigned devices copy into RAM and into one another, and move a BAR (${backend})`,
-    async (t, { edu: [edu = ''], ivshmem: [ivshmem = ''] }) => {
-      const options = ['--backend', backend, '--device', edu, '--device', ivshmem];
-      const run = await runLinux(t, { script: copies('00:01.0', '00:02.0') + PIN, options });
-      t.deepEqual(copied(run), COPIED, all(run));
-      t.deepEqual(valuesOf(run, 'interrupts of the edu'), ['1'], all(run));
-      t.is(run.status, 0, all(run));
-    },
-  );
+  for (const cpus of ['1', '2'])
+    testWith(
+      { edu: 1, ivshmem: 1 },
+      `Linux boots, and its programs make assigned devices copy into one another (${backend}, ${cpus} processors)`,
+      async (t, { edu: [edu = ''], ivshmem: [ivshmem = ''] }) => {
+        const options = ['--cpus', cpus, '--backend', backend, '--device', edu, '--device', ivshmem];
+        const run = await runLinux(t, { script: SUMMARY + copies('00:01.0', '00:02.0') + PIN, options });
+        t.deepEqual(valuesOf(run, 'processors'), [cpus], all(run));
+        t.deepEqual(copied(run), COPIED, all(run));
+        t.deepEqual(valuesOf(run, 'interrupts of the edu'), ['1'], all(run));
+        t.regex(run.errors, /the guest stopped: shutdown/);
+        t.is(run.status, 0, all(run));
+      },
+    );
 
-test.serial('KVM: programs in Linux make simulated devices copy as they do real ones', async (t) => {
+test.serial('programs in Linux make simulated devices copy as they do real ones', async (t) => {
   const options = ['--simulated', 'edu', '--simulated', 'memory'];
   const run = await runLinux(t, { script: copies('00:01.0', '00:02.0') + PIN, options });
   t.deepEqual(copied(run), COPIED, all(run));
@@ -52,7 +47,7 @@ test.serial('KVM: programs in Linux make simulated devices copy as they do real 
 
 testWith(
   { nvme: 1 },
-  'KVM: the NVMe driver of Linux writes and reads 16 MiB on an assigned disk, with no JavaScript for its interrupts',
+  'the NVMe driver of Linux writes and reads 16 MiB on an assigned disk, with no JavaScript for its interrupts',
   async (t, { nvme: [nvme = ''] }) => {
     const script = [MARK, MARK, disk('/contents'), MARK, DISK_REPORT].join('\n');
     const files = { contents: randomBytes(16 << 20) };

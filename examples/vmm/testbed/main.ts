@@ -25,6 +25,7 @@ ${disk('/contents')}
 ${DISK_REPORT}
 echo; echo "Two simulated devices, which need no IOMMU:"
 ${copies('00:04.0', '00:05.0')}
+${PIN}
 `;
 
 const folder = mkdtempSync(join(tmpdir(), 'vmm-'));

@@ -64,13 +64,14 @@ copy $RAM $((MOVED + 0x2000)); echo "RAM -> edu -> moved BAR: $(devmem $((MOVED 
 copy $RAM $((BAR + 0x3000)); echo "RAM -> edu -> old address of the BAR: $(devmem $((MOVED + 0x3000)) 64)"
 `;
 
-/** The edu raises its pin. The driver `uio_pci_generic` counts it. {@link copies} comes before. */
+/** The edu raises its pin, which the driver `uio_pci_generic` takes. {@link copies} comes before. */
 export const PIN = String.raw`
-echo 1234 11e8 >/sys/bus/pci/drivers/uio_pci_generic/new_id
-exec 3<>/dev/uio0
+echo uio_pci_generic >$EDU/driver_override
+basename $EDU >/sys/bus/pci/drivers_probe
+exec 3<>/dev/$(ls $EDU/uio)
 devmem $((BASE + 0x60)) 32 1
 sleep 1
-echo "interrupts of the edu: $(grep uio_pci_generic /proc/interrupts | awk '{ print $2 }')"
+echo "interrupts of the edu: $(grep "^ *$(cat $EDU/irq):" /proc/interrupts | awk '{ print $2 + $3 }')"
 devmem $((BASE + 0x64)) 32 1
 `;
 
