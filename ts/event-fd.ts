@@ -2,6 +2,7 @@
 import { NativeEventFd, NativeEventWatcher } from '#native';
 import { type AbortOptions, readSignal, throwIfAborted } from './abort.ts';
 import { PeerDmaError } from './errors.ts';
+import { keepAlive } from './keep-alive.ts';
 import { native } from './native-call.ts';
 import { requireBigint } from './number-types.ts';
 import { INSPECT, objectText } from './object-text.ts';
@@ -10,9 +11,6 @@ import { valueText } from './value-text.ts';
 
 /** The maximum count of an eventfd (`eventfd(2)`). */
 const MAX = (1n << 64n) - 2n;
-
-/** The maximum delay of a timer, in milliseconds. */
-const LONG = 2 ** 31 - 1;
 
 // Set by the class below, for use within this package only.
 /** Returns the native handle of an event. Throws if the value is not an EventFd, or is closed. @internal */
@@ -153,7 +151,7 @@ export class EventFd {
     }
     const count = this.take();
     if (count > 0n) return count;
-    const alive = setInterval(() => {}, LONG);
+    const endKeepAlive = keepAlive();
     let id: number | undefined;
     let onAbort = (): void => {};
     let onCount: ((count: bigint) => void) | undefined;
@@ -181,7 +179,7 @@ export class EventFd {
         signal?.addEventListener('abort', onAbort);
       });
     } finally {
-      clearInterval(alive);
+      endKeepAlive();
       signal?.removeEventListener('abort', onAbort);
       stop();
     }

@@ -2,18 +2,20 @@
  * The runs of a virtual machine: how they end, pause and fail, on a machine without processors.
  */
 import test from 'ava';
+import { getEventListeners } from 'node:events';
 import { MachineRun } from '../../ts/kvm/machine-run.ts';
 
 /** A machine whose processors are paused when the test settles that. */
 function machine(): { run: MachineRun; calls: string[]; paused: () => void } {
   const calls: string[] = [];
   const waiting: (() => void)[] = [];
-  const run = new MachineRun({
+  const processors = {
     run: () => void calls.push('run'),
     requestPause: () => void calls.push('pause'),
     pauseAsync: () => new Promise<void>((resolve) => waiting.push(resolve)),
     reset: () => void calls.push('reset'),
-  });
+  };
+  const run = new MachineRun(processors, processors);
   return { run, calls, paused: () => waiting.splice(0).forEach((resolve) => resolve()) };
 }
 
@@ -91,4 +93,88 @@ test('closing rejects a run, also one that nobody awaits', async (t) => {
   await t.throwsAsync(result, { code: 'ERR_CLOSED' });
   run.fail(new Error('later'));
   t.is(run.state, 'closed');
+});
+
+test('an abort ends a run with its reason when the processors are paused, and the machine can run again', async (t) => {
+  const { run, calls, paused } = machine();
+  const controller = new AbortController();
+  const result = run.start({ signal: controller.signal });
+  const reason = new Error('the user has quit');
+  controller.abort(reason);
+  run.stop('later');
+  await new Promise((resolve) => setImmediate(resolve));
+  t.is(run.state, 'running');
+  paused();
+  t.is(await t.throwsAsync(result), reason);
+  t.is(run.state, 'stopped');
+  void run.start();
+  t.deepEqual(calls, ['run', 'pause', 'run']);
+  run.close();
+});
+
+test('a run with an aborted signal does not start', async (t) => {
+  const { run, calls } = machine();
+  await t.throwsAsync(run.start({ signal: AbortSignal.abort(new Error('no')) }), { message: 'no' });
+  t.is(run.state, 'stopped');
+  t.deepEqual(calls, []);
+  await t.throwsAsync(run.start({ signal: 5 as never }), { code: 'ERR_INVALID_ARGUMENT' });
+});
+
+test('a run that has ended leaves no listener, and an abort after its stop has no effect', async (t) => {
+  const ends: ((run: MachineRun) => void)[] = [(run) => run.stop('end'), (run) => run.fail(new Error('it fails'))];
+  for (const end of [...ends, (run: MachineRun) => run.close()]) {
+    const { run, paused } = machine();
+    const controller = new AbortController();
+    const result = run.start({ signal: controller.signal });
+    t.is(getEventListeners(controller.signal, 'abort').length, 1);
+    end(run);
+    if (run.state === 'running') controller.abort(new Error('too late'));
+    paused();
+    const error = await result.then(
+      (reason) => reason,
+      (thrown: Error) => thrown.message,
+    );
+    t.not(error, 'too late');
+    t.is(getEventListeners(controller.signal, 'abort').length, 0);
+  }
+});
+
+test('an abort of a pause continues the run', async (t) => {
+  const { run, calls, paused } = machine();
+  const result = run.start();
+  const controller = new AbortController();
+  const pause = run.pause({ signal: controller.signal });
+  const reason = new Error('not now');
+  controller.abort(reason);
+  t.is(await t.throwsAsync(pause), reason);
+  t.is(run.state, 'running');
+  t.deepEqual(calls, ['run', 'pause', 'run']);
+  await t.throwsAsync(run.pause({ signal: controller.signal }), { is: reason });
+  t.deepEqual(calls, ['run', 'pause', 'run']);
+  run.stop('end');
+  paused();
+  t.is(await result, 'end');
+});
+
+test('an abort of a pause does not continue a later pause, nor a run that is ending', async (t) => {
+  const { run, calls, paused } = machine();
+  const result = run.start();
+  const controller = new AbortController();
+  const first = run.pause({ signal: controller.signal });
+  run.resume();
+  const second = run.pause();
+  controller.abort(new Error('the first'));
+  await t.throwsAsync(first, { message: 'the first' });
+  t.is(run.state, 'paused');
+  paused();
+  await second;
+  run.resume();
+  const other = new AbortController();
+  const third = run.pause({ signal: other.signal });
+  run.stop('end');
+  other.abort(new Error('the third'));
+  await t.throwsAsync(third, { message: 'the third' });
+  t.deepEqual(calls, ['run', 'pause', 'run', 'pause', 'run', 'pause', 'pause']);
+  paused();
+  t.is(await result, 'end');
 });

@@ -3,6 +3,7 @@
  *
  * `kvm/linux.test.ts` is not one of them: see docs/decisions.md.
  */
+import './kvm/collected.test.ts';
 import './kvm/dirty-pages.test.ts';
 import './kvm/ends.test.ts';
 import './kvm/guide.test.ts';

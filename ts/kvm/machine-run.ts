@@ -2,7 +2,9 @@
  * The runs of a virtual machine: its state, and the transitions between states.
  */
 import type { NativeMachine } from '#native';
+import { type AbortOptions, type AbortSignalLike, readSignal, runAbortable, throwIfAborted } from '../abort.ts';
 import { PeerDmaError } from '../errors.ts';
+import { keepAlive } from '../keep-alive.ts';
 import { native, nativeAsync } from '../native-call.ts';
 
 /**
@@ -13,30 +15,35 @@ import { native, nativeAsync } from '../native-call.ts';
  */
 export type MachineState = 'stopped' | 'running' | 'paused' | 'failed' | 'closed';
 
-/** The longest delay of a timer, in milliseconds. */
-const LONG = 2 ** 31 - 1;
+/** The calls of the native core. */
+type Processors = Pick<NativeMachine, 'run' | 'requestPause' | 'pauseAsync' | 'reset'>;
 
 /** A run that has not ended. */
 interface Run {
   readonly result: Promise<string>;
   readonly resolve: (reason: string) => void;
-  readonly reject: (error: Error) => void;
-  /** Keeps the process alive. */
-  readonly keepAlive: NodeJS.Timeout;
-  /** Whether {@link MachineRun.stop} was called. */
+  readonly reject: (error: unknown) => void;
+  /** Ends what keeps the process and the machine alive, and the listener of a signal. */
+  readonly release: () => void;
+  /** Whether its end was requested. The processors may not be paused yet. */
   isEnding: boolean;
 }
 
 /** @internal */
 export class MachineRun {
-  readonly #machine: Pick<NativeMachine, 'run' | 'requestPause' | 'pauseAsync' | 'reset'>;
+  readonly #processors: Processors;
+  readonly #machine: object;
   #state: MachineState = 'stopped';
   #run: Run | undefined;
+  /** Identifies the last pause. */
+  #pause: object | undefined;
   #failure: Error | undefined;
   /** Whether a processor has shut down, which only a reset ends. */
   #needsReset = false;
 
-  constructor(machine: Pick<NativeMachine, 'run' | 'requestPause' | 'pauseAsync' | 'reset'>) {
+  /** @param machine is not garbage-collected during a run */
+  constructor(processors: Processors, machine: object) {
+    this.#processors = processors;
     this.#machine = machine;
   }
 
@@ -45,52 +52,53 @@ export class MachineRun {
   }
 
   /** See {@link VirtualMachine.run}. */
-  start(): Promise<string> {
+  start(options: AbortOptions = {}): Promise<string> {
     try {
+      const signal = readSignal(options);
+      throwIfAborted(signal);
       this.#require('stopped', 'run');
       if (this.#needsReset) throw invalid('run failed: a processor has shut down. Call reset first.');
-      native(() => this.#machine.run());
+      native(() => this.#processors.run());
+      this.#run = this.#newRun(signal);
     } catch (error) {
       return Promise.reject(error as Error);
     }
-    this.#run = newRun();
     this.#state = 'running';
     return this.#run.result;
   }
 
   /** See {@link VirtualMachine.pause}. */
-  async pause(): Promise<void> {
+  async pause(options: AbortOptions = {}): Promise<void> {
+    const signal = readSignal(options);
+    throwIfAborted(signal);
     this.#require('running', 'pause');
     const run = this.#run;
     if (run === undefined || run.isEnding) throw invalid('pause failed: the run is ending. Await it.');
+    const pause = (this.#pause = {});
     this.#state = 'paused';
-    native(() => this.#machine.requestPause());
-    // A failure ends the wait: the access that has failed is never answered.
-    await Promise.race([nativeAsync(() => this.#machine.pauseAsync()), run.result]);
+    native(() => this.#processors.requestPause());
+    try {
+      // A failure ends the wait: the access that has failed is never answered.
+      const paused = Promise.race([nativeAsync(() => this.#processors.pauseAsync()), run.result.then(() => {})]);
+      await runAbortable(signal, () => paused);
+    } catch (error) {
+      const isLast = this.#pause === pause && this.#state === 'paused' && !run.isEnding;
+      if (signal?.aborted === true && isLast) this.resume();
+      throw error;
+    }
   }
 
   /** See {@link VirtualMachine.resume}. */
   resume(): void {
     this.#require('paused', 'resume');
     if (this.#run?.isEnding === true) throw invalid('resume failed: the run is ending. Await it.');
-    native(() => this.#machine.run());
+    native(() => this.#processors.run());
     this.#state = 'running';
   }
 
-  /** See {@link VirtualMachine.stop}. The first reason counts. */
+  /** See {@link VirtualMachine.stop}. */
   stop(reason: string): void {
-    const run = this.#run;
-    if (run === undefined || run.isEnding) return;
-    run.isEnding = true;
-    native(() => this.#machine.requestPause());
-    const end = (): void => {
-      if (this.#run !== run) return; // it has failed, or the machine is closed
-      this.#run = undefined;
-      this.#state = 'stopped';
-      clearInterval(run.keepAlive);
-      run.resolve(reason);
-    };
-    nativeAsync(() => this.#machine.pauseAsync()).then(end, (error: Error) => this.fail(error));
+    this.#end((run) => run.resolve(reason));
   }
 
   /** Records that a processor has shut down: the machine runs again after a reset. */
@@ -101,32 +109,63 @@ export class MachineRun {
   /** See {@link VirtualMachine.reset}. */
   reset(): void {
     this.#require('stopped', 'reset');
-    native(() => this.#machine.reset());
+    native(() => this.#processors.reset());
     this.#needsReset = false;
   }
 
   /** Ends the run with an error. */
   fail(error: Error): void {
     if (this.#state === 'closed') return; // a device may still change its interrupts
-    native(() => this.#machine.requestPause());
+    native(() => this.#processors.requestPause());
     this.#failure ??= error;
     this.#state = 'failed';
-    this.#reject(error);
+    this.#takeRun()?.reject(error);
   }
 
   /** Ends the run, if there is one. A caller that does not await it gets no unhandled rejection. */
   close(): void {
     this.#state = 'closed';
     this.#run?.result.catch(() => {});
-    this.#reject(new PeerDmaError('ERR_CLOSED', 'the virtual machine was closed while it ran'));
+    this.#takeRun()?.reject(new PeerDmaError('ERR_CLOSED', 'the virtual machine was closed while it ran'));
   }
 
-  #reject(error: Error): void {
+  #newRun(signal: AbortSignalLike | undefined): Run {
+    let resolve: (reason: string) => void = () => {};
+    let reject: (error: unknown) => void = () => {};
+    const result = new Promise<string>((settle, fail) => {
+      resolve = settle;
+      reject = fail;
+    });
+    const onAbort = (): void => this.#end((run) => run.reject(signal?.reason));
+    const endKeepAlive = keepAlive(this.#machine);
+    const release = (): void => {
+      endKeepAlive();
+      signal?.removeEventListener('abort', onAbort);
+    };
+    signal?.addEventListener('abort', onAbort);
+    return { result, resolve, reject, release, isEnding: false };
+  }
+
+  /** Requests the end of the run, if no other end was requested. Settles it when the processors are paused. */
+  #end(settle: (run: Run) => void): void {
+    const run = this.#run;
+    if (run === undefined || run.isEnding) return;
+    run.isEnding = true;
+    native(() => this.#processors.requestPause());
+    const end = (): void => {
+      if (this.#run !== run) return; // it has failed, or the machine is closed
+      this.#state = 'stopped';
+      this.#takeRun();
+      settle(run);
+    };
+    nativeAsync(() => this.#processors.pauseAsync()).then(end, (error: Error) => this.fail(error));
+  }
+
+  #takeRun(): Run | undefined {
     const run = this.#run;
     this.#run = undefined;
-    if (run === undefined) return;
-    clearInterval(run.keepAlive);
-    run.reject(error);
+    run?.release();
+    return run;
   }
 
   #require(state: MachineState, method: string): void {
@@ -138,15 +177,4 @@ export class MachineRun {
 
 function invalid(text: string, cause?: Error): PeerDmaError {
   return new PeerDmaError('ERR_INVALID_ARGUMENT', `virtual machine: ${text}`, { cause });
-}
-
-function newRun(): Run {
-  let resolve: (reason: string) => void = () => {};
-  let reject: (error: Error) => void = () => {};
-  const result = new Promise<string>((settle, fail) => {
-    resolve = settle;
-    reject = fail;
-  });
-  const keepAlive = setInterval(() => {}, LONG);
-  return { result, resolve, reject, keepAlive, isEnding: false };
 }

@@ -2,6 +2,7 @@
  * A virtual machine of KVM, whose processors reach guest memory.
  */
 import { NativeMachine } from '#native';
+import type { AbortOptions } from '../abort.ts';
 import { readOptions, requireUnsigned } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError, asError } from '../errors.ts';
@@ -131,12 +132,12 @@ export class VirtualMachine {
       },
     });
     try {
-      this.#machine = core.create(count, this.#exits.drain);
+      this.#machine = core.create(count, drainWeakly(this.#exits));
     } catch (thrown) {
       throw machineProblem(thrown);
     }
     this.#exits.attach(this.#machine);
-    this.#run = new MachineRun(this.#machine);
+    this.#run = new MachineRun(this.#machine, this);
     this.#target = new MachineTarget(this.#machine);
     this.#routes = new MessageRoutes(this.#machine);
     this.#lines = Array.from({ length: LINES }, (_, line) => new InterruptLine(PACKAGE_KEY, this.#machine, line));
@@ -186,14 +187,17 @@ export class VirtualMachine {
    *
    * The process stays alive meanwhile. A processor that halts waits for an interrupt: that does not end the run.
    *
+   * @param options.signal ends the run as {@link VirtualMachine.stop} does, and the machine can run again. A run that
+   * has not started does not start. Default: none
    * @returns a {@link StopReason}, or the argument of {@link VirtualMachine.stop}. The processors are paused then, and
    * the machine can run again; after `triple-fault`, once it is reset
+   * @throws the reason of the signal, when all processors are paused
    * @throws {PeerDmaError} `ERR_CPU_FAILED` if a handler fails or a processor cannot execute the guest. The error of a
    * change of interrupts that KVM rejects. `ERR_CLOSED` if the machine is closed meanwhile. `ERR_INVALID_ARGUMENT` if
    * it runs, has failed, or requires a reset
    */
-  run(): Promise<string> {
-    return this.#run.start();
+  run(options: AbortOptions = {}): Promise<string> {
+    return this.#run.start(options);
   }
 
   /**
@@ -202,10 +206,12 @@ export class VirtualMachine {
    * Resolves when each processor has completed its access, or {@link VirtualMachine.resume} was called. Handlers have
    * to answer meanwhile, so a handler must not await it.
    *
+   * @param options.signal ends the wait at once, and the processors continue. Default: none
+   * @throws the reason of the signal
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the machine does not run; the error of a run that fails meanwhile
    */
-  pause(): Promise<void> {
-    return this.#run.pause();
+  pause(options: AbortOptions = {}): Promise<void> {
+    return this.#run.pause(options);
   }
 
   /**
@@ -220,7 +226,7 @@ export class VirtualMachine {
   /**
    * Ends the run. {@link VirtualMachine.run} resolves with the reason when all processors are paused.
    *
-   * Handlers can call it. Of several reasons, the first counts. Does nothing if the machine does not run.
+   * Handlers can call it. Of several reasons, the abort of a signal included, the first counts. Does nothing if the machine does not run.
    *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a reason that is not a string
    */
@@ -437,6 +443,12 @@ export class VirtualMachine {
     if (number >= 0) return number;
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', '"line" is a line of this machine: VirtualMachine.line()');
   }
+}
+
+/** The native core refers to the callback while the machine exists, and the loop to the machine. */
+function drainWeakly(exits: ExitLoop): () => void {
+  const loop = new WeakRef(exits);
+  return () => loop.deref()?.drain();
 }
 
 function requireCount(cpus: number): void {

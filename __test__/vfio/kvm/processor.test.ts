@@ -97,6 +97,48 @@ test.serial('pausing during accesses loses none and repeats none', async (t) => 
   t.true(reads > 0n);
 });
 
+test.serial('an abort ends the run of a guest, which continues where it was', async (t) => {
+  const { memory, vm } = await smallGuest(t, counting());
+  const controller = new AbortController();
+  const run = vm.run({ signal: controller.signal });
+  await until(() => memory.read64(FREE) > 1000n, 'the guest counts');
+  const reason = new Error('the user has quit');
+  controller.abort(reason);
+  t.is(await t.throwsAsync(run), reason);
+  t.is(vm.state, 'stopped');
+  const count = memory.read64(FREE);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  t.is(memory.read64(FREE), count);
+  const again = vm.run();
+  await until(() => memory.read64(FREE) > count + 1000n, 'the guest counts on');
+  vm.stop('enough');
+  t.is(await again, 'enough');
+});
+
+test.serial('a pause that waits for a handler can be aborted, and the access completes once', async (t) => {
+  const { memory, vm } = await smallGuest(t, new Code().rax(0n).in(PORT, 4).rbx(FREE).store(8).out(END_PORT));
+  let answer: (value: number) => void = () => {};
+  const asked = new Promise<void>((resolve) => {
+    const read = (): Promise<number> =>
+      new Promise((settle) => {
+        answer = settle;
+        resolve();
+      });
+    vm.ports.add(PORT, 1, { read, write: () => {} });
+  });
+  const run = vm.run();
+  await asked;
+  const reason = new Error('the device is slow');
+  const controller = new AbortController();
+  const pause = vm.pause({ signal: controller.signal });
+  controller.abort(reason);
+  await t.throwsAsync(pause, { is: reason });
+  t.is(vm.state, 'running');
+  answer(42);
+  t.is(await run, 'end');
+  t.is(memory.read64(FREE), 42n);
+});
+
 test.serial('two processors run at the same time', async (t) => {
   const { memory, vm } = await smallGuest(t, counting(), { cpus: 2 });
   // The first starts the second as a guest does: by INIT and STARTUP messages of its local APIC (Intel SDM volume 3,

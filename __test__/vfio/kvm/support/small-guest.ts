@@ -85,7 +85,7 @@ export function load(memory: GuestMemory, cpu: VirtualCpu, code: Code, at: bigin
 }
 
 /** Maps the first 4 GiB of linear addresses to the same physical ones. */
-function writePageTables(memory: GuestMemory): void {
+export function writePageTables(memory: GuestMemory): void {
   memory.write64(TOP_TABLE, TABLE | PRESENT);
   for (let index = 0n; index < 4n; index++) {
     const directory = DIRECTORIES + index * 0x1000n;

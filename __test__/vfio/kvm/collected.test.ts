@@ -1,0 +1,74 @@
+/**
+ * Virtual machines that are garbage-collected instead of closed.
+ */
+import test from 'ava';
+import { readFileSync, readdirSync } from 'node:fs';
+import { GuestMemory } from '../../../ts/index.ts';
+import { VirtualMachine } from '../../../ts/kvm.ts';
+import { openFiles } from '../../support/open-files.ts';
+import { until } from '../../support/until.ts';
+import { collectGarbage } from '../support/native-rig.ts';
+import { Code } from './support/machine-code.ts';
+import { END_PORT, FREE, RAM_LENGTH, load, writePageTables } from './support/small-guest.ts';
+
+/** The open files and the threads of virtual machines. */
+function found(): { files: number; threads: number } {
+  const names = readdirSync('/proc/self/task').map((id) => readFileSync(`/proc/self/task/${id}/comm`, 'utf8'));
+  return {
+    files: openFiles().filter((target) => target.startsWith('anon_inode:kvm-')).length,
+    threads: names.filter((name) => name.startsWith('peerdma-cpu')).length,
+  };
+}
+
+/** A machine whose guest has written a value to RAM, with a handler that refers to the machine. Nothing is kept. */
+async function runAndForget(): Promise<{ vm: WeakRef<VirtualMachine>; memory: WeakRef<GuestMemory> }> {
+  const { vm, memory } = await guest(new Code().rax(7n).rbx(FREE).store(8).out(END_PORT));
+  if ((await vm.run()) !== 'end' || memory.read64(FREE) !== 7n) throw new Error('the guest did not run');
+  return { vm: new WeakRef(vm), memory: new WeakRef(memory) };
+}
+
+async function guest(code: Code): Promise<{ vm: VirtualMachine; memory: GuestMemory }> {
+  const memory = await GuestMemory.create({ ram: [{ start: 0n, length: RAM_LENGTH }] });
+  const vm = await VirtualMachine.create({ memory, cpus: 2 });
+  vm.ports.add(END_PORT, 1, { read: () => 0, write: () => vm.stop('end') });
+  writePageTables(memory);
+  load(memory, vm.cpus[0], code);
+  return { vm, memory };
+}
+
+test.serial(
+  'a stopped machine that nothing refers to is collected with its guest memory, threads and slots',
+  async (t) => {
+    const before = found();
+    const { vm, memory } = await runAndForget();
+    t.deepEqual(found(), { files: before.files + 3, threads: before.threads + 2 });
+    await collectGarbage(() => found().files === before.files);
+    t.is(vm.deref(), undefined);
+    t.is(memory.deref(), undefined);
+    t.deepEqual(found(), before);
+  },
+);
+
+/** Starts a guest that counts until a doorbell of the test changes a byte. Keeps the end of the run only. */
+async function startAndForget(): Promise<{ memory: GuestMemory; run: Promise<string> }> {
+  const code = new Code();
+  const loop = code.rbx(FREE).length;
+  code.increment().raw(0xf6, 0x43, 0x08, 0x01, 0x74); // test byte [rbx + 8], 1; jz loop
+  const { vm, memory } = await guest(code.raw((loop - (code.length + 1)) & 0xff).out(END_PORT));
+  return { memory, run: vm.run() };
+}
+
+test.serial('a machine that runs is not collected, and its handlers answer', async (t) => {
+  const before = found();
+  const { memory, run } = await startAndForget();
+  await until(() => memory.read64(FREE) > 0n, 'the guest counts');
+  await collectGarbage();
+  await collectGarbage();
+  const count = memory.read64(FREE);
+  await until(() => memory.read64(FREE) > count, 'the guest counts on');
+  memory.write(FREE + 8n, Uint8Array.of(1));
+  t.is(await run, 'end');
+  await memory.close();
+  await collectGarbage(() => found().files === before.files);
+  t.deepEqual(found(), before);
+});
