@@ -8,6 +8,7 @@
 export { AddressRange } from './address-range.ts';
 export type { AbortOptions, AbortSignalLike } from './abort.ts';
 export { PeerDmaError, type ErrorCode, type ErrorDetails } from './errors.ts';
+export type { Registration } from './registration.ts';
 export type { DmaEvent, MemoryAction, MemoryChangeEvent, MemorySettledEvent } from './dma/events.ts';
 
 export { MemoryFile, type HugePageSize, type MemoryFileOptions } from './memory/memory-file.ts';

@@ -13,6 +13,6 @@ const LONGEST = 2 ** 31 - 1;
  * @internal
  */
 export function keepAlive(waiting?: object): () => void {
-  const timer = setInterval((_: unknown) => {}, LONGEST, waiting);
+  const timer = setInterval(() => void waiting, LONGEST);
   return () => clearInterval(timer);
 }

@@ -9,8 +9,6 @@ import { SimulatedDevice } from '../../ts/testing.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { createWithStub, stubbedMachine } from '../support/native-machine-stub.ts';
 
-const CONFIG_ADDRESS = 0xcf8;
-const CONFIG_DATA = 0xcfc;
 const HANDLER = { read: () => 0, write: () => undefined };
 
 /** A device with MSI and a pin. */
@@ -24,15 +22,31 @@ const MSI_CONTROL = 2;
 test('a bridge whose ports are in use leaves no handler', async (t) => {
   const { memory, vm } = await stubbedMachine(t);
   const bridge = new PciHostBridge({ memory, windows: [] });
-  const remove = vm.ports.add(CONFIG_DATA + 3, 1, HANDLER);
+  const handler = vm.ports.add(PciHostBridge.CONFIG_DATA + 3, 1, HANDLER);
   throwsCode(t, () => vm.attach(bridge), 'ERR_OVERLAP');
-  vm.ports.add(CONFIG_ADDRESS, 1, HANDLER)();
-  remove();
-  const detach = vm.attach(bridge);
-  throwsCode(t, () => vm.attach(bridge), 'ERR_OVERLAP');
-  detach();
-  detach();
+  vm.ports.add(PciHostBridge.CONFIG_ADDRESS, 1, HANDLER).remove();
+  handler.remove();
+  const attached = vm.attach(bridge);
+  attached.remove();
+  attached.remove();
   vm.attach(bridge);
+});
+
+test('a machine has one bridge, and a bridge one machine', async (t) => {
+  const [{ memory, vm }, other] = [await stubbedMachine(t), await stubbedMachine(t)];
+  const bridge = new PciHostBridge({ memory, windows: [] });
+  const second = new PciHostBridge({ memory, windows: [] });
+  const attached = vm.attach(bridge);
+  for (const one of [bridge, second]) {
+    const { message } = throwsCode(t, () => vm.attach(one), 'ERR_OVERLAP');
+    t.regex(message, /it has one, whose ports .* Remove the first/);
+  }
+  const { message } = throwsCode(t, () => other.vm.attach(bridge), 'ERR_INVALID_ARGUMENT');
+  t.regex(message, /another virtual machine has the bridge\. Remove it there first/);
+  other.vm.ports.add(PciHostBridge.CONFIG_ADDRESS, 1, HANDLER).remove();
+  attached.remove();
+  vm.attach(second);
+  other.vm.attach(bridge);
 });
 
 test('a device whose interrupts cannot be connected is not on the bus', async (t) => {
@@ -54,10 +68,10 @@ test('a bridge and its devices can be used with another machine after the close 
   const bridge = new PciHostBridge({ memory, windows: [] });
   const device = await AssignedDevice.create({ device: deviceWithInterrupts(), memory });
   t.teardown(() => device.close());
-  const detach = vm.attach(bridge);
+  const attached = vm.attach(bridge);
   bridge.add('00:01.0', device);
   await vm.close();
-  detach();
+  attached.remove();
   t.deepEqual(memory.inspect().targets, []);
   const { vm: second, stub } = await createWithStub({ memory });
   second.attach(bridge);
@@ -97,7 +111,7 @@ test('a line of another machine, and a value that is not one, are rejected', asy
   for (const line of [other.vm.line(4), { number: 4 } as never]) {
     throwsCode(t, () => vm.connectInterrupts(device.interrupts, { line }), 'ERR_INVALID_ARGUMENT');
   }
-  vm.connectInterrupts(device.interrupts, { line: vm.line(4) })();
+  vm.connectInterrupts(device.interrupts, { line: vm.line(4) }).remove();
 });
 
 test('the level of a line is a boolean', async (t) => {
@@ -112,11 +126,25 @@ test('a doorbell is removed as it was added', async (t) => {
   const event = EventFd.create();
   t.teardown(() => event.close());
   const doorbell = { port: 0x510, only: { width: 1, value: 5n } };
-  const remove = vm.addDoorbell(doorbell, event);
+  const registration = vm.addDoorbell(doorbell, event);
   doorbell.only.value = 6n;
-  remove();
-  remove();
+  registration.remove();
+  registration.remove();
   t.deepEqual(stub.calls, ['doorbell port 510 1 5', 'remove doorbell port 510 1 5']);
+});
+
+test('the close of a machine ends connections, whose removal later does nothing', async (t) => {
+  const { vm, stub } = await stubbedMachine(t);
+  const event = EventFd.create();
+  {
+    using _line = vm.line(4).connect(event);
+    using _doorbell = vm.addDoorbell({ port: 0x510 }, event);
+    using _handler = vm.ports.add(0x3f8, 1, HANDLER);
+    event.close();
+    await vm.close();
+  }
+  t.deepEqual(stub.calls, ['connect 4', 'doorbell port 510', 'disconnect 4', 'remove doorbell port 510']);
+  t.throws(() => event.fd, { code: 'ERR_CLOSED' });
 });
 
 test('shows the machine and its processors, and its state', async (t) => {

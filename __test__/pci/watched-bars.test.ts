@@ -33,9 +33,9 @@ test('calls every callback after each change, and only then', async (t) => {
   const device = await fixture.assign();
   const seen: string[][] = [];
   let others = 0;
-  const end = device.watchBars(() => seen.push(decoded(device)));
+  const watch = device.watchBars(() => seen.push(decoded(device)));
   const count = (): number => others++;
-  const ends = [device.watchBars(count), device.watchBars(count)];
+  const counts = [device.watchBars(count), device.watchBars(count)];
   await writeBar32(device, 4, LOW);
   t.deepEqual(seen, []);
   await command(device, MEMORY);
@@ -45,12 +45,12 @@ test('calls every callback after each change, and only then', async (t) => {
   await device.configWrite(capability(device, 0x10) + 8, 2, 0x8000);
   t.deepEqual(seen.splice(0), [['0xe0000000..0xe0000100'], ['0xe0100000..0xe0100100'], [], ['0xe0100000..0xe0100100']]);
   t.is(others, 8);
-  ends[0]?.();
-  ends[0]?.();
+  counts[0]?.remove();
+  counts[0]?.remove();
   await device.reset();
   t.deepEqual(seen.splice(0), [[]]);
   t.is(others, 9);
-  end();
+  watch.remove();
   await writeBar32(device, 4, LOW);
   await command(device, MEMORY);
   await device.close();
@@ -92,13 +92,13 @@ test('an error of a callback is an uncaught exception, and changes nothing', asy
   });
   const error = new Error('mine');
   let others = 0;
-  const end = device.watchBars(() => {
+  const watch = device.watchBars(() => {
     throw error;
   });
   device.watchBars(() => others++);
   await writeBar32(device, 4, LOW);
   await command(device, MEMORY);
-  end();
+  watch.remove();
   t.deepEqual(uncaught, [error]);
   t.is(others, 1);
   t.deepEqual(decoded(device), ['0xe0000000..0xe0000100']);

@@ -4,13 +4,11 @@
  * PCI Local Bus Specification 3.0, 3.2.2.3.2 (the ports) and 6.2.1 (Header Type). The guest has one processor, which
  * makes one access after the other, so none of its reads has to wait.
  */
-import type { PciHostBridge } from 'peerdma';
+import { PciHostBridge } from 'peerdma';
 import type { GuestMmio } from './bar.ts';
 import type { GuestFunction } from './firmware.ts';
 
-/** The ports of the bridge. */
-const CONFIG_ADDRESS = 0xcf8;
-const CONFIG_DATA = 0xcfc;
+/** Enables CONFIG_DATA. */
 const ENABLE = 0x8000_0000;
 
 const DEVICES = 32;
@@ -56,8 +54,8 @@ export class BusFunction implements GuestFunction, GuestMmio {
 
   /** Selects a dword. Returns the port of a byte in it. */
   #select(offset: number): number {
-    atOnce(this.#bridge.portWrite(CONFIG_ADDRESS, 4, this.#selector + (offset & ~3)));
-    return CONFIG_DATA + (offset & 3);
+    atOnce(this.#bridge.portWrite(PciHostBridge.CONFIG_ADDRESS, 4, this.#selector + (offset & ~3)));
+    return PciHostBridge.CONFIG_DATA + (offset & 3);
   }
 }
 

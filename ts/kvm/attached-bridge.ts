@@ -1,41 +1,49 @@
 /**
  * A PCI host bridge on a virtual machine: its ports, memory, and interrupts of assigned devices.
  */
+import type { NativeMachine } from '#native';
+import { native } from '../native-call.ts';
 import { AssignedDevice } from '../pci/assigned-device.ts';
 import { INTERRUPT_PIN } from '../pci/config/registers.ts';
-import type { PciHostBridge } from '../pci/host-bridge/pci-host-bridge.ts';
-import { type Ender, endAll } from './enders.ts';
+import { PciHostBridge } from '../pci/host-bridge/pci-host-bridge.ts';
+import type { AssignedInterrupts } from '../pci/interrupts/assigned-interrupts.ts';
+import { Registration, endQuietly, removeAll } from '../registration.ts';
 import type { MemoryHandler, PortHandler, PortSpace } from './handlers.ts';
 
-/** The ports of configuration mechanism #1 (PCI Local Bus 3.0, 3.2.2.3.2). 0xcf9 is not one of them. */
-const CONFIG_ADDRESS = 0xcf8;
-const CONFIG_DATA = 0xcfc;
+/** The ports of CONFIG_DATA. 0xcf9 is not a port of the bridge, so CONFIG_ADDRESS is added as one. */
 const DATA_PORTS = 4;
 /** The lines of pins: the four pins of each device, one line further for each device. */
 const FIRST_PIN_LINE = 16;
 const PIN_LINES = 4;
 
-/** Connects the interrupts of a device. Returns a function that disconnects them. @internal */
-export type ConnectInterrupts = (device: AssignedDevice, line: number | undefined) => Ender;
+/** The machine of a bridge. @internal */
+export interface BridgeMachine {
+  readonly core: NativeMachine;
+  readonly ports: PortSpace;
+  /** @param line number of the line of the pin */
+  connectInterrupts(interrupts: AssignedInterrupts, line: number | undefined): Registration;
+}
 
 /** @internal */
 export class AttachedBridge {
   readonly #bridge: PciHostBridge;
-  readonly #ends: Ender[] = [];
-  readonly #interrupts = new Map<object, Ender>();
+  readonly #machine: BridgeMachine;
+  readonly #registrations: Registration[] = [];
+  readonly #devices = new Map<object, Registration>();
 
-  constructor(bridge: PciHostBridge, ports: PortSpace, connect: ConnectInterrupts) {
+  constructor(bridge: PciHostBridge, machine: BridgeMachine) {
     this.#bridge = bridge;
+    this.#machine = machine;
     const handler: PortHandler = {
       read: (port, width) => bridge.portRead(port, width),
       write: (port, width, value) => bridge.portWrite(port, width, value),
     };
     try {
-      this.#ends.push(ports.add(CONFIG_ADDRESS, 1, handler));
-      this.#ends.push(ports.add(CONFIG_DATA, DATA_PORTS, handler));
-      this.#ends.push(this.#follow(connect));
+      this.#registrations.push(machine.ports.add(PciHostBridge.CONFIG_ADDRESS, 1, handler));
+      this.#registrations.push(machine.ports.add(PciHostBridge.CONFIG_DATA, DATA_PORTS, handler));
+      this.#registrations.push(this.#follow());
     } catch (error) {
-      this.detach();
+      endQuietly(() => this.detach());
       throw error;
     }
   }
@@ -45,25 +53,38 @@ export class AttachedBridge {
     return this.#bridge.decodes(gpa) ? this.#memory : undefined;
   }
 
-  /** Connects the interrupts of assigned devices, and of those that are added later. */
-  #follow(connect: ConnectInterrupts): () => void {
+  /** Ends its accesses, and disconnects its devices. */
+  detach(): void {
+    removeAll([...this.#registrations, ...this.#devices.values()]);
+  }
+
+  /** Connects assigned devices, and those that are added later. */
+  #follow(): Registration {
     return this.#bridge.watchFunctions({
       added: (address, func) => {
-        if (func instanceof AssignedDevice) this.#interrupts.set(func, connect(func, pinLine(address, func)));
+        if (func instanceof AssignedDevice) this.#devices.set(func, this.#connect(func, pinLine(address, func)));
       },
       removed: (_address, func) => {
-        const disconnect = this.#interrupts.get(func);
-        this.#interrupts.delete(func);
-        disconnect?.();
+        const device = this.#devices.get(func);
+        this.#devices.delete(func);
+        device?.remove();
       },
     });
   }
 
-  /** Ends its accesses, and disconnects the interrupts. */
-  detach(): void {
-    const disconnects = [...this.#interrupts.values()];
-    this.#interrupts.clear();
-    endAll([...this.#ends.splice(0), ...disconnects]);
+  /** Connects the interrupts of a device, and adds it to KVM. */
+  #connect({ device: { nativeDevice }, interrupts }: AssignedDevice, line: number | undefined): Registration {
+    const { core } = this.#machine;
+    const connection = this.#machine.connectInterrupts(interrupts, line);
+    if (nativeDevice === undefined) return connection;
+    try {
+      native(() => core.addDevice(nativeDevice));
+    } catch (error) {
+      endQuietly(() => connection.remove());
+      throw error;
+    }
+    const added = new Registration(() => native(() => core.removeDevice(nativeDevice)));
+    return new Registration(() => removeAll([connection, added]));
   }
 
   readonly #memory: MemoryHandler = {

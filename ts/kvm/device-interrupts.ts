@@ -6,14 +6,14 @@
 import type { NativeMachine } from '#native';
 import type { AssignedInterrupts } from '../pci/interrupts/assigned-interrupts.ts';
 import type { InterruptVector } from '../pci/interrupts/vector.ts';
-import { type Ender, endAll } from './enders.ts';
+import { Registration, endAll } from '../registration.ts';
 import { connectEvent } from './interrupt-line.ts';
 import type { MessageRoutes } from './message-routes.ts';
 
 /** A vector whose event is connected. */
 interface Connected {
   readonly gsi: number;
-  readonly disconnect: Ender;
+  readonly event: Registration;
 }
 
 /** @internal */
@@ -23,8 +23,7 @@ export class DeviceInterruptsConnection {
   readonly #interrupts: AssignedInterrupts;
   readonly #failed: (error: unknown) => void;
   readonly #connected = new Map<InterruptVector, Connected>();
-  #disconnectPin: Ender = () => {};
-  #isClosed = false;
+  #pin: Registration | undefined;
 
   /**
    * @param line of the pin; without one, the pin is not connected
@@ -45,7 +44,7 @@ export class DeviceInterruptsConnection {
       if (line !== undefined && interrupts.count('intx') > 0) {
         const pin = interrupts.vector('intx');
         void pin.fd; // connects it
-        this.#disconnectPin = connectEvent(machine, pin.event, line, interrupts.resampleEvent);
+        this.#pin = new Registration(connectEvent(machine, pin.event, line, interrupts.resampleEvent));
       }
       this.#apply(vectorsOf(interrupts));
     } catch (error) {
@@ -61,21 +60,19 @@ export class DeviceInterruptsConnection {
     });
   }
 
-  /** Disconnects all vectors. Later calls do nothing, unless one has failed. */
+  /** Disconnects all vectors. Can be repeated after a failure. */
   close(): void {
-    if (this.#isClosed) return;
     this.#interrupts.onChange(undefined);
     this.#disconnectAll();
-    this.#isClosed = true;
   }
 
   #disconnectAll(): void {
-    const vectors = [...this.#connected].map(([vector, { gsi, disconnect }]) => () => {
-      disconnect();
+    const vectors = [...this.#connected].map(([vector, { gsi, event }]) => () => {
+      event.remove();
       this.#routes.release(gsi);
       this.#connected.delete(vector);
     });
-    endAll([this.#disconnectPin, ...vectors, () => this.#routes.commit()]);
+    endAll([() => this.#pin?.remove(), ...vectors, () => this.#routes.commit()]);
   }
 
   /**
@@ -103,7 +100,8 @@ export class DeviceInterruptsConnection {
       if (isChanged) this.#routes.commit();
       for (const [index, vector] of added.entries()) {
         const gsi = numbers[index] as number;
-        this.#connected.set(vector, { gsi, disconnect: connectEvent(this.#machine, vector.event, gsi) });
+        const event = new Registration(connectEvent(this.#machine, vector.event, gsi));
+        this.#connected.set(vector, { gsi, event });
       }
     } catch (error) {
       // Their routes would be in the next commit, which may be that of another device.

@@ -5,7 +5,6 @@ import type { NativeMachine } from '#native';
 import { readOptions, requireUnsigned } from '../arguments.ts';
 import { native } from '../native-call.ts';
 import { type EventFd, holdEvent, nativeEventFdOf } from '../event-fd.ts';
-import { type Ender, once } from './enders.ts';
 import { PeerDmaError } from '../errors.ts';
 import { requireNumber } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
@@ -29,8 +28,8 @@ export interface Doorbell {
   };
 }
 
-/** Adds a doorbell. Returns a function that removes it. @internal */
-export function addDoorbell(machine: NativeMachine, doorbell: Doorbell, event: EventFd): Ender {
+/** Adds a doorbell. @returns removes it @internal */
+export function addDoorbell(machine: NativeMachine, doorbell: Doorbell, event: EventFd): () => void {
   const { port, gpa, only } = readOptions(doorbell, ['port', 'gpa', 'only'], 'a doorbell');
   if ((port === undefined) === (gpa === undefined)) {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a doorbell has either a port or a guest-physical address (gpa)');
@@ -41,10 +40,10 @@ export function addDoorbell(machine: NativeMachine, doorbell: Doorbell, event: E
   const { width, value } = only === undefined ? {} : readMatch(only);
   native(() => machine.addDoorbell(handle, isPort, address, width, value));
   const held = holdEvent(event); // its descriptor identifies the doorbell
-  return once(() => {
+  return () => {
     native(() => machine.removeDoorbell(handle, isPort, address, width, value));
     held.release();
-  });
+  };
 }
 
 function requirePort(port: number): bigint {

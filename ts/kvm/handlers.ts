@@ -6,6 +6,7 @@ import { readable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { IntervalMap } from '../interval-map.ts';
 import { requireNumber } from '../number-types.ts';
+import { Registration } from '../registration.ts';
 import { valueText } from '../value-text.ts';
 
 /**
@@ -64,10 +65,10 @@ export class PortSpace {
    *
    * @param first the first port, 0 to 65535
    * @param count the number of ports
-   * @returns removes the handler; later calls do nothing
+   * @returns the registration of the handler
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`; `ERR_OUT_OF_RANGE`; `ERR_OVERLAP` if a port has a handler
    */
-  add(first: number, count: number, handler: PortHandler): () => void {
+  add(first: number, count: number, handler: PortHandler): Registration {
     requirePorts(first, count);
     requireMethods(handler, 'port');
     const taken = this.#handlers.findIndex((one, port) => one !== undefined && port >= first && port < first + count);
@@ -75,11 +76,7 @@ export class PortSpace {
       throw new PeerDmaError('ERR_OVERLAP', `port ${hex(BigInt(taken))} has a handler. Remove that one first`);
     }
     this.#handlers.fill(handler, first, first + count);
-    let isAdded = true;
-    return () => {
-      if (isAdded) this.#handlers.fill(undefined, first, first + count);
-      isAdded = false;
-    };
+    return new Registration(() => void this.#handlers.fill(undefined, first, first + count));
   }
 
   /** The handler of a port. @internal */
@@ -105,10 +102,10 @@ export class HandledMemory {
    * memory, and accesses to a slot that is being changed.
    *
    * @param range guest-physical addresses
-   * @returns removes the handler; later calls do nothing
+   * @returns the registration of the handler
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`; `ERR_OVERLAP` if some of the range has a handler
    */
-  add(range: AddressRange, handler: MemoryHandler): () => void {
+  add(range: AddressRange, handler: MemoryHandler): Registration {
     requireRange(range);
     requireMethods(handler, 'memory');
     const taken = this.#entries.firstIn(range);
@@ -120,9 +117,7 @@ export class HandledMemory {
     }
     const entry = { range, handler };
     this.#entries.insert(entry);
-    return () => {
-      if (this.#entries.at(range.start) === entry) this.#entries.remove(entry);
-    };
+    return new Registration(() => this.#entries.remove(entry));
   }
 
   /** The handler of an address. @internal */

@@ -5,8 +5,9 @@ import type { NativeMachine } from '#native';
 import { readOptions, requireBoolean } from '../arguments.ts';
 import { type EventFd, holdEvent, nativeEventFdOf } from '../event-fd.ts';
 import { native } from '../native-call.ts';
-import { type Ender, once } from './enders.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
+import type { Registration } from '../registration.ts';
+import type { Connections } from './connections.ts';
 
 /** Options of {@link InterruptLine.connect}. */
 export interface LineOptions {
@@ -21,11 +22,13 @@ export class InterruptLine {
   /** Its number, from 0 to 23. Lines below 16 are also pins of the two PICs. */
   readonly number: number;
   readonly #machine: NativeMachine;
+  readonly #connections: Connections;
 
   /** @internal */
-  constructor(key: typeof PACKAGE_KEY, machine: NativeMachine, number: number) {
+  constructor(key: typeof PACKAGE_KEY, machine: NativeMachine, connections: Connections, number: number) {
     requirePackageKey(key, 'VirtualMachine.line()');
     this.#machine = machine;
+    this.#connections = connections;
     this.number = number;
   }
 
@@ -43,24 +46,24 @@ export class InterruptLine {
    * Makes each signal of an event an interrupt, without JavaScript (irqfd).
    *
    * @param event stays connected when its owner closes it
-   * @returns disconnects the event; later calls do nothing
+   * @returns the connection, whose removal disconnects the event
    * @throws {PeerDmaError} `ERR_SYSTEM` if the event is connected (`EBUSY`); `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
-  connect(event: EventFd, options: LineOptions = {}): () => void {
+  connect(event: EventFd, options: LineOptions = {}): Registration {
     const { resample } = readOptions(options, ['resample']);
-    return connectEvent(this.#machine, event, this.number, resample);
+    return this.#connections.add(connectEvent(this.#machine, event, this.number, resample));
   }
 }
 
-/** Connects an event to the interrupt of a number. Returns a function that ends that. @internal */
-export function connectEvent(machine: NativeMachine, event: EventFd, gsi: number, resample?: EventFd): Ender {
+/** Connects an event to the interrupt of a number. @returns disconnects it @internal */
+export function connectEvent(machine: NativeMachine, event: EventFd, gsi: number, resample?: EventFd): () => void {
   const handle = nativeEventFdOf(event);
   const resampleHandle = resample === undefined ? undefined : nativeEventFdOf(resample);
   native(() => machine.connect(handle, gsi, resampleHandle));
   // KVM would disconnect an event whose last descriptor is closed.
   const held = [event, ...(resample === undefined ? [] : [resample])].map(holdEvent);
-  return once(() => {
+  return () => {
     native(() => machine.disconnect(handle, gsi));
     for (const one of held) one.release();
-  });
+  };
 }

@@ -3,7 +3,7 @@
  */
 import { NativeMachine } from '#native';
 import type { AbortOptions } from '../abort.ts';
-import { readOptions, requireUnsigned } from '../arguments.ts';
+import { readOptions } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import { DirtyTracking } from '../guest/dirty-tracking.ts';
@@ -13,14 +13,14 @@ import { transaction } from '../guest/transaction.ts';
 import { native, nativeAsync } from '../native-call.ts';
 import { INSPECT, objectText } from '../object-text.ts';
 import type { EventFd } from '../event-fd.ts';
-import type { AssignedDevice } from '../pci/assigned-device.ts';
 import { type PciHostBridge, isHostBridge } from '../pci/host-bridge/pci-host-bridge.ts';
-import { type AssignedInterrupts, isAssignedInterrupts } from '../pci/interrupts/assigned-interrupts.ts';
+import type { AssignedInterrupts } from '../pci/interrupts/assigned-interrupts.ts';
 import { requireNumber } from '../number-types.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
+import type { Registration } from '../registration.ts';
 import { valueText } from '../value-text.ts';
 import { VirtualCpu } from './cpu.ts';
-import { type Ender, endAll, once } from './enders.ts';
+import { Connections } from './connections.ts';
 import { ExitLoop } from './exit-loop.ts';
 import { HandledMemory, PortSpace } from './handlers.ts';
 import { machineProblem } from './machine-errors.ts';
@@ -29,9 +29,8 @@ import { MachineTarget } from './machine-target.ts';
 import { mappedMemory } from './mapped-memory.ts';
 import { AttachedBridge } from './attached-bridge.ts';
 import { type Doorbell, addDoorbell } from './doorbells.ts';
-import { DeviceInterruptsConnection } from './device-interrupts.ts';
-import { InterruptLine } from './interrupt-line.ts';
-import { LINES, MessageRoutes } from './message-routes.ts';
+import type { InterruptLine } from './interrupt-line.ts';
+import { MachineInterrupts } from './machine-interrupts.ts';
 import { cpuFailed, handlerFailed, stopReason, unclaimedAccess } from './stops.ts';
 
 /** Options of {@link VirtualMachine.create}. */
@@ -91,9 +90,7 @@ export class VirtualMachine {
   readonly mmio: HandledMemory;
   readonly #machine: NativeMachine;
   readonly #exits: ExitLoop;
-  readonly #routes: MessageRoutes;
-  readonly #lines: readonly InterruptLine[];
-  /** At most one: each has the same ports. */
+  readonly #interrupts: MachineInterrupts;
   #bridge: AttachedBridge | undefined;
   readonly #closing = new Closing();
   /** Whether the processors are kept out of the guest, because the machine closes. */
@@ -103,8 +100,7 @@ export class VirtualMachine {
   #tracking: DirtyTracking | undefined;
   #mapper: DmaMapperHandle | undefined;
   readonly #run: MachineRun;
-  /** Ends of what is connected to the machine. */
-  readonly #connections = new Set<Ender>();
+  readonly #connections = new Connections();
 
   private constructor(
     key: typeof PACKAGE_KEY,
@@ -139,8 +135,7 @@ export class VirtualMachine {
     this.#exits.attach(this.#machine);
     this.#run = new MachineRun(this.#machine, this);
     this.#target = new MachineTarget(this.#machine);
-    this.#routes = new MessageRoutes(this.#machine);
-    this.#lines = Array.from({ length: LINES }, (_, line) => new InterruptLine(PACKAGE_KEY, this.#machine, line));
+    this.#interrupts = new MachineInterrupts(this.#machine, this.#connections);
     const cpu = (index: number): VirtualCpu => new VirtualCpu(PACKAGE_KEY, this.#machine, index);
     this.cpus = [cpu(0), ...Array.from({ length: count - 1 }, (_, index) => cpu(index + 1))];
   }
@@ -226,7 +221,8 @@ export class VirtualMachine {
   /**
    * Ends the run. {@link VirtualMachine.run} resolves with the reason when all processors are paused.
    *
-   * Handlers can call it. Of several reasons, the abort of a signal included, the first counts. Does nothing if the machine does not run.
+   * Handlers can call it. Of several reasons, the abort of a signal included, the first counts. Does nothing if the
+   * machine does not run.
    *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for a reason that is not a string
    */
@@ -256,11 +252,7 @@ export class VirtualMachine {
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
    */
   line(number: number): InterruptLine {
-    requireNumber(number, 'number');
-    const line = this.#lines[number];
-    if (line !== undefined) return line;
-    const text = `an interrupt line has a number from 0 to ${LINES - 1}, not ${valueText(number)}`;
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
+    return this.#interrupts.line(number);
   }
 
   /**
@@ -271,12 +263,7 @@ export class VirtualMachine {
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`, `ERR_CLOSED`, `ERR_SYSTEM`
    */
   sendMessage(address: bigint, data: number): void {
-    requireUnsigned(address, 'address');
-    requireNumber(data, 'data');
-    if (!Number.isInteger(data) || data < 0 || data > 0xffff_ffff) {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"data" is a whole number of 32 bits, not ${valueText(data)}`);
-    }
-    native(() => this.#machine.sendMessage(address, data));
+    this.#interrupts.sendMessage(address, data);
   }
 
   /**
@@ -287,17 +274,26 @@ export class VirtualMachine {
    * Remove a device from the bridge before the device is closed. Pin n of device number d is line 16 + (d + n - 1) % 4;
    * INTA# is pin 1.
    *
-   * @returns disconnects the bridge; later calls do nothing
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`; `ERR_OVERLAP` if a handler has one of its ports; as
-   * {@link VirtualMachine.connectInterrupts}
+   * @returns the registration, whose removal disconnects the bridge
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, also if another machine has the bridge; `ERR_OVERLAP` if the machine
+   * has a bridge, or a handler has one of its ports; as {@link VirtualMachine.connectInterrupts}
    */
-  attach(bridge: PciHostBridge): () => void {
+  attach(bridge: PciHostBridge): Registration {
     if (!isHostBridge(bridge)) {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a PciHostBridge is expected. Pass one of this package.');
     }
-    const attached = new AttachedBridge(bridge, this.ports, (device, line) => this.#connect(device, line));
+    if (this.#bridge !== undefined) {
+      const text = 'virtual machine: attaching a bridge failed: it has one, whose ports a second would have as well';
+      throw new PeerDmaError('ERR_OVERLAP', `${text}. Remove the first, or add functions to its other buses.`);
+    }
+    const attached = new AttachedBridge(bridge, {
+      core: this.#machine,
+      ports: this.ports,
+      connectInterrupts: (interrupts, line) =>
+        this.connectInterrupts(interrupts, line === undefined ? {} : { line: this.line(line) }),
+    });
     this.#bridge = attached;
-    return this.#connected(() => {
+    return this.#connections.add(() => {
       if (this.#bridge === attached) this.#bridge = undefined;
       attached.detach();
     });
@@ -310,19 +306,13 @@ export class VirtualMachine {
    * {@link AssignedInterrupts.onChange}. If KVM cannot follow a change, the run fails with its error.
    *
    * @param options.line the line of the pin. Default: the pin is not connected
-   * @returns disconnects them; call it before the device is closed
+   * @returns the connection; remove it before the device is closed
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, also for a line of another machine; `ERR_SYSTEM`, `ERR_CLOSED`,
    * `ERR_INTERRUPT_SETUP`
    */
-  connectInterrupts(interrupts: AssignedInterrupts, options: { readonly line?: InterruptLine } = {}): () => void {
-    if (!isAssignedInterrupts(interrupts)) {
-      const text = 'interrupts of an assigned device are expected. Pass AssignedDevice.interrupts.';
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
-    }
-    const line = this.#numberOf(readOptions(options, ['line']).line);
-    const failed = (error: unknown): void => this.#run.fail(asError(error));
-    const connection = new DeviceInterruptsConnection(this.#machine, this.#routes, interrupts, line, failed);
-    return this.#connected(() => connection.close());
+  connectInterrupts(interrupts: AssignedInterrupts, options: { readonly line?: InterruptLine } = {}): Registration {
+    const { line } = readOptions(options, ['line']);
+    return this.#interrupts.connect(interrupts, line, (error) => this.#run.fail(asError(error)));
   }
 
   /**
@@ -330,12 +320,12 @@ export class VirtualMachine {
    *
    * @param doorbell the writes
    * @param event stays in use when its owner closes it
-   * @returns removes the doorbell; later calls do nothing
+   * @returns the registration of the doorbell
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`; `ERR_SYSTEM` if the address has such a doorbell (`EEXIST`);
    * `ERR_CLOSED`
    */
-  addDoorbell(doorbell: Doorbell, event: EventFd): () => void {
-    return this.#connected(addDoorbell(this.#machine, doorbell, event));
+  addDoorbell(doorbell: Doorbell, event: EventFd): Registration {
+    return this.#connections.add(addDoorbell(this.#machine, doorbell, event));
   }
 
   /**
@@ -386,7 +376,7 @@ export class VirtualMachine {
       if (!this.#isHeld) native(() => this.#machine.hold());
       this.#isHeld = true;
       try {
-        endAll(this.#connections);
+        this.#connections.endAll();
       } catch {
         // Closing the machine ends them as well.
       }
@@ -409,39 +399,6 @@ export class VirtualMachine {
 
   #cpu(index: number): VirtualCpu {
     return this.cpus[index] as VirtualCpu; // the native core numbers the processors that it was asked for
-  }
-
-  /** Connects the interrupts of a device on the bus, and adds it to KVM. Returns a function that ends both. */
-  #connect({ device, interrupts }: AssignedDevice, line: number | undefined): () => void {
-    const { nativeDevice } = device;
-    const disconnect = this.connectInterrupts(interrupts, line === undefined ? {} : { line: this.line(line) });
-    if (nativeDevice === undefined) return disconnect;
-    try {
-      native(() => this.#machine.addDevice(nativeDevice));
-    } catch (error) {
-      disconnect();
-      throw error;
-    }
-    const remove = once(() => native(() => this.#machine.removeDevice(nativeDevice)));
-    return () => endAll([disconnect, remove]);
-  }
-
-  /** Returns a function that ends a connection once. {@link VirtualMachine.close} calls it, too. */
-  #connected(end: Ender): Ender {
-    const ender = once(() => {
-      end();
-      this.#connections.delete(ender);
-    });
-    this.#connections.add(ender);
-    return ender;
-  }
-
-  /** The number of a line of this machine. */
-  #numberOf(line: InterruptLine | undefined): number | undefined {
-    if (line === undefined) return undefined;
-    const number = this.#lines.indexOf(line);
-    if (number >= 0) return number;
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', '"line" is a line of this machine: VirtualMachine.line()');
   }
 }
 

@@ -20,6 +20,7 @@ import { resetFunctions } from './reset.ts';
 import { INSPECT, objectText, withSnapshotText } from '../object-text.ts';
 import { requireNumber } from '../number-types.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
+import type { Registration } from '../registration.ts';
 import { valueText } from '../value-text.ts';
 
 /** Options of {@link AssignedDevice.create}. */
@@ -238,10 +239,10 @@ export class AssignedDevice implements GuestPciFunction {
    * It is called during the config write, reset or close that changes them, after guest memory was updated, and again
    * if that is undone after a failure. An error that it throws becomes an uncaught exception.
    *
-   * @returns ends the calls
+   * @returns the registration, whose removal ends the calls
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
    */
-  watchBars(changed: () => void): () => void {
+  watchBars(changed: () => void): Registration {
     if (typeof changed !== 'function') {
       const text = `the callback for changes must be a function, not ${valueText(changed)}`;
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf: this.bdf });

@@ -6,6 +6,7 @@ import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts'
 import { type Undo, transaction } from '../guest/transaction.ts';
 import { changeMemory } from '../guest/memory-change.ts';
 import { hostPageSize } from '../memory/page-size.ts';
+import { Registration } from '../registration.ts';
 import { publishBars } from './bar-status.ts';
 import type { Bar } from './config/config-space.ts';
 import { mappableAreas } from './mappable-areas.ts';
@@ -141,12 +142,10 @@ export class BarWindows {
   }
 
   /** See {@link AssignedDevice.watchBars}. */
-  watch(changed: () => void): () => void {
+  watch(changed: () => void): Registration {
     const watcher = (): void => changed(); // one for each call, also if they have the same callback
     this.#watchers.add(watcher);
-    return () => {
-      this.#watchers.delete(watcher);
-    };
+    return new Registration(() => void this.#watchers.delete(watcher));
   }
 
   #reportChange(): void {

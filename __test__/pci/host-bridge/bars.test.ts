@@ -237,7 +237,7 @@ test('a function of TypeScript reports changes of its own', async (t) => {
     watchBars: (changed: () => void) => {
       callbacks.add(changed);
       changed(); // at once, too
-      return () => callbacks.delete(changed);
+      return { remove: () => callbacks.delete(changed) };
     },
   });
   bridge.add('00:03.0', watched as never);

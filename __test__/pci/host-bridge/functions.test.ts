@@ -1,5 +1,6 @@
 /** Functions at their addresses: several of one device, hot addition and removal, and invalid ones. */
 import test from 'ava';
+import { inspect } from 'node:util';
 import { AddressRange, GuestMemory, type GuestPciFunction, PciHostBridge } from '../../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../../support/errors.ts';
 import { Fixture } from '../support/fixture.ts';
@@ -183,7 +184,7 @@ test('rejects invalid results of a function, and names the function', async (t) 
     [{ decodedBars: BARS, mmioRead: () => 'x' }, () => bridge.mmioRead(PLACE, 4), /Return a Uint8Array of 4 bytes/],
     [{ decodedBars: BARS }, () => bridge.mmioRead(PLACE, 2), /Return a Uint8Array of 2 bytes/],
     [{ decodedBars: [1] }, () => undefined, /one of its decodedBars is the number 1/],
-    [{ watchBars: () => 1 }, () => undefined, /Return a function that ends the calls/],
+    [{ watchBars: () => 1 }, () => undefined, /Return an object with the method remove/],
   ];
   for (const [part, access, message] of cases) {
     const use = async (): Promise<void> => {
@@ -206,6 +207,103 @@ test('a function that cannot be added has no BARs on the bus', async (t) => {
   throwsCode(t, () => bridge.add('00:01.0', Object.assign(func, { watchBars }) as never), 'ERR_INVALID_ARGUMENT');
   t.deepEqual(await bridge.mmioRead(PLACE, 4), ones(4));
   t.deepEqual([...bridge.functions.keys()], ['00:00.0']);
+});
+
+/** A function at {@link PLACE} with a BAR of 16 bytes. */
+function placedFunction(): RegisterFunction {
+  const func = new RegisterFunction();
+  func.configWrite(0x10, 4, Number(PLACE));
+  func.configWrite(4, 2, 2);
+  return func;
+}
+
+test('a function whose watch cannot be ended is removed from everything, and can be added again', async (t) => {
+  const bridge = newBridge();
+  const removed: string[] = [];
+  bridge.watchFunctions({ added: () => {}, removed: (address) => void removed.push(address) });
+  const reason = new Error('it is still in use');
+  let report = (): void => {};
+  const watchBars = (changed: () => void) => {
+    report = changed;
+    return {
+      remove: () => {
+        throw reason;
+      },
+    };
+  };
+  const func = Object.assign(placedFunction(), { watchBars });
+  bridge.add('00:01.0', func);
+  t.deepEqual(await bridge.mmioRead(PLACE, 4), new Uint8Array(4));
+  t.is(
+    t.throws(() => bridge.remove('00:01.0')),
+    reason,
+  );
+  t.deepEqual(removed, ['00:01.0']);
+  t.deepEqual([...bridge.functions.keys()], ['00:00.0']);
+  report();
+  t.deepEqual(await bridge.mmioRead(PLACE, 4), ones(4));
+  bridge.remove('00:01.0');
+  bridge.add('00:01.0', func);
+  t.deepEqual(await bridge.mmioRead(PLACE, 4), new Uint8Array(4));
+});
+
+test('a function is removed although its virtual machine fails to disconnect it, or to connect it', (t) => {
+  const bridge = newBridge();
+  let ended = 0;
+  const func = Object.assign(placedFunction(), { watchBars: () => ({ remove: () => ended++ }) });
+  const fail = (text: string) => (): never => {
+    throw new Error(text);
+  };
+  const watcher = { added: () => {}, removed: fail('no disconnection') };
+  bridge.watchFunctions(watcher);
+  bridge.add('00:01.0', func);
+  t.throws(() => bridge.remove('00:01.0'), { message: 'no disconnection' });
+  watcher.added = fail('no connection');
+  t.throws(() => bridge.add('00:01.0', func), { message: 'no connection' });
+  t.is(ended, 2);
+  t.deepEqual([...bridge.functions.keys()], ['00:00.0']);
+});
+
+test('a function whose BARs become invalid while it is added is not watched', async (t) => {
+  const bridge = newBridge();
+  let [reads, ended] = [0, 0];
+  let report = (): void => {};
+  const func = {
+    configRead: () => 0,
+    configWrite: () => undefined,
+    mmioRead: (_: bigint, length: number) => new Uint8Array(length),
+    mmioWrite: () => undefined,
+    get decodedBars() {
+      if (reads++ === 2) throw new Error('not yet');
+      return [AddressRange.of(PLACE, 16n)];
+    },
+    watchBars: (changed: () => void) => {
+      report = changed;
+      return { remove: () => ended++ };
+    },
+  };
+  throwsCode(t, () => bridge.add('00:01.0', func), 'ERR_INVALID_ARGUMENT');
+  t.is(ended, 1);
+  report();
+  t.deepEqual(await bridge.mmioRead(PLACE, 4), ones(4));
+  bridge.add('00:01.0', func);
+  t.deepEqual(await bridge.mmioRead(PLACE, 4), new Uint8Array(4));
+});
+
+test('a registration removes its own function only', (t) => {
+  const bridge = newBridge();
+  const first = bridge.add('00:01.0', new RegisterFunction());
+  t.is(inspect(first), 'Registration { active }');
+  bridge.remove('00:01.0');
+  bridge.add('00:01.0', new RegisterFunction());
+  first.remove();
+  t.true(bridge.functions.has('00:01.0'));
+  {
+    using _second = bridge.add('00:02.0', new RegisterFunction());
+    t.true(bridge.functions.has('00:02.0'));
+  }
+  t.false(bridge.functions.has('00:02.0'));
+  t.is(inspect(first), 'Registration { removed }');
 });
 
 test('an exception of a function reaches the caller as it is', async (t) => {

@@ -30,10 +30,24 @@ export async function kvmCalls(t: ExecutionContext): Promise<Record<string, Call
   const create = async (given: Anything): Promise<void> => (await createWithStub(given)).vm.close();
   const portHandler = { read: () => 0, write: () => undefined };
   const memoryHandler = { read: (_: bigint, length: number) => new Uint8Array(length), write: () => undefined };
-  const ring = (given: Anything): void => vm.addDoorbell(given, event)();
+  const ring = (given: Anything): void => vm.addDoorbell(given, event).remove();
   const registers = cpu.registers();
   return {
     'VirtualMachine.create': options({ memory: free, cpus: 1, unclaimed: 'ones' }, create),
+    'VirtualMachine#run': options({ signal: undefined }, async (given) => {
+      const run = vm.run(given);
+      vm.stop('end');
+      await run;
+    }),
+    'VirtualMachine#pause': options({ signal: undefined }, async (given) => {
+      const run = vm.run();
+      try {
+        await vm.pause(given);
+      } finally {
+        vm.stop('end');
+        await run;
+      }
+    }),
     'VirtualMachine#stop': {
       reason: async (value) => {
         const run = vm.run();
@@ -50,13 +64,13 @@ export async function kvmCalls(t: ExecutionContext): Promise<Record<string, Call
       address: (value) => vm.sendMessage(value, 0),
       data: (value) => vm.sendMessage(0n, value),
     },
-    'VirtualMachine#attach': { bridge: (value) => vm.attach(value)() },
+    'VirtualMachine#attach': { bridge: (value) => vm.attach(value).remove() },
     'VirtualMachine#connectInterrupts': {
-      interrupts: (value) => vm.connectInterrupts(value)(),
-      ...options({ line }, (given) => vm.connectInterrupts(interrupts, given)()),
+      interrupts: (value) => vm.connectInterrupts(value).remove(),
+      ...options({ line }, (given) => vm.connectInterrupts(interrupts, given).remove()),
     },
     'VirtualMachine#addDoorbell': {
-      event: (value) => vm.addDoorbell({ port: PORT }, value)(),
+      event: (value) => vm.addDoorbell({ port: PORT }, value).remove(),
       ...options({ port: PORT, only: { width: 1, value: 0n } }, ring),
       ...options({ gpa: FREE.start }, ring, ['gpa']),
       ...options({ width: 1, value: 0n }, (only) => ring({ port: PORT, only }), ['width', 'value']),
@@ -69,17 +83,17 @@ export async function kvmCalls(t: ExecutionContext): Promise<Record<string, Call
     'VirtualCpu#translate': { linear: (value) => cpu.translate(value) },
     'InterruptLine#set': { high: (value) => line.set(value) },
     'InterruptLine#connect': {
-      event: (value) => line.connect(value)(),
-      ...options({ resample: undefined }, (given) => line.connect(event, given)()),
+      event: (value) => line.connect(value).remove(),
+      ...options({ resample: undefined }, (given) => line.connect(event, given).remove()),
     },
     'PortSpace#add': {
-      first: (value) => vm.ports.add(value, 1, portHandler)(),
-      count: (value) => vm.ports.add(PORT, value, portHandler)(),
-      ...options(portHandler, (given) => vm.ports.add(PORT, 1, given)()),
+      first: (value) => vm.ports.add(value, 1, portHandler).remove(),
+      count: (value) => vm.ports.add(PORT, value, portHandler).remove(),
+      ...options(portHandler, (given) => vm.ports.add(PORT, 1, given).remove()),
     },
     'HandledMemory#add': {
-      range: (value) => vm.mmio.add(value, memoryHandler)(),
-      ...options(memoryHandler, (given) => vm.mmio.add(FREE, given)()),
+      range: (value) => vm.mmio.add(value, memoryHandler).remove(),
+      ...options(memoryHandler, (given) => vm.mmio.add(FREE, given).remove()),
     },
   };
 }

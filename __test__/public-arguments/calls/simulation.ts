@@ -184,7 +184,7 @@ function assignedCalls(memory: GuestMemory, assigned: AssignedDevice, free: Simu
       gpa: (value) => assigned.mmioWrite(value, new Uint8Array(4)),
       bytes: (value) => assigned.mmioWrite(0n, value),
     },
-    'AssignedDevice#watchBars': { changed: (value) => assigned.watchBars(value)() },
+    'AssignedDevice#watchBars': { changed: (value) => assigned.watchBars(value).remove() },
     'AssignedDevice#reset': options({ signal: undefined }, (given) => assigned.reset(given)),
     'AssignedInterrupts#count': { kind: (value) => assigned.interrupts.count(value) },
     'AssignedInterrupts#vector': {

@@ -36,15 +36,15 @@ test.serial('an event of a line interrupts once, and its resample event follows 
   const { vm, count, counts } = await countingGuest(t, LEVEL);
   const [event, resample] = [EventFd.create(), EventFd.create()];
   t.teardown(() => [event, resample].forEach((one) => one.close()));
-  const disconnect = vm.line(LEVEL).connect(event, { resample });
+  const connection = vm.line(LEVEL).connect(event, { resample });
   event.signal();
   await counts(1n);
   await until(() => resample.take() > 0n, 'the acknowledgement');
   t.is(count(), 1n);
   event.signal();
   await counts(2n);
-  disconnect();
-  disconnect();
+  connection.remove();
+  connection.remove();
   event.signal();
   t.is(event.take(), 1n, 'nobody else reads the event');
 });
@@ -56,13 +56,13 @@ test.serial('a doorbell signals its event without an exit', async (t) => {
   const [all, only, port] = [EventFd.create(), EventFd.create(), EventFd.create()];
   t.teardown(() => [all, only, port].forEach((one) => one.close()));
   vm.addDoorbell({ gpa: page, only: { width: 4, value: 5n } }, only);
-  const remove = vm.addDoorbell({ port: 0x510 }, port);
+  const doorbell = vm.addDoorbell({ port: 0x510 }, port);
   t.throws(() => vm.addDoorbell({ port: 0x510 }, all), { code: 'ERR_SYSTEM' });
   t.throws(() => vm.addDoorbell({} as never, all), { code: 'ERR_INVALID_ARGUMENT' });
   t.is(await vm.run(), 'end');
   t.deepEqual([only.take(), port.take(), all.take()], [1n, 1n, 0n]);
   t.deepEqual(vm.inspect().exits, { port: 1, memory: 1, unclaimed: 1 }); // the write of 6
-  remove();
+  doorbell.remove();
 });
 
 const COMMAND = 4;
@@ -81,7 +81,7 @@ test.serial('interrupts of an assigned device reach the guest without JavaScript
   });
   const device = await AssignedDevice.create({ device: physical, memory });
   t.teardown(() => device.close());
-  const disconnect = vm.connectInterrupts(device.interrupts);
+  const connection = vm.connectInterrupts(device.interrupts);
   await device.configWrite(COMMAND, 2, BUS_MASTER); // messages are DMA
   const at = device.configRead(0x34, 1);
   const write = (register: number, size: number, value: number): Promise<void> =>
@@ -105,7 +105,7 @@ test.serial('interrupts of an assigned device reach the guest without JavaScript
   physical.raise('msi', 0);
   await counts(3n);
   t.deepEqual(vm.inspect().exits, { port: 0, memory: 0, unclaimed: 0 });
-  disconnect();
+  connection.remove();
   physical.raise('msi', 0);
   t.is(device.interrupts.vector('msi').enabled, true);
   t.is(count(), 3n);

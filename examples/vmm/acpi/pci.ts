@@ -1,14 +1,15 @@
 /**
  * The PCI host bridge in the DSDT: its buses, windows and interrupt lines.
  */
-import type { AddressRange } from 'peerdma';
+import { type AddressRange, PciHostBridge } from 'peerdma';
 import { device, integer, name, packageOf, text } from './aml.ts';
 import type { Bytes } from './bytes.ts';
 import { lastBus } from './mcfg.ts';
 import { buses, memory, ports, resources } from './resources.ts';
 
-/** The first of eight ports of configuration mechanism 1 (PCI Local Bus Specification 3.0, 3.2.2.3.2). */
-const CONFIG_PORTS = 0xcf8;
+/** CONFIG_ADDRESS and CONFIG_DATA: eight ports. */
+const CONFIG_PORTS = PciHostBridge.CONFIG_ADDRESS;
+const CONFIG_PORT_COUNT = 8;
 
 const SLOTS = 32;
 /** INTA to INTD. */
@@ -35,7 +36,7 @@ export function hostBridge(ecam: AddressRange, windows: readonly AddressRange[])
     name('_HID', text('PNP0A08')), // PCI Express
     name('_CID', text('PNP0A03')), // and PCI
     ...['_UID', '_SEG', '_BBN'].map((segment) => name(segment, integer(0))),
-    name('_CRS', resources(buses(lastBus(ecam)), ports(CONFIG_PORTS, 8), ...ranges)),
+    name('_CRS', resources(buses(lastBus(ecam)), ports(CONFIG_PORTS, CONFIG_PORT_COUNT), ...ranges)),
     name('_PRT', packageOf(...interruptRoutes())),
   );
 }

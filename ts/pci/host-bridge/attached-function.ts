@@ -4,6 +4,7 @@ import { type AddressRange, isRange } from '../../address-range.ts';
 import { readArray, readable } from '../../arguments.ts';
 import { PeerDmaError } from '../../errors.ts';
 import type { GuestMemory } from '../../guest/guest-memory.ts';
+import { type Registration, endQuietly } from '../../registration.ts';
 import { valueText } from '../../value-text.ts';
 import { allOnes } from '../pci-fault.ts';
 import { type FunctionAddress, addressText } from './function-address.ts';
@@ -31,7 +32,8 @@ export class AttachedFunction {
   readonly accesses: OrderedAccesses;
   readonly #parts: FunctionParts;
   readonly #onBars: Attachment['onBars'];
-  readonly #endWatch: (() => void) | undefined;
+  /** Its calls of `watchBars`. */
+  readonly #watch: Pick<Registration, 'remove'> | undefined;
   #attached = false;
 
   /** @throws {PeerDmaError} as {@link readFunction}; `ERR_INVALID_ARGUMENT` for invalid BARs */
@@ -45,9 +47,14 @@ export class AttachedFunction {
     const { watchBars, memory: own = memory } = this.#parts;
     if (memory !== undefined && own !== memory) throw otherMemory(address);
     this.#decodedBars(); // rejects invalid ones before the function is watched
-    if (watchBars !== undefined) this.#endWatch = this.#watch(watchBars);
+    if (watchBars !== undefined) this.#watch = this.#startWatch(watchBars);
     this.#attached = true;
-    onBars(this, this.#decodedBars());
+    try {
+      onBars(this, this.#decodedBars());
+    } catch (error) {
+      endQuietly(() => this.detach());
+      throw error;
+    }
   }
 
   /** Whether it is still at its address. An access that has waited may find that it is not. */
@@ -55,11 +62,15 @@ export class AttachedFunction {
     return this.#attached;
   }
 
-  /** Removes it from its address. It has no BARs for the bridge from then on. */
+  /**
+   * Removes it from its address. It has no BARs for the bridge from then on.
+   *
+   * @throws the error of the function, which reports changes to nobody then
+   */
   detach(): void {
     this.#attached = false;
     this.#onBars(this, []);
-    if (this.#endWatch !== undefined) Reflect.apply(this.#endWatch, undefined, []);
+    this.#watch?.remove();
   }
 
   /** @param offset a multiple of `size`, which is 1, 2 or 4 */
@@ -99,18 +110,18 @@ export class AttachedFunction {
     if (mmioWrite !== undefined) Reflect.apply(mmioWrite, this.given, [gpa, bytes]);
   }
 
-  #watch(watchBars: NonNullable<FunctionParts['watchBars']>): () => void {
+  #startWatch(watchBars: NonNullable<FunctionParts['watchBars']>): Pick<Registration, 'remove'> {
     const changed = (): void => {
       if (this.#attached) this.#onBars(this, this.#decodedBars());
     };
-    const end: unknown = Reflect.apply(watchBars, this.given, [changed]);
-    if (typeof end === 'function') return end as () => void;
-    throw this.#invalid(`its watchBars returned ${valueText(end)}. Return a function that ends the calls.`);
+    const watch: unknown = Reflect.apply(watchBars, this.given, [changed]);
+    if (isRemovable(watch)) return watch;
+    throw this.#invalid(`its watchBars returned ${valueText(watch)}. Return an object with the method remove.`);
   }
 
   /** Reads the BARs after a config write, unless the function reports changes itself. */
   #updateBars(): void {
-    if (this.#attached && this.#endWatch === undefined) this.#onBars(this, this.#decodedBars());
+    if (this.#attached && this.#watch === undefined) this.#onBars(this, this.#decodedBars());
   }
 
   #decodedBars(): AddressRange[] {
@@ -125,6 +136,13 @@ export class AttachedFunction {
   #invalid(text: string): PeerDmaError {
     return new PeerDmaError('ERR_INVALID_ARGUMENT', `the function at ${addressText(this.address)} is invalid: ${text}`);
   }
+}
+
+function isRemovable(value: unknown): value is Pick<Registration, 'remove'> {
+  return readable(
+    'the result of watchBars',
+    () => typeof (value as Partial<Registration> | null)?.remove === 'function',
+  );
 }
 
 function otherMemory(address: FunctionAddress): PeerDmaError {

@@ -12,8 +12,10 @@ import type { ConfigAccesses } from './config-accesses.ts';
 import type { FunctionAddress } from './function-address.ts';
 import type { Pending } from './ordered-accesses.ts';
 
-const CONFIG_ADDRESS = 0xcf8;
-const CONFIG_DATA = 0xcfc;
+/** @internal */
+export const CONFIG_ADDRESS = 0xcf8;
+/** The first of four ports. @internal */
+export const CONFIG_DATA = 0xcfc;
 const END = 0xd00;
 
 /** Bits of CONFIG_ADDRESS. The others are reserved and read as 0. */

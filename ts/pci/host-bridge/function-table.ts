@@ -36,7 +36,7 @@ export class FunctionTable {
   }
 
   /** See {@link PciHostBridge.add}. */
-  add(address: FunctionAddress, given: GuestPciFunction): void {
+  add(address: FunctionAddress, given: GuestPciFunction): AttachedFunction {
     const fail = (code: 'ERR_OVERLAP' | 'ERR_DEVICE_IN_USE', reason: string): PeerDmaError =>
       new PeerDmaError(code, `${addressText(address)}: adding a function failed: ${reason}`);
     if (this.#functions.has(address)) throw fail('ERR_OVERLAP', 'the address has a function. Remove that first.');
@@ -52,13 +52,13 @@ export class FunctionTable {
       onBars: (func, ranges) => this.bars.set(func, ranges),
     });
     this.#functions.set(address, attached);
+    return attached;
   }
 
-  /** See {@link PciHostBridge.remove}. Returns the function, if there was one. */
-  remove(address: FunctionAddress): GuestPciFunction | undefined {
+  /** See {@link PciHostBridge.remove}. */
+  remove(address: FunctionAddress): void {
     const func = this.#functions.get(address);
     this.#functions.delete(address);
     func?.detach();
-    return func?.given;
   }
 }

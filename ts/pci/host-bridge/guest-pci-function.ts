@@ -3,6 +3,7 @@ import type { AddressRange } from '../../address-range.ts';
 import { readOptions } from '../../arguments.ts';
 import { PeerDmaError } from '../../errors.ts';
 import type { GuestMemory } from '../../guest/guest-memory.ts';
+import type { Registration } from '../../registration.ts';
 import { valueText } from '../../value-text.ts';
 
 /**
@@ -47,9 +48,9 @@ export interface GuestPciFunction {
    * It is required if they change at other times than in a config write of the bridge, for example in a reset.
    *
    * @param changed is called after each change
-   * @returns ends the calls
+   * @returns ends the calls by its method `remove`, as a {@link Registration}
    */
-  watchBars?(changed: () => void): () => void;
+  watchBars?(changed: () => void): Pick<Registration, 'remove'>;
   /**
    * Reads a BAR for the guest. Required with `decodedBars`.
    *

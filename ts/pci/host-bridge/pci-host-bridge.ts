@@ -6,9 +6,11 @@ import { type GuestMemory, guestAddressSpaceOf } from '../../guest/guest-memory.
 import { requireBigint } from '../../number-types.ts';
 import { INSPECT, objectText } from '../../object-text.ts';
 import { requireAccessLength } from '../aligned-accesses.ts';
+import { Registration, endAll, endQuietly } from '../../registration.ts';
+import type { AttachedFunction } from './attached-function.ts';
 import { busCount, readRanges } from './bridge-ranges.ts';
 import { ConfigAccesses } from './config-accesses.ts';
-import { ConfigPorts } from './config-ports.ts';
+import { CONFIG_ADDRESS, CONFIG_DATA, ConfigPorts } from './config-ports.ts';
 import { addressText, busOf, parseAddress } from './function-address.ts';
 import { FunctionTable } from './function-table.ts';
 import type { GuestPciFunction } from './guest-pci-function.ts';
@@ -57,6 +59,10 @@ export let isHostBridge: (value: unknown) => value is PciHostBridge;
  * that was closed before it was removed from the bridge, for example.
  */
 export class PciHostBridge {
+  /** The I/O port of CONFIG_ADDRESS in configuration mechanism #1. PCI Local Bus Specification 3.0, 3.2.2.3.2. */
+  static readonly CONFIG_ADDRESS: number = CONFIG_ADDRESS;
+  /** The first I/O port of CONFIG_DATA, which has four. */
+  static readonly CONFIG_DATA: number = CONFIG_DATA;
   /** The guest addresses of ECAM, for the MCFG table of ACPI. */
   readonly ecam: AddressRange | undefined;
   /**
@@ -69,10 +75,10 @@ export class PciHostBridge {
   readonly #functions: FunctionTable;
   readonly #ports: ConfigPorts;
   readonly #mmio: MmioSpace;
-  readonly #watchers = new Set<FunctionWatcher>();
+  #watcher: FunctionWatcher | undefined;
 
   static {
-    isHostBridge = (value): value is PciHostBridge => typeof value === 'object' && value !== null && #watchers in value;
+    isHostBridge = (value): value is PciHostBridge => typeof value === 'object' && value !== null && #watcher in value;
   }
 
   /**
@@ -113,24 +119,28 @@ export class PciHostBridge {
    *
    * @param address of the guest, with the numbers of bus, device and function: `00:01.0`
    * @param func an {@link AssignedDevice}, or an implementation of yours. The caller still owns it
+   * @returns the registration. Its removal removes the function, as {@link PciHostBridge.remove} does
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for an invalid address or function, and for a device of another guest
    * memory. `ERR_OUT_OF_RANGE` for a bus that ECAM does not have. `ERR_OVERLAP` if the address has a function,
    * `ERR_DEVICE_IN_USE` if the function has another address. The error of a virtual machine that cannot connect the
    * interrupts of the device. The function is not added then
    */
-  add(address: string, func: GuestPciFunction): void {
+  add(address: string, func: GuestPciFunction): Registration {
     const at = parseAddress(address);
     if (busOf(at) >= this.buses) {
       const text = `${addressText(at)}: adding a function failed: ECAM has ${this.buses} bus(es), numbered from 0`;
       throw new PeerDmaError('ERR_OUT_OF_RANGE', `${text}. Choose one of these buses, or enlarge ECAM.`);
     }
-    this.#functions.add(at, func);
+    const attached = this.#functions.add(at, func);
     try {
-      for (const watcher of this.#watchers) watcher.added(addressText(at), func);
+      this.#watcher?.added(addressText(at), func);
     } catch (error) {
-      this.remove(address);
+      endQuietly(() => this.#remove(attached));
       throw error;
     }
+    return new Registration(() => {
+      if (attached.attached) this.#remove(attached);
+    });
   }
 
   /**
@@ -141,24 +151,34 @@ export class PciHostBridge {
    *
    * @param address as for {@link PciHostBridge.add}
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for an invalid address
+   * @throws the error of the function or of its virtual machine while it ends a connection: the function is removed
    */
   remove(address: string): void {
-    const at = parseAddress(address);
-    const func = this.#functions.remove(at);
-    if (func === undefined) return;
-    for (const watcher of this.#watchers) watcher.removed(addressText(at), func);
+    const attached = this.#functions.get(parseAddress(address));
+    if (attached !== undefined) this.#remove(attached);
+  }
+
+  /** Removes a function from everything, also if a part of it fails. */
+  #remove({ address, given }: AttachedFunction): void {
+    endAll([() => this.#functions.remove(address), () => this.#watcher?.removed(addressText(address), given)]);
   }
 
   /**
    * Registers callbacks for functions, for the routing of their interrupts.
    *
-   * @returns ends the calls
+   * @returns the registration, whose removal ends the calls
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the bridge has such callbacks
    * @internal
    */
-  watchFunctions(watcher: FunctionWatcher): () => void {
+  watchFunctions(watcher: FunctionWatcher): Registration {
+    if (this.#watcher !== undefined) {
+      const reason = 'another virtual machine has the bridge';
+      const text = `PciHostBridge: attaching failed: ${reason}. Remove it there first, or create a bridge for each.`;
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
+    }
     for (const [address, func] of this.functions) watcher.added(address, func);
-    this.#watchers.add(watcher);
-    return () => void this.#watchers.delete(watcher);
+    this.#watcher = watcher;
+    return new Registration(() => (this.#watcher = undefined));
   }
 
   /**

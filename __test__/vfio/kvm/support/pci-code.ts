@@ -1,11 +1,10 @@
 /**
  * Machine code for devices on the guest's PCI bus.
  */
+import { PciHostBridge } from '../../../../ts/index.ts';
 import type { Code } from './machine-code.ts';
 
-/** Ports of configuration mechanism #1. */
-export const CONFIG_ADDRESS = 0xcf8;
-export const CONFIG_DATA = 0xcfc;
+export const { CONFIG_ADDRESS, CONFIG_DATA } = PciHostBridge;
 /** Registers of config space, and bits of Command. */
 export const COMMAND = 0x04;
 export const BAR0 = 0x10;
