@@ -11,6 +11,8 @@ export type { Doorbell } from './kvm/doorbells.ts';
 export type { InterruptLine, LineOptions } from './kvm/interrupt-line.ts';
 export type { HandledMemory, MemoryHandler, PortHandler, PortSpace } from './kvm/handlers.ts';
 export type { CpuRegisters, DescriptorTable, Segment } from './kvm/registers.ts';
+export { identityPageTables } from './kvm/page-tables.ts';
+export { longModeAt, protectedModeAt, realModeAt } from './kvm/start-registers.ts';
 export type { StopReason } from './kvm/stops.ts';
 export type { MachineState } from './kvm/machine-run.ts';
 export { VirtualMachine, type VirtualMachineOptions, type VirtualMachineSnapshot } from './kvm/virtual-machine.ts';

@@ -63,6 +63,10 @@ const BIGINTS: Readonly<Record<string, readonly string[]>> = {
   'VirtualMachine#sendMessage': ['address'],
   'VirtualMachine#addDoorbell': ['gpa', 'value'],
   'VirtualCpu#setRegisters': ['rip', 'cs.base'],
+  realModeAt: ['address'],
+  protectedModeAt: ['address'],
+  longModeAt: ['address', 'pageTables'],
+  identityPageTables: ['address'],
   'VirtualCpu#translate': ['linear'],
 };
 

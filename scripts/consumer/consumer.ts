@@ -3,7 +3,7 @@ import { type DmaTarget, EventFd, GuestMemory, VfioContainerManager } from 'peer
 import { DmaBuffer, registers, u32 } from 'peerdma/driver';
 import { type HostMachine, type PeerMatrix, peerMatrix, readHost } from 'peerdma/host';
 import { type MemorySnapshot, explain } from 'peerdma/inspect';
-import { type StopReason, VirtualMachine } from 'peerdma/kvm';
+import { type StopReason, VirtualMachine, realModeAt } from 'peerdma/kvm';
 import { SimulatedDevice, SimulatedIommu } from 'peerdma/testing';
 
 const memory = await GuestMemory.create({ ram: [{ start: 0n, length: 0x1000n }] });
@@ -23,7 +23,7 @@ export const id: number | undefined = bar === undefined ? undefined : registers(
 export const bytes: Uint8Array = (await DmaBuffer.allocate(memory, 0x1000n)).bytes;
 
 const vm = await VirtualMachine.create({ memory });
-vm.cpus[0].setRegisters({ rip: 0x1000n });
+vm.cpus[0].setRegisters({ ...realModeAt(0x1000n), rax: 1n });
 vm.ports.add(0xf4, 1, { read: () => 0, write: () => vm.stop('end') });
 const reason: string = await vm.run();
 export const isFault: boolean = reason === ('triple-fault' satisfies StopReason);

@@ -7,6 +7,7 @@ import { native } from '../native-call.ts';
 import { INSPECT, objectText } from '../object-text.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import { type CpuRegisters, merged, registersOf, wordsOf } from './registers.ts';
+import { withRegistersText } from './registers-text.ts';
 
 /** A processor of a virtual machine. Its number is its APIC id. */
 export class VirtualCpu {
@@ -22,7 +23,7 @@ export class VirtualCpu {
   }
 
   /**
-   * Reads the registers.
+   * Reads the registers. `console.log` shows them in hexadecimal, in groups.
    *
    * The processor is not in the guest: the machine is paused or stopped, or the handler of an access of this processor
    * calls the method.
@@ -30,7 +31,7 @@ export class VirtualCpu {
    * @throws {PeerDmaError} `ERR_CPU_RUNNING` while the processor executes the guest; `ERR_CLOSED`
    */
   registers(): CpuRegisters {
-    return registersOf(native(() => this.#machine.registers(this.index)));
+    return withRegistersText(registersOf(native(() => this.#machine.registers(this.index))));
   }
 
   /**

@@ -3,7 +3,7 @@
  */
 import type { ExecutionContext } from 'ava';
 import { AddressRange, AssignedDevice, EventFd, GuestMemory } from '../../../ts/index.ts';
-import type { Segment } from '../../../ts/kvm.ts';
+import { type Segment, identityPageTables, longModeAt, protectedModeAt, realModeAt } from '../../../ts/kvm.ts';
 import { SimulatedDevice } from '../../../ts/testing.ts';
 import { createWithStub, stubbedMachine } from '../../support/native-machine-stub.ts';
 import { PAGE } from '../../support/pages.ts';
@@ -59,6 +59,13 @@ export async function kvmCalls(t: ExecutionContext): Promise<Record<string, Call
         }
       },
     },
+    realModeAt: { address: (value) => realModeAt(value) },
+    protectedModeAt: { address: (value) => protectedModeAt(value) },
+    longModeAt: {
+      address: (value) => longModeAt(value, 0n),
+      pageTables: (value) => longModeAt(0n, value),
+    },
+    identityPageTables: { address: (value) => identityPageTables(value) },
     'VirtualMachine#line': { number: (value) => vm.line(value) },
     'VirtualMachine#sendMessage': {
       address: (value) => vm.sendMessage(value, 0),

@@ -4,7 +4,7 @@
  */
 import { writeSync } from 'node:fs';
 import { AddressRange, AssignedDevice, GuestMemory, PciHostBridge } from '../../../ts/index.ts';
-import { VirtualMachine } from '../../../ts/kvm.ts';
+import { VirtualMachine, realModeAt } from '../../../ts/kvm.ts';
 import { newManager } from '../support/backend.ts';
 
 const memory = await GuestMemory.create({ ram: [{ start: 0n, length: 4n << 20n }] });
@@ -16,6 +16,5 @@ bridge.add('00:01.0', device);
 vm.ports.add(0x510, 1, { read: () => 0, write: () => void writeSync(1, 'the guest runs\n') });
 // In real mode: mov dx, 0x510; out dx, al; jmp to itself.
 memory.write(0x1000n, Uint8Array.of(0xba, 0x10, 0x05, 0xee, 0xeb, 0xfe));
-const [cpu] = vm.cpus;
-cpu?.setRegisters({ cs: { ...cpu.registers().cs, base: 0n, selector: 0 }, rip: 0x1000n });
+vm.cpus[0].setRegisters(realModeAt(0x1000n));
 await vm.run();

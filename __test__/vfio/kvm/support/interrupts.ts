@@ -15,6 +15,8 @@ const COUNTER = FREE;
 /** The guest counts up here when it has enabled interrupts. */
 const READY = FREE + 8n;
 const DESCRIPTORS = 0x9000n;
+/** The selectors of the start registers: this one, and the next for data. */
+const CODE_SELECTOR = 0x10n;
 const GATES = 0xa000n;
 const HANDLER = CODE + 0x1000n;
 const APIC = 0xfee0_0000n;
@@ -58,11 +60,11 @@ export async function countingGuest(t: ExecutionContext, level?: number): Promis
   handler.rax(0n).rbx(APIC_END_OF_INTERRUPT).store(4).raw(0x5b, 0x58, 0x48, 0xcf); // pop rbx; pop rax; iretq
   load(memory, cpu, handler, HANDLER);
   load(memory, cpu, code);
-  memory.write64(DESCRIPTORS + 8n, 0x00af_9b00_0000_ffffn);
-  memory.write64(DESCRIPTORS + 16n, 0x00cf_9300_0000_ffffn);
+  memory.write64(DESCRIPTORS + CODE_SELECTOR, 0x00af_9b00_0000_ffffn);
+  memory.write64(DESCRIPTORS + CODE_SELECTOR + 8n, 0x00cf_9300_0000_ffffn);
   memory.write64(
     GATES + 16n * BigInt(VECTOR),
-    (HANDLER & 0xffffn) | (8n << 16n) | (0x8en << 40n) | ((HANDLER >> 16n) << 48n),
+    (HANDLER & 0xffffn) | (CODE_SELECTOR << 16n) | (0x8en << 40n) | ((HANDLER >> 16n) << 48n),
   );
   cpu.setRegisters({ gdt: { base: DESCRIPTORS, limit: 0xfff }, idt: { base: GATES, limit: 0xfff } });
   const run = vm.run();
