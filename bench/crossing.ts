@@ -47,9 +47,9 @@ export async function crossing(): Promise<Figure[]> {
     ['an idle event loop', IDLE_ROUNDS, PAUSE, 8],
     ['exits one after another', ROUNDS, 0, 2],
   ] as const) {
-    const loop = new ExitLoop(ports, () => undefined, receiver);
+    const loop = new ExitLoop(ports, () => undefined);
     const source = ExitSource.create(loop.drain);
-    loop.attach(source as unknown as NativeMachine);
+    loop.attach(source as unknown as NativeMachine, receiver);
     const exit = median(await source.post(rounds, pause)) / 1000;
     const floor = median(nanoseconds(ping, String(rounds), String(pause))) / 1000;
     rows.push({

@@ -15,4 +15,5 @@ export { identityPageTables } from './kvm/page-tables.ts';
 export { longModeAt, protectedModeAt, realModeAt } from './kvm/start-registers.ts';
 export type { StopReason } from './kvm/stops.ts';
 export type { MachineState } from './kvm/machine-run.ts';
-export { VirtualMachine, type VirtualMachineOptions, type VirtualMachineSnapshot } from './kvm/virtual-machine.ts';
+export type { VirtualMachineOptions } from './kvm/machine-options.ts';
+export { VirtualMachine, type VirtualMachineSnapshot } from './kvm/virtual-machine.ts';

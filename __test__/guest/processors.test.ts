@@ -176,3 +176,23 @@ test('processors are suspended while RAM is removed, and not for BARs', async (t
   t.true(held.length > 1 && held.every((holds) => holds === 1));
   await scene.close();
 });
+
+test('memory is unmapped after the processors have left the guest, and the event loop goes on meanwhile', async (t) => {
+  const scene = await Scene.create();
+  let leave = (): void => {};
+  scene.machine.leaving = new Promise((resolve) => (leave = resolve));
+  const flat = scene.flat();
+  const change = scene.rom.mapToGuest();
+  const later = scene.bar.mapToGuest(at(40));
+  for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+  t.is(scene.machine.holds, 1);
+  t.deepEqual([scene.steps, scene.flat()], [[], flat]);
+  scene.memory.write8(at(2), 7); // RAM until the ROM is mapped
+  t.is(scene.memory.read8(at(2)), 7);
+  leave();
+  await Promise.all([change, later]);
+  t.is(scene.machine.holds, 0);
+  t.notDeepEqual(scene.flat(), flat);
+  t.deepEqual([...scene.machine.slots].sort(), scene.flat().sort());
+  await scene.close();
+});

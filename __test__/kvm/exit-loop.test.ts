@@ -3,7 +3,7 @@
  */
 import test from 'ava';
 import type { NativeMachine } from '#native';
-import { ExitLoop } from '../../ts/kvm/exit-loop.ts';
+import { ExitLoop, type ExitReceiver } from '../../ts/kvm/exit-loop.ts';
 import { PortSpace } from '../../ts/kvm/handlers.ts';
 
 const MEMORY_READ = 3;
@@ -14,18 +14,19 @@ const IDLE = -1;
 function loopOf(results: number[], memory: () => undefined = () => undefined): { loop: ExitLoop; events: string[] } {
   const events: string[] = [];
   const record = (event: string) => () => void events.push(event);
-  const loop = new ExitLoop(new PortSpace(), memory, {
+  const loop = new ExitLoop(new PortSpace(), memory);
+  const receiver: ExitReceiver = {
     failed: (_access, error) => void events.push(error.message),
     unclaimed: () => true,
     stopped: record('stopped'),
-  });
+  };
   const next = (): number => {
     events.push('next');
     return results.shift() ?? IDLE;
   };
   const cells = new ArrayBuffer(64);
   new Uint32Array(cells)[0] = MEMORY_READ;
-  loop.attach({ exitCells: () => cells, nextExit: next, answerExit: next } as unknown as NativeMachine);
+  loop.attach({ exitCells: () => cells, nextExit: next, answerExit: next } as unknown as NativeMachine, receiver);
   return { loop, events };
 }
 

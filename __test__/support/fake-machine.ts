@@ -14,6 +14,8 @@ export class FakeMachine {
   readonly slots = new Set<string>();
   /** Number of callers that keep the processors out of the guest. */
   holds = 0;
+  /** Resolves when the processors have left the guest; `null` if they are out. */
+  leaving: Promise<void> | null = null;
   /** Called before each slot is made or removed: it fails if this returns true. */
   fails: (step: string) => boolean = () => false;
 
@@ -27,7 +29,10 @@ export class FakeMachine {
       mapAsync: async (...parts: Parameters<typeof map>) => map(...parts),
       unmap,
       unmapAsync: async (ranges: BigUint64Array, all: boolean) => unmap(ranges, all),
-      hold: () => this.holds++,
+      hold: () => {
+        this.holds++;
+        return this.leaving;
+      },
       release: () => this.holds--,
     } as unknown as NativeMachine;
   }

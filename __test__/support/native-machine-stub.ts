@@ -70,7 +70,9 @@ export class NativeMachineStub {
     this.calls.push('pause');
   }
 
-  hold(): void {}
+  hold(): null {
+    return null;
+  }
 
   release(): void {}
 

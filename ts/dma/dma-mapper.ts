@@ -87,7 +87,7 @@ export class DmaMapper {
   }
 
   /** As {@link TargetPort.suspend}. */
-  suspend(): () => void {
+  suspend(): (() => void) | Promise<() => void> {
     return this.#port.suspend?.() ?? (() => {});
   }
 

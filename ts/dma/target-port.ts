@@ -74,8 +74,8 @@ export interface TargetPort {
    * @returns those that could not be unmapped; their host memory is still leased
    */
   unmap(subs: readonly SubMapping[], options: UnmapOptions): UnmapResult | Promise<UnmapResult>;
-  /** Keeps the processors of the guest from executing it until the returned function is called. */
-  suspend?(): () => void;
+  /** Keeps the processors of the guest from executing it, until the function that it returns is called. */
+  suspend?(): (() => void) | Promise<() => void>;
   /** Releases all host memory without calling the target, whose mappings ended with it. */
   abandon(): void | Promise<void>;
 }

@@ -42,8 +42,15 @@ export function applyChange(
 ): Promise<void> {
   const joined = [...mappers].filter((mapper) => mapper.joined);
   return transaction(async (undo) => {
-    const resume = suspendForRam(removed, joined);
+    const suspended: (() => void)[] = [];
+    const resume = (): void => suspended.splice(0).forEach((end) => end());
     undo.push(resume);
+    // Part of removed RAM may be mapped again in the same change: a processor cannot execute an instruction that has no
+    // memory meanwhile.
+    for (const mapper of removed.some(({ kind }) => kind === 'ram') ? joined : []) {
+      const pending = mapper.suspend();
+      suspended.push(pending instanceof Promise ? await pending : pending);
+    }
     if (retried.length > 0) await catchUp(retried, mappers, mappers, va);
     if (removed.length > 0) {
       for (const mapper of joined) {
@@ -62,20 +69,6 @@ export function applyChange(
     }
     resume();
   });
-}
-
-/**
- * Keeps the processors of the guest out of it while RAM is removed. Part of it may be mapped again in the same change:
- * a processor cannot execute an instruction that has no memory meanwhile.
- *
- * @returns ends that; later calls do nothing
- */
-function suspendForRam(removed: readonly SubMapping[], joined: readonly DmaMapper[]): () => void {
-  if (!removed.some(({ kind }) => kind === 'ram')) return () => {};
-  const suspended = joined.map((mapper) => mapper.suspend());
-  return () => {
-    for (const resume of suspended.splice(0)) resume();
-  };
 }
 
 function unmapFromHostView(

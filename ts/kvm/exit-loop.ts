@@ -56,23 +56,23 @@ export class ExitLoop {
   readonly counts: { port: number; memory: number; unclaimed: number } = { port: 0, memory: 0, unclaimed: 0 };
   readonly #ports: PortSpace;
   readonly #memory: (gpa: bigint) => MemoryHandler | undefined;
-  readonly #receiver: ExitReceiver;
+  #receiver: ExitReceiver | undefined;
   #machine: NativeMachine | undefined;
   #words: Uint32Array = new Uint32Array();
   #longs: BigUint64Array = new BigUint64Array();
   #bytes: Uint8Array = new Uint8Array();
 
   /** @param memory returns the handler of a guest-physical address */
-  constructor(ports: PortSpace, memory: (gpa: bigint) => MemoryHandler | undefined, receiver: ExitReceiver) {
+  constructor(ports: PortSpace, memory: (gpa: bigint) => MemoryHandler | undefined) {
     this.#ports = ports;
     this.#memory = memory;
-    this.#receiver = receiver;
   }
 
   /** Begins with the exits of a machine. {@link ExitLoop.drain} is the function that it notifies. */
-  attach(machine: NativeMachine): void {
+  attach(machine: NativeMachine, receiver: ExitReceiver): void {
     const cells = machine.exitCells();
     this.#machine = machine;
+    this.#receiver = receiver;
     this.#words = new Uint32Array(cells);
     this.#longs = new BigUint64Array(cells);
     this.#bytes = new Uint8Array(cells);
@@ -100,7 +100,7 @@ export class ExitLoop {
       return this.#access(cpu, at, kind === MEMORY_WRITE);
     }
     const reason = this.#words[at + ADDRESS] ?? 0;
-    this.#receiver.stopped({ cpu, reason, detail: this.#words[at + WIDTH] ?? 0, data: this.#data(at) });
+    this.#receiver?.stopped({ cpu, reason, detail: this.#words[at + WIDTH] ?? 0, data: this.#data(at) });
     return true;
   }
 
@@ -152,13 +152,13 @@ export class ExitLoop {
 
   #unclaimed(cpu: number, at: number, isWrite: boolean): boolean {
     this.counts.unclaimed++;
-    const isAnswered = this.#receiver.unclaimed(this.#describe(cpu, at));
+    const isAnswered = this.#receiver?.unclaimed(this.#describe(cpu, at)) === true;
     if (isAnswered && !isWrite) this.#view(at).fill(0xff);
     return isAnswered;
   }
 
   #failed(cpu: number, at: number, thrown: unknown): false {
-    this.#receiver.failed(this.#describe(cpu, at), asError(thrown));
+    this.#receiver?.failed(this.#describe(cpu, at), asError(thrown));
     return false;
   }
 

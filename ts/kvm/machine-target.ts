@@ -7,6 +7,7 @@ import type { IommuLimits, Refusal } from '../dma/refusal.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError } from '../errors.ts';
 import { KernelTarget } from '../dma/kernel-target.ts';
+import { native } from '../native-call.ts';
 
 /**
  * KVM maps pages of 4 KiB, at any address that a processor can use.
@@ -38,9 +39,10 @@ export class MachineTarget extends KernelTarget {
   }
 
   /** Keeps the processors out of the guest until the returned function is called. */
-  suspend(): () => void {
-    this.#machine.hold();
-    return () => this.#machine.release();
+  suspend(): (() => void) | Promise<() => void> {
+    const pending = native(() => this.#machine.hold());
+    const resume = (): void => this.#machine.release();
+    return pending === null ? resume : pending.then(() => resume);
   }
 
   protected get dirtyPageSize(): bigint {

@@ -17,7 +17,7 @@ const LARGE_PAGE = 0x20_0000n;
 const DIRECTORIES = 4;
 
 /**
- * Page tables that map the first 4 GiB of linear addresses to the same guest-physical ones, in pages of 2 MiB.
+ * Page tables that map the first 4 GiB to the same guest-physical addresses, in pages of 2 MiB.
  *
  * @param address guest-physical address at which they are written, a multiple of 4 KiB
  * @returns 24 KiB: the top page table, the one below it, and four of pages

@@ -15,7 +15,6 @@ import { INSPECT, objectText } from '../object-text.ts';
 import type { EventFd } from '../event-fd.ts';
 import { type PciHostBridge, isHostBridge } from '../pci/host-bridge/pci-host-bridge.ts';
 import type { AssignedInterrupts } from '../pci/interrupts/assigned-interrupts.ts';
-import { requireNumber } from '../number-types.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import type { Registration } from '../registration.ts';
 import { valueText } from '../value-text.ts';
@@ -24,6 +23,7 @@ import { Connections } from './connections.ts';
 import { ExitLoop } from './exit-loop.ts';
 import { HandledMemory, PortSpace } from './handlers.ts';
 import { machineProblem } from './machine-errors.ts';
+import { type VirtualMachineOptions, readMachineOptions } from './machine-options.ts';
 import { MachineRun, type MachineState } from './machine-run.ts';
 import { MachineTarget } from './machine-target.ts';
 import { mappedMemory } from './mapped-memory.ts';
@@ -31,24 +31,7 @@ import { AttachedBridge } from './attached-bridge.ts';
 import { type Doorbell, addDoorbell } from './doorbells.ts';
 import type { InterruptLine } from './interrupt-line.ts';
 import { MachineInterrupts } from './machine-interrupts.ts';
-import { cpuFailed, handlerFailed, stopReason, unclaimedAccess } from './stops.ts';
-
-/** Options of {@link VirtualMachine.create}. */
-export interface VirtualMachineOptions {
-  /** The memory of the guest. */
-  readonly memory: GuestMemory;
-  /** The number of processors. Default: 1 */
-  readonly cpus?: number;
-  /**
-   * The result of an access that no handler and no memory answers. Default: `ones`
-   *
-   * `ones`, as on hardware: a read returns ones, and a write has no effect. `stop`: the run fails with
-   * `ERR_CPU_FAILED`.
-   */
-  readonly unclaimed?: 'ones' | 'stop';
-}
-
-type Unclaimed = NonNullable<VirtualMachineOptions['unclaimed']>;
+import { RunExits } from './run-exits.ts';
 
 /** Creates machines of the native core. */
 type NativeMachines = Pick<typeof NativeMachine, 'create'>;
@@ -85,9 +68,9 @@ export class VirtualMachine {
   /** The processors. A run starts the first one; the guest starts the others, by INIT and STARTUP messages. */
   readonly cpus: readonly [VirtualCpu, ...VirtualCpu[]];
   /** The handlers of ports. */
-  readonly ports: PortSpace;
+  readonly ports: PortSpace = new PortSpace();
   /** The handlers of memory. */
-  readonly mmio: HandledMemory;
+  readonly mmio: HandledMemory = new HandledMemory();
   readonly #machine: NativeMachine;
   readonly #exits: ExitLoop;
   readonly #interrupts: MachineInterrupts;
@@ -102,42 +85,23 @@ export class VirtualMachine {
   readonly #run: MachineRun;
   readonly #connections = new Connections();
 
-  private constructor(
-    key: typeof PACKAGE_KEY,
-    memory: GuestMemory,
-    parts: { readonly core: NativeMachines; readonly count: number; readonly unclaimed: Unclaimed },
-  ) {
+  private constructor(key: typeof PACKAGE_KEY, core: NativeMachines, options: Required<VirtualMachineOptions>) {
     requirePackageKey(key, 'VirtualMachine.create()');
+    const { memory, cpus, unclaimed } = options;
     this.#memory = memory;
-    const { core, count, unclaimed } = parts;
-    this.ports = new PortSpace();
-    this.mmio = new HandledMemory();
     const mapped = mappedMemory(memory);
-    this.#exits = new ExitLoop(this.ports, (gpa) => this.mmio.at(gpa) ?? this.#bridge?.at(gpa) ?? mapped(gpa), {
-      failed: (access, error) => this.#run.fail(handlerFailed(access, error, this.#cpu(access.cpu), memory)),
-      unclaimed: (access) => {
-        if (unclaimed === 'ones') return true;
-        this.#run.fail(unclaimedAccess(access, this.#cpu(access.cpu), memory));
-        return false;
-      },
-      stopped: (exit) => {
-        const reason = stopReason(exit);
-        if (reason === undefined) this.#run.fail(cpuFailed(exit, this.#cpu(exit.cpu), memory));
-        else this.#run.stop(reason);
-        if (reason === 'triple-fault') this.#run.requireReset();
-      },
-    });
+    this.#exits = new ExitLoop(this.ports, (gpa) => this.mmio.at(gpa) ?? this.#bridge?.at(gpa) ?? mapped(gpa));
     try {
-      this.#machine = core.create(count, drainWeakly(this.#exits));
+      this.#machine = core.create(cpus, drainWeakly(this.#exits));
     } catch (thrown) {
       throw machineProblem(thrown);
     }
-    this.#exits.attach(this.#machine);
     this.#run = new MachineRun(this.#machine, this);
     this.#target = new MachineTarget(this.#machine);
     this.#interrupts = new MachineInterrupts(this.#machine, this.#connections);
     const cpu = (index: number): VirtualCpu => new VirtualCpu(PACKAGE_KEY, this.#machine, index);
-    this.cpus = [cpu(0), ...Array.from({ length: count - 1 }, (_, index) => cpu(index + 1))];
+    this.cpus = [cpu(0), ...Array.from({ length: cpus - 1 }, (_, index) => cpu(index + 1))];
+    this.#exits.attach(this.#machine, new RunExits(this.#run, this.cpus, memory, unclaimed));
   }
 
   /**
@@ -157,17 +121,11 @@ export class VirtualMachine {
 
   /** As {@link VirtualMachine.create}, on machines of the native core or of a stub. @internal */
   static async createOn(core: NativeMachines, options: VirtualMachineOptions): Promise<VirtualMachine> {
-    const { memory, cpus = 1, unclaimed = 'ones' } = readOptions(options, ['memory', 'cpus', 'unclaimed']);
-    const space = guestAddressSpaceOf(memory);
-    requireCount(cpus);
-    if (unclaimed !== 'ones' && unclaimed !== 'stop') {
-      const text = `unclaimed is 'ones' or 'stop', not ${valueText(unclaimed)}`;
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
-    }
+    const parts = readMachineOptions(options);
     return transaction(async (undo) => {
-      const machine = new VirtualMachine(PACKAGE_KEY, memory, { core, count: cpus, unclaimed });
+      const machine = new VirtualMachine(PACKAGE_KEY, core, parts);
       undo.push(() => machine.close());
-      machine.#mapper = await joinPort(space, machine.#target, 'best-effort');
+      machine.#mapper = await joinPort(guestAddressSpaceOf(parts.memory), machine.#target, 'best-effort');
       return machine;
     });
   }
@@ -373,8 +331,10 @@ export class VirtualMachine {
   close(): Promise<void> {
     return this.#closing.once(async () => {
       this.#run.close();
-      if (!this.#isHeld) native(() => this.#machine.hold());
-      this.#isHeld = true;
+      if (!this.#isHeld) {
+        this.#isHeld = true;
+        await native(() => this.#machine.hold());
+      }
       try {
         this.#connections.endAll();
       } catch {
@@ -396,20 +356,10 @@ export class VirtualMachine {
   [INSPECT](depth: number): string {
     return objectText(depth, 'VirtualMachine', () => ['', `cpus: ${this.cpus.length}`, this.state]);
   }
-
-  #cpu(index: number): VirtualCpu {
-    return this.cpus[index] as VirtualCpu; // the native core numbers the processors that it was asked for
-  }
 }
 
 /** The native core refers to the callback while the machine exists, and the loop to the machine. */
 function drainWeakly(exits: ExitLoop): () => void {
   const loop = new WeakRef(exits);
   return () => loop.deref()?.drain();
-}
-
-function requireCount(cpus: number): void {
-  requireNumber(cpus, 'cpus');
-  if (Number.isInteger(cpus) && cpus > 0) return;
-  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"cpus" is a whole number from 1 on, not ${valueText(cpus)}`);
 }

@@ -153,8 +153,8 @@ export declare class NativeMachine {
    * Each has completed its last exit then, unless something else was requested.
    */
   pauseAsync(): Promise<void>
-  /** Keeps all processors out of the guest until `release`, and waits until they are. */
-  hold(): void
+  /** Keeps all processors out of the guest until `release`. Returns a promise if some have not left it yet. */
+  hold(): Promise<void> | null
   /** Ends one `hold`. */
   release(): void
   /** Returns all processors and interrupt controllers to their power-on state. */

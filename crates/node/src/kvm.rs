@@ -128,31 +128,20 @@ impl NativeMachine {
     /// Waits, on a thread, until no processor executes the guest after `requestPause`.
     ///
     /// Each has completed its last exit then, unless something else was requested.
-    //
-    // Not on a thread of the pool: handlers may need those to answer.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn pause_async<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        let (deferred, promise) = env.create_deferred()?;
-        let machine = self.space.clone();
-        let wait = move || {
-            machine.wait_paused();
-            drop(machine);
-            deferred.resolve(|_| Ok(()));
-        };
-        let thread = std::thread::Builder::new().name("peerdma-pause".into());
-        or_throw(env, || {
-            let started = thread.spawn(wait);
-            started
-                .map(drop)
-                .map_err(|_| invalid("the system cannot create a thread"))
-        })?;
-        Ok(promise)
+        self.wait_on_thread(env, Machine::wait_paused)
     }
 
-    /// Keeps all processors out of the guest until `release`, and waits until they are.
-    #[napi]
-    pub fn hold(&self) {
-        self.space.hold();
+    /// Keeps all processors out of the guest until `release`. Returns a promise if some have not left it yet.
+    #[napi(ts_return_type = "Promise<void> | null")]
+    pub fn hold<'env>(&self, env: &'env Env) -> napi::Result<Option<Object<'env>>> {
+        if self.space.hold() {
+            return Ok(None);
+        }
+        self.wait_on_thread(env, Machine::wait_held)
+            .inspect_err(|_| self.space.release())
+            .map(Some)
     }
 
     /// Ends one `hold`.
@@ -287,6 +276,29 @@ impl NativeMachine {
 }
 
 impl NativeMachine {
+    /// Waits for the processors on a thread. Not on one of the pool: handlers may need those to answer.
+    fn wait_on_thread<'env>(
+        &self,
+        env: &'env Env,
+        wait: fn(&Machine),
+    ) -> napi::Result<Object<'env>> {
+        let (deferred, promise) = env.create_deferred()?;
+        let machine = self.space.clone();
+        let body = move || {
+            wait(&machine);
+            drop(machine);
+            deferred.resolve(|_| Ok(()));
+        };
+        let thread = std::thread::Builder::new().name("peerdma-wait".into());
+        or_throw(env, || {
+            let started = thread.spawn(body);
+            started
+                .map(drop)
+                .map_err(|_| invalid("the system cannot create a thread"))
+        })?;
+        Ok(promise)
+    }
+
     fn next(&self) -> i32 {
         match self.space.exits().next() {
             Next::Exit(index) => i32::try_from(index).unwrap_or(IDLE),

@@ -168,13 +168,19 @@ impl Gate {
         drop(self.request(Request::End));
     }
 
-    /// Keeps all processors out of the guest until [`release`](Self::release), and waits until they are. A processor
-    /// that waits for an answer is out.
-    pub(super) fn hold(&self) {
+    /// Lets no processor enter the guest until [`release`](Self::release), and makes them leave it. Does not wait for
+    /// them. Returns whether all are out. A processor that waits for an answer is.
+    pub(super) fn hold(&self) -> bool {
         let mut state = lock(&self.state);
         state.holds = state.holds.saturating_add(1);
         state.kick();
-        while state.holds > 0 && state.processors.iter().any(|one| one.in_guest) {
+        state.all_out()
+    }
+
+    /// Waits until all processors are out of the guest, after [`hold`](Self::hold). Returns early after its release.
+    pub(super) fn wait_held(&self) {
+        let mut state = lock(&self.state);
+        while state.holds > 0 && !state.all_out() {
             state = self.wait(state);
         }
     }
@@ -207,6 +213,10 @@ impl Gate {
 }
 
 impl GateState {
+    fn all_out(&self) -> bool {
+        !self.processors.iter().any(|one| one.in_guest)
+    }
+
     /// Makes each processor leave the guest, or not enter it.
     fn kick(&mut self) {
         for processor in &mut self.processors {
@@ -284,8 +294,9 @@ mod tests {
         let (thread, turns) = processor(&gate);
         gate.run();
         assert_eq!(turns.recv().unwrap(), Turn::Run);
-        gate.hold();
-        gate.hold();
+        assert!(!gate.hold(), "it is in the guest until it takes the signal");
+        gate.wait_held();
+        assert!(gate.hold(), "it is out");
         gate.release();
         assert!(!lock(&gate.state).processors.first().unwrap().in_guest);
         assert!(turns.try_recv().is_err(), "one hold is left");

@@ -167,10 +167,16 @@ impl Machine {
         self.parts.gate.wait_paused();
     }
 
-    /// Keeps all processors out of the guest until [`release`](Self::release), and waits until they are. Unlike after
-    /// [`wait_paused`](Self::wait_paused), exits may have no answer yet.
-    pub fn hold(&self) {
-        self.parts.gate.hold();
+    /// Lets no processor enter the guest until [`release`](Self::release), and makes them leave it. Does not wait for
+    /// them. Returns whether all are out. Unlike after [`wait_paused`](Self::wait_paused), exits may have no answer yet.
+    #[must_use]
+    pub fn hold(&self) -> bool {
+        self.parts.gate.hold()
+    }
+
+    /// Waits until all processors are out of the guest, after [`hold`](Self::hold). Returns early after its release.
+    pub fn wait_held(&self) {
+        self.parts.gate.wait_held();
     }
 
     /// Ends one [`hold`](Self::hold).
