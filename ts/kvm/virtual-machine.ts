@@ -63,6 +63,9 @@ export interface VirtualMachineSnapshot {
  * Each processor executes the guest on a thread of its own. It reaches active guest memory without JavaScript, and
  * the memory slots follow each change of guest memory. Handlers on the event loop answer accesses to ports, and to
  * addresses without memory.
+ *
+ * A machine that runs is not garbage-collected. If a machine that does not run is not closed, it is collected together
+ * with its guest memory.
  */
 export class VirtualMachine {
   /** The processors. A run starts the first one; the guest starts the others, by INIT and STARTUP messages. */
