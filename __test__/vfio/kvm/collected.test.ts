@@ -4,7 +4,7 @@
 import test from 'ava';
 import { readFileSync, readdirSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
-import { GuestMemory } from '../../../ts/index.ts';
+import { EventFd, GuestMemory, PciHostBridge } from '../../../ts/index.ts';
 import { VirtualMachine } from '../../../ts/kvm.ts';
 import { openFiles } from '../../support/open-files.ts';
 import { until } from '../../support/until.ts';
@@ -34,17 +34,20 @@ async function collectMachines(before: ReturnType<typeof found>): Promise<void> 
   for (let attempt = 0; attempt < 10 && !isDeepStrictEqual(found(), before); attempt++) await collectGarbage();
 }
 
-/** A machine whose guest has written a value to RAM, with a handler that refers to the machine. Nothing is kept. */
+/** Runs a guest to its end. Nothing is kept. */
 async function runAndForget(): Promise<{ vm: WeakRef<VirtualMachine>; memory: WeakRef<GuestMemory> }> {
   const { vm, memory } = await guest(new Code().rax(7n).rbx(FREE).store(8).out(END_PORT));
   if ((await vm.run()) !== 'end' || memory.read64(FREE) !== 7n) throw new Error('the guest did not run');
   return { vm: new WeakRef(vm), memory: new WeakRef(memory) };
 }
 
+/** A machine with what refers to it: a handler, a bridge and a line. */
 async function guest(code: Code): Promise<{ vm: VirtualMachine; memory: GuestMemory }> {
   const memory = await GuestMemory.create({ ram: [{ start: 0n, length: RAM_LENGTH }] });
   const vm = await VirtualMachine.create({ memory, cpus: 2 });
   vm.ports.add(END_PORT, 1, { read: () => 0, write: () => vm.stop('end') });
+  vm.attach(new PciHostBridge({ memory, windows: [] }));
+  vm.line(4).connect(EventFd.create());
   writePageTables(memory);
   load(memory, vm.cpus[0], code);
   return { vm, memory };
