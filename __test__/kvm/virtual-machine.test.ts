@@ -34,7 +34,7 @@ test('a bridge whose ports are in use leaves no handler', async (t) => {
 
 test('a machine has one bridge, and a bridge one machine', async (t) => {
   const [{ memory, vm }, other] = [await stubbedMachine(t), await stubbedMachine(t)];
-  const bridge = new PciHostBridge({ memory, windows: [] });
+  const bridge = new PciHostBridge({ windows: [] });
   const second = new PciHostBridge({ memory, windows: [] });
   const attached = vm.attach(bridge);
   for (const one of [bridge, second]) {
@@ -47,6 +47,14 @@ test('a machine has one bridge, and a bridge one machine', async (t) => {
   attached.remove();
   vm.attach(second);
   other.vm.attach(bridge);
+});
+
+test('rejects a bridge whose devices are in another guest memory', async (t) => {
+  const [{ vm }, { memory }] = [await stubbedMachine(t), await stubbedMachine(t)];
+  const bridge = new PciHostBridge({ memory, windows: [] });
+  const { message } = throwsCode(t, () => vm.attach(bridge), 'ERR_INVALID_ARGUMENT');
+  t.regex(message, /the bridge has another guest memory\. Create it/);
+  vm.ports.add(PciHostBridge.CONFIG_ADDRESS, 1, HANDLER).remove();
 });
 
 test('a device whose interrupts cannot be connected is not on the bus', async (t) => {

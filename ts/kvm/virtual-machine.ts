@@ -236,7 +236,8 @@ export class VirtualMachine {
    * INTA# is pin 1.
    *
    * @returns the registration, whose removal disconnects the bridge
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, also if another machine has the bridge; `ERR_OVERLAP` if the machine
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, also if another machine has the bridge, or it has another guest
+   * memory; `ERR_OVERLAP` if the machine
    * has a bridge, or a handler has one of its ports; as {@link VirtualMachine.connectInterrupts}
    */
   attach(bridge: PciHostBridge): Registration {
@@ -246,6 +247,10 @@ export class VirtualMachine {
     if (this.#bridge !== undefined) {
       const text = 'virtual machine: attaching a bridge failed: it has one, whose ports a second would have as well';
       throw new PeerDmaError('ERR_OVERLAP', `${text}. Remove the first, or add functions to its other buses.`);
+    }
+    if (bridge.memory !== undefined && bridge.memory !== this.#memory) {
+      const text = 'virtual machine: attaching a bridge failed: the bridge has another guest memory';
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${text}. Create it with the memory of the machine.`);
     }
     const attached = new AttachedBridge(bridge, {
       core: this.#machine,

@@ -63,6 +63,8 @@ export class PciHostBridge {
   static readonly CONFIG_ADDRESS: number = CONFIG_ADDRESS;
   /** The first I/O port of CONFIG_DATA, which has four. */
   static readonly CONFIG_DATA: number = CONFIG_DATA;
+  /** The guest memory of assigned devices, if the bridge was created with one. */
+  readonly memory: GuestMemory | undefined;
   /** The guest addresses of ECAM, for the MCFG table of ACPI. */
   readonly ecam: AddressRange | undefined;
   /**
@@ -91,6 +93,7 @@ export class PciHostBridge {
   constructor(options: PciHostBridgeOptions) {
     const { memory, ecam, windows } = readOptions(options, ['memory', 'ecam', 'windows'], 'the options of a bridge');
     if (memory !== undefined) guestAddressSpaceOf(memory); // throws if it is not a GuestMemory
+    this.memory = memory;
     const ranges = readRanges(memory, ecam, windows);
     this.ecam = ranges.ecam;
     this.windows = Object.freeze(ranges.windows);
