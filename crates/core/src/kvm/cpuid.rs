@@ -21,9 +21,10 @@ const SVM: u32 = 1 << 2;
 const MULTI_THREADING: u32 = 1 << 28;
 /// Leaf 0x8000_0001, ECX: the same of AMD.
 const LEGACY_CORES: u32 = 1 << 1;
-/// Leaves of the topology. Leaf 0x1f has more levels, and is left out.
+/// Leaves of the topology. Those with more levels, of Intel and of AMD, are left out.
 const TOPOLOGY: u32 = 0xb;
 const EXTENDED_TOPOLOGY: u32 = 0x1f;
+const AMD_TOPOLOGY: u32 = 0x8000_0026;
 /// Types of levels in leaf 0xb, ECX.
 const THREAD: u32 = 1 << 8;
 const CORE: u32 = 2 << 8;
@@ -47,8 +48,10 @@ pub(super) fn supported(kvm: &Kvm) -> Result<Vec<kvm_cpuid_entry2>> {
 
 /// Returns the CPUID of the processor with that APIC id, one of `count`.
 pub(super) fn of_processor(supported: &[kvm_cpuid_entry2], id: u32, count: u32) -> Result<CpuId> {
-    let is_topology =
-        |entry: &kvm_cpuid_entry2| matches!(entry.function, TOPOLOGY | EXTENDED_TOPOLOGY);
+    let is_topology = |entry: &kvm_cpuid_entry2| {
+        let leaves = [TOPOLOGY, EXTENDED_TOPOLOGY, AMD_TOPOLOGY];
+        leaves.contains(&entry.function)
+    };
     let has_topology = supported.iter().any(|entry| entry.function == TOPOLOGY);
     let kept = supported.iter().filter(|entry| !is_topology(entry));
     let mut entries: Vec<_> = kept
@@ -76,16 +79,10 @@ fn with_processors(mut entry: kvm_cpuid_entry2, id: u32, count: u32) -> kvm_cpui
                 entry.edx |= MULTI_THREADING;
             }
         }
-        // EAX: bits 14 to 25 the processors that share a cache, bits 26 to 31 the cores, both without one of them. A
-        // cache of level 3 is shared by all.
-        4 => {
-            let sharing = if entry.eax >> 5 & 7 == 3 {
-                others.min(0xfff)
-            } else {
-                0
-            };
-            entry.eax = (entry.eax & 0x3fff) | sharing << 14 | others.min(0x3f) << 26;
-        }
+        // EAX: bits 26 to 31 the number of cores without one of them.
+        4 => entry.eax = cache(entry.eax, others) | others.min(0x3f) << 26,
+        // EAX: the same without the cores.
+        0x8000_001d => entry.eax = cache(entry.eax, others),
         0x8000_0001 => {
             entry.ecx &= !SVM;
             if count > 1 {
@@ -103,6 +100,14 @@ fn with_processors(mut entry: kvm_cpuid_entry2, id: u32, count: u32) -> kvm_cpui
         _ => {}
     }
     entry
+}
+
+/// Bits 0 to 13 of a cache, with the number of processors that share it besides one of them in bits 14 to 25. All share
+/// a cache of level 3 (bits 5 to 7), and none a cache of another level.
+fn cache(eax: u32, others: u32) -> u32 {
+    let is_shared = eax >> 5 & 7 == 3;
+    let sharing = if is_shared { others.min(0xfff) } else { 0 };
+    (eax & 0x3fff) | sharing << 14
 }
 
 /// The levels of leaf 0xb: a thread, the cores, and the end.
@@ -151,6 +156,7 @@ mod tests {
             entry(4, 3, 0xfc00_4163),
             entry(0xb, 0, 1),
             entry(0x1f, 0, 1),
+            entry(0x8000_0026, 0, 1),
         ];
         let cpuid = of_processor(&host, 2, 3).unwrap();
         let find = |function, index| {
@@ -162,11 +168,38 @@ mod tests {
         assert_eq!(find(4, 1).unwrap().eax, 2 << 26 | 0x121);
         assert_eq!(find(4, 3).unwrap().eax, 2 << 26 | 2 << 14 | 0x163);
         assert_eq!(find(0x1f, 0), None);
+        assert_eq!(find(0x8000_0026, 0), None);
         let levels: Vec<_> = (0..3)
             .map(|index| find(0xb, index).unwrap())
             .map(|level| (level.eax, level.ebx, level.ecx, level.edx))
             .collect();
         assert_eq!(levels, [(0, 1, 0x100, 2), (2, 3, 0x201, 2), (0, 0, 2, 2)]);
+    }
+
+    #[test]
+    fn caches_of_amd_are_shared_as_those_of_intel() {
+        // A host whose two threads of a core share levels 1 and 2, and 16 threads share level 3.
+        let host = [
+            entry(0x8000_001d, 0, 0x4121),
+            entry(0x8000_001d, 2, 0x4143),
+            entry(0x8000_001d, 3, 15 << 14 | 0x163),
+            kvm_cpuid_entry2 {
+                eax: 7,
+                ebx: 0x103,
+                ecx: 0x101,
+                ..entry(0x8000_001e, 0, 0)
+            },
+        ];
+        let cpuid = of_processor(&host, 2, 3).unwrap();
+        let registers = |entry: &kvm_cpuid_entry2| (entry.eax, entry.ebx, entry.ecx);
+        let expected = [
+            (0x121, 0, 0),
+            (0x143, 0, 0),
+            (2 << 14 | 0x163, 0, 0),
+            (2, 2, 0), // core 2 with one thread, of node 0
+        ];
+        let found: Vec<_> = cpuid.as_slice().iter().map(registers).collect();
+        assert_eq!(found, expected);
     }
 
     #[test]
