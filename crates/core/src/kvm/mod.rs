@@ -8,6 +8,7 @@
 
 mod cpu;
 mod cpuid;
+mod dirty_log;
 mod exits;
 mod gate;
 mod interrupts;

@@ -6,9 +6,9 @@ use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_userspace_memo
 use kvm_ioctls::VmFd;
 use nix::errno::Errno;
 
+use super::dirty_log::DirtyLog;
 use super::system::errno_of;
 use crate::batch::{MapRequest, Memory};
-use crate::bitmap::words_of;
 use crate::dropper;
 use crate::mappings::Mappings;
 use crate::memory::{Lease, Leases};
@@ -87,6 +87,7 @@ pub(super) struct SlotState {
     mappings: Mappings<Slot>,
     numbers: SlotNumbers,
     logs_dirty_pages: bool,
+    dirty_log: DirtyLog,
 }
 
 impl SlotState {
@@ -96,6 +97,7 @@ impl SlotState {
             mappings: Mappings::default(),
             numbers: SlotNumbers::new(limit),
             logs_dirty_pages: false,
+            dirty_log: DirtyLog::default(),
         }
     }
 
@@ -223,49 +225,32 @@ impl SlotState {
                 })?;
         }
         self.logs_dirty_pages = on;
+        if !on {
+            self.dirty_log.clear();
+        }
         Ok(())
     }
 
     /// Returns a bit for each page of `range`, set if the guest has written it since the last call.
-    pub(super) fn dirty_pages(&self, range: &Range, page_size: u64) -> Result<Vec<u64>> {
+    pub(super) fn dirty_pages(&mut self, range: &Range, page_size: u64) -> Result<Vec<u64>> {
         if page_size != PAGE {
             let message = format!("KVM logs pages of {PAGE} bytes, not of {page_size}");
             return Err(Error::new(ErrorCode::InvalidArgument, message));
         }
-        let vm = self.open()?;
-        let mut bitmap = vec![0; words_of(range, page_size)?];
-        for (of_slot, slot) in self.mappings.iter() {
-            if !range.contains(&of_slot) || !slot.writable {
-                continue;
-            }
-            let length = to_usize(of_slot.len())?;
-            let log = vm.get_dirty_log(slot.number, length).map_err(|error| {
-                let operation = format!("reading the dirty pages of {of_slot}");
-                Error::os(ErrorCode::System, errno_of(error), GET_DIRTY_LOG, operation).at(of_slot)
-            })?;
-            set_bits(
-                &mut bitmap,
-                of_slot.start().saturating_sub(range.start()) / PAGE,
-                &log,
-            );
-        }
-        Ok(bitmap)
-    }
-}
-
-/// Sets the bits of `log` in `bitmap`, from bit `first` on.
-fn set_bits(bitmap: &mut [u64], first: u64, log: &[u64]) {
-    let (word, shift) = (to_usize(first / 64).unwrap_or(usize::MAX), first % 64);
-    let mut target = bitmap.iter_mut().skip(word);
-    let mut carry = 0;
-    for bits in log.iter().chain(std::iter::once(&0)) {
-        let Some(word) = target.next() else { return };
-        *word |= carry | bits << shift;
-        carry = if shift == 0 {
-            0
-        } else {
-            bits >> (64_u64.saturating_sub(shift))
-        };
+        let vm = Arc::clone(self.open()?);
+        let is_logged = |(of_slot, slot): &(Range, &Slot)| range.contains(of_slot) && slot.writable;
+        let logged = self.mappings.iter().filter(is_logged);
+        let slots: Vec<_> = logged
+            .map(|(of_slot, slot)| (of_slot, slot.number))
+            .collect();
+        self.dirty_log.take(range, &slots, |of_slot, number| {
+            vm.get_dirty_log(number, to_usize(of_slot.len())?)
+                .map_err(|error| {
+                    let operation = format!("reading the dirty pages of {of_slot}");
+                    Error::os(ErrorCode::System, errno_of(error), GET_DIRTY_LOG, operation)
+                        .at(*of_slot)
+                })
+        })
     }
 }
 
@@ -291,6 +276,7 @@ impl SpaceState for SlotState {
             Self::delete(&vm, &first, number)?;
             self.mappings.take_within(&first, removed);
             self.numbers.release(number);
+            self.dirty_log.forget(number);
         }
         Ok(())
     }
@@ -320,22 +306,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sets_the_bits_of_a_log_at_any_position() {
-        for first in [0_u16, 1, 63, 64, 65, 100] {
-            let mut bitmap = [0; 4];
-            set_bits(&mut bitmap, u64::from(first), &[1 | 1 << 63, 1]);
-            let set: Vec<u16> = (0..256_u16)
-                .filter(|bit| {
-                    bitmap
-                        .get(usize::from(*bit) / 64)
-                        .is_some_and(|word| word >> (bit % 64) & 1 == 1)
-                })
-                .collect();
-            assert_eq!(set, [first, first + 63, first + 64]);
-        }
-    }
-
-    #[test]
     fn numbers_of_slots_are_reused_up_to_the_limit() {
         let mut numbers = SlotNumbers::new(2);
         for expected in [0, 1] {
@@ -352,12 +322,5 @@ mod tests {
         assert_eq!(numbers.free(), Some(0));
         numbers.take(0);
         assert_eq!(numbers.free(), None);
-    }
-
-    #[test]
-    fn drops_bits_past_the_end() {
-        let mut bitmap = [0; 1];
-        set_bits(&mut bitmap, 60, &[u64::MAX, u64::MAX]);
-        assert_eq!(bitmap, [0xf << 60]);
     }
 }
