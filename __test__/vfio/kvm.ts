@@ -12,6 +12,7 @@ import './kvm/memory.test.ts';
 import './kvm/pci.test.ts';
 import './kvm/peer-to-peer.test.ts';
 import './kvm/processor.test.ts';
+import './kvm/reset.test.ts';
 import './kvm/start-registers.test.ts';
 import './kvm/vmm.test.ts';
 import './kvm/vmm-devices.test.ts';

@@ -102,8 +102,9 @@ fn with_processors(mut entry: kvm_cpuid_entry2, id: u32, count: u32) -> kvm_cpui
     entry
 }
 
-/// Bits 0 to 13 of a cache, with the number of processors that share it besides one of them in bits 14 to 25. All share
-/// a cache of level 3 (bits 5 to 7), and none a cache of another level.
+/// Sets the number of processors that share a cache, without one of them: bits 14 to 25.
+///
+/// All share a cache of level 3 (bits 5 to 7), and none a cache of another level. Bits 26 to 31 are cleared.
 fn cache(eax: u32, others: u32) -> u32 {
     let is_shared = eax >> 5 & 7 == 3;
     let sharing = if is_shared { others.min(0xfff) } else { 0 };

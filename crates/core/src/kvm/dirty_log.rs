@@ -15,9 +15,9 @@ use crate::{Range, Result};
 pub(super) struct DirtyLog(HashMap<u32, Vec<u64>>);
 
 impl DirtyLog {
-    /// Returns a bit for each page of `range`, set if it was written in one of its slots since the last call.
+    /// Returns a bit for each page of `range`, set if the page was written since the last call.
     ///
-    /// `read` returns the kernel's log of a slot.
+    /// `slots` are those in the range. `read` returns the kernel's log of one.
     pub(super) fn take(
         &mut self,
         range: &Range,

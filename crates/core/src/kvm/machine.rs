@@ -386,7 +386,7 @@ impl Parts {
             fd.set_cpuid2(&cpuid)
                 .map_err(failed("ioctl(KVM_SET_CPUID2)", &operation))?;
             let cpus = owned(&mut self.cpus);
-            let power_on = CpuPowerOn::read(kvm, &fd)?;
+            let power_on = CpuPowerOn::read(kvm, vm, &fd)?;
             let cpu = Cpu::start(cpus.len(), (fd, power_on), area, &self.gate, &self.exits)?;
             cpus.push(cpu);
         }
