@@ -31,6 +31,8 @@ export class NativeMachineStub {
   /** Whether events cannot be connected. */
   isFull = false;
   readonly #processors: number;
+  /** Texts of the connections, by their numbers. */
+  readonly #connections: string[] = [];
   #closed = false;
 
   constructor(processors: number) {
@@ -92,14 +94,14 @@ export class NativeMachineStub {
     this.#record(`line ${line} ${high ? 'high' : 'low'}`);
   }
 
-  connect(_event: unknown, gsi: number): void {
+  connect(_event: unknown, gsi: number): number {
     if (this.isFull)
       throw nativeError('ERR_SYSTEM', 'too many open files', { errno: 'EMFILE', syscall: 'ioctl(KVM_IRQFD)' });
-    this.#record(`connect ${gsi}`);
+    return this.#connect(`${gsi}`);
   }
 
-  disconnect(_event: unknown, gsi: number): void {
-    this.#record(`disconnect ${gsi}`);
+  disconnect(connection: number): void {
+    this.#record(`disconnect ${this.#connections[connection]}`);
   }
 
   setRoutes(routes: BigUint64Array): void {
@@ -110,16 +112,17 @@ export class NativeMachineStub {
     this.#record(`message ${address.toString(16)} ${data}`);
   }
 
-  addDoorbell(_event: unknown, ...doorbell: Doorbell): void {
-    this.#record(`doorbell ${doorbellText(...doorbell)}`);
-  }
-
-  removeDoorbell(_event: unknown, ...doorbell: Doorbell): void {
-    this.#record(`remove doorbell ${doorbellText(...doorbell)}`);
+  addDoorbell(_event: unknown, ...doorbell: Doorbell): number {
+    return this.#connect(doorbellText(...doorbell));
   }
 
   async closeAsync(): Promise<void> {
     this.#closed = true;
+  }
+
+  #connect(what: string): number {
+    this.#record(`connect ${what}`);
+    return this.#connections.push(what) - 1;
   }
 
   #record(call: string): void {

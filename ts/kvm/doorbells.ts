@@ -4,7 +4,7 @@
 import type { NativeMachine } from '#native';
 import { readOptions, requireUnsigned } from '../arguments.ts';
 import { native } from '../native-call.ts';
-import { type EventFd, holdEvent, nativeEventFdOf } from '../event-fd.ts';
+import { type EventFd, nativeEventFdOf } from '../event-fd.ts';
 import { PeerDmaError } from '../errors.ts';
 import { requireNumber } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
@@ -38,12 +38,8 @@ export function addDoorbell(machine: NativeMachine, doorbell: Doorbell, event: E
   const isPort = port !== undefined;
   const address = isPort ? requirePort(port) : requireUnsigned(gpa as bigint, 'gpa'); // it has one of the two
   const { width, value } = only === undefined ? {} : readMatch(only);
-  native(() => machine.addDoorbell(handle, isPort, address, width, value));
-  const held = holdEvent(event); // its descriptor identifies the doorbell
-  return () => {
-    native(() => machine.removeDoorbell(handle, isPort, address, width, value));
-    held.release();
-  };
+  const connection = native(() => machine.addDoorbell(handle, isPort, address, width, value));
+  return () => native(() => machine.disconnect(connection));
 }
 
 function requirePort(port: number): bigint {

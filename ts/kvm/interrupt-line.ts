@@ -3,7 +3,7 @@
  */
 import type { NativeMachine } from '#native';
 import { readOptions, requireBoolean } from '../arguments.ts';
-import { type EventFd, holdEvent, nativeEventFdOf } from '../event-fd.ts';
+import { type EventFd, nativeEventFdOf } from '../event-fd.ts';
 import { native } from '../native-call.ts';
 import { PACKAGE_KEY, requirePackageKey } from '../package-key.ts';
 import type { Registration } from '../registration.ts';
@@ -59,11 +59,6 @@ export class InterruptLine {
 export function connectEvent(machine: NativeMachine, event: EventFd, gsi: number, resample?: EventFd): () => void {
   const handle = nativeEventFdOf(event);
   const resampleHandle = resample === undefined ? undefined : nativeEventFdOf(resample);
-  native(() => machine.connect(handle, gsi, resampleHandle));
-  // KVM would disconnect an event whose last descriptor is closed.
-  const held = [event, ...(resample === undefined ? [] : [resample])].map(holdEvent);
-  return () => {
-    native(() => machine.disconnect(handle, gsi));
-    for (const one of held) one.release();
-  };
+  const connection = native(() => machine.connect(handle, gsi, resampleHandle));
+  return () => native(() => machine.disconnect(connection));
 }

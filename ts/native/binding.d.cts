@@ -170,10 +170,12 @@ export declare class NativeMachine {
   /**
    * Makes an eventfd raise an interrupt. With `resample`, the interrupt is a level, which ends when the guest
    * acknowledges it: `resample` is signalled then.
+   *
+   * Returns the number of the connection for `disconnect`. The eventfd stays open meanwhile.
    */
-  connect(event: NativeEventFd, gsi: Index, resample?: NativeEventFd | undefined | null): void
-  /** Ends the effect of `connect`. */
-  disconnect(event: NativeEventFd, gsi: Index): void
+  connect(event: NativeEventFd, gsi: Index, resample?: NativeEventFd | undefined | null): number
+  /** Ends a connection of `connect` or `addDoorbell`. */
+  disconnect(connection: number): void
   /** Replaces the messages of interrupts. A route is three words: number, address and data. */
   setRoutes(routes: BigUint64Array): void
   /** Sends a message (MSI) once. */
@@ -185,11 +187,9 @@ export declare class NativeMachine {
   /**
    * Makes writes of the guest signal an eventfd instead of an exit.
    *
-   * All writes do, or those of `width` bytes with a value.
+   * All writes do, or those of `width` bytes with a value. Returns the number of the connection, as `connect`.
    */
-  addDoorbell(event: NativeEventFd, isPort: boolean, address: U64, width?: number | undefined | null, value?: U64 | undefined | null): void
-  /** Ends the effect of `addDoorbell`. */
-  removeDoorbell(event: NativeEventFd, isPort: boolean, address: U64, width?: number | undefined | null, value?: U64 | undefined | null): void
+  addDoorbell(event: NativeEventFd, isPort: boolean, address: U64, width?: number | undefined | null, value?: U64 | undefined | null): number
   /**
    * Makes mappings, all or none. A request is four words: IOVA, length, flags (bit 0: writable; bit 1: a
    * file; bit 2: fault in first; from bit 32 on: the index in `files`), and the offset in the reservation

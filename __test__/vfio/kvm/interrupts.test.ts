@@ -2,6 +2,9 @@
  * Interrupts of small guests: messages, lines, events and doorbells, and those of an assigned device.
  */
 import test from 'ava';
+import { type StdioOptions, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout } from 'node:timers/promises';
 import { AssignedDevice, EventFd } from '../../../ts/index.ts';
 import { SimulatedDevice, SimulatedIommu } from '../../../ts/testing.ts';
 import { until } from '../../support/until.ts';
@@ -47,6 +50,31 @@ test.serial('an event of a line interrupts once, and its resample event follows 
   connection.remove();
   event.signal();
   t.is(event.take(), 1n, 'nobody else reads the event');
+});
+
+test.serial('an event that its owner has closed stays connected, and is disconnected like others', async (t) => {
+  const { vm, count, counts } = await countingGuest(t, LEVEL);
+  const [line, doorbell, other] = [EventFd.create(), EventFd.create(), EventFd.create()];
+  t.teardown(() => other.close());
+  // The child signals the event by a descriptor of its own, for each line that it reads.
+  const stdio: StdioOptions = ['pipe', 'ignore', 'inherit', line.fd];
+  const child = spawn('sh', ['-c', 'while read line; do printf "\\1\\0\\0\\0\\0\\0\\0\\0" >&3; done'], { stdio });
+  t.teardown(() => child.kill());
+  const connection = vm.line(LEVEL).connect(line);
+  const registration = vm.addDoorbell({ port: 0x510 }, doorbell);
+  line.close();
+  doorbell.close();
+  child.stdin?.write('1\n');
+  await counts(1n);
+  connection.remove();
+  registration.remove();
+  await setTimeout(20); // the guest takes the interrupt more than once if it acknowledges before the line is low
+  const before = count();
+  child.stdin?.end('2\n');
+  await once(child, 'exit');
+  await setTimeout(20); // an interrupt would arrive by then
+  t.is(count(), before);
+  t.notThrows(() => vm.addDoorbell({ port: 0x510 }, other).remove(), 'the address has no doorbell');
 });
 
 test.serial('a doorbell signals its event without an exit', async (t) => {

@@ -190,6 +190,8 @@ impl NativeMachine {
 
     /// Makes an eventfd raise an interrupt. With `resample`, the interrupt is a level, which ends when the guest
     /// acknowledges it: `resample` is signalled then.
+    ///
+    /// Returns the number of the connection for `disconnect`. The eventfd stays open meanwhile.
     #[napi]
     pub fn connect(
         &self,
@@ -197,7 +199,7 @@ impl NativeMachine {
         event: &NativeEventFd,
         gsi: Index,
         resample: Option<&NativeEventFd>,
-    ) -> napi::Result<()> {
+    ) -> napi::Result<u32> {
         or_throw(env, || {
             let resample = resample.map(NativeEventFd::event).transpose()?;
             self.space
@@ -205,13 +207,10 @@ impl NativeMachine {
         })
     }
 
-    /// Ends the effect of `connect`.
+    /// Ends a connection of `connect` or `addDoorbell`.
     #[napi]
-    pub fn disconnect(&self, env: &Env, event: &NativeEventFd, gsi: Index) -> napi::Result<()> {
-        or_throw(env, || {
-            self.space
-                .disconnect(event.event()?, gsi.as_u32("interrupt")?)
-        })
+    pub fn disconnect(&self, env: &Env, connection: u32) -> napi::Result<()> {
+        or_throw(env, || self.space.disconnect(connection))
     }
 
     /// Replaces the messages of interrupts. A route is three words: number, address and data.
@@ -240,7 +239,7 @@ impl NativeMachine {
 
     /// Makes writes of the guest signal an eventfd instead of an exit.
     ///
-    /// All writes do, or those of `width` bytes with a value.
+    /// All writes do, or those of `width` bytes with a value. Returns the number of the connection, as `connect`.
     #[napi]
     pub fn add_doorbell(
         &self,
@@ -250,28 +249,13 @@ impl NativeMachine {
         address: U64,
         width: Option<u32>,
         value: Option<U64>,
-    ) -> napi::Result<()> {
-        let doorbell = doorbell(is_port, address, width, value);
-        or_throw(env, || {
-            self.space.set_doorbell(event.event()?, &doorbell, true)
-        })
-    }
-
-    /// Ends the effect of `addDoorbell`.
-    #[napi]
-    pub fn remove_doorbell(
-        &self,
-        env: &Env,
-        event: &NativeEventFd,
-        is_port: bool,
-        address: U64,
-        width: Option<u32>,
-        value: Option<U64>,
-    ) -> napi::Result<()> {
-        let doorbell = doorbell(is_port, address, width, value);
-        or_throw(env, || {
-            self.space.set_doorbell(event.event()?, &doorbell, false)
-        })
+    ) -> napi::Result<u32> {
+        let doorbell = Doorbell {
+            is_port,
+            address: address.0,
+            only: width.zip(value.map(|value| value.0)),
+        };
+        or_throw(env, || self.space.add_doorbell(event.event()?, doorbell))
     }
 }
 
@@ -309,14 +293,6 @@ impl NativeMachine {
 }
 
 space_methods!(NativeMachine);
-
-fn doorbell(is_port: bool, address: U64, width: Option<u32>, value: Option<U64>) -> Doorbell {
-    Doorbell {
-        is_port,
-        address: address.0,
-        only: width.zip(value.map(|value| value.0)),
-    }
-}
 
 fn index(processor: Index) -> Result<usize> {
     usize::try_from(processor.0).map_err(|_| invalid("the virtual machine has fewer processors"))

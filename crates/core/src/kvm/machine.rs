@@ -6,6 +6,7 @@ use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Kvm, VmFd};
 use nix::errno::Errno;
 
+use super::connections::{Connections, Effect};
 use super::cpu::Cpu;
 use super::cpuid;
 use super::exits::Exits;
@@ -48,6 +49,7 @@ struct Parts {
     gate: Arc<Gate>,
     exits: Arc<Exits>,
     cpus: Mutex<Vec<Cpu>>,
+    connections: Mutex<Connections>,
     vfio: Mutex<VfioFiles>,
     board: BoardPowerOn,
 }
@@ -76,6 +78,7 @@ impl Machine {
             gate: Arc::new(Gate::new(count)),
             exits,
             cpus: Mutex::default(),
+            connections: Mutex::default(),
             vfio: Mutex::default(),
             board: BoardPowerOn::read(&vm)?,
         };
@@ -252,18 +255,35 @@ impl Machine {
     /// Makes an eventfd raise an interrupt. With `resample`, the interrupt is a level, which ends when the guest
     /// acknowledges it: `resample` is signalled then.
     ///
-    /// # Errors
-    /// `ERR_CLOSED`, `ERR_SYSTEM` (`EBUSY`: it is connected already).
-    pub fn connect(&self, event: &EventFd, gsi: u32, resample: Option<&EventFd>) -> Result<()> {
-        interrupts::connect(&*self.vm()?, event, gsi, resample)
-    }
-
-    /// Ends the effect of [`connect`](Self::connect).
+    /// Returns the number of the connection. It keeps the eventfd open until [`disconnect`](Self::disconnect).
     ///
     /// # Errors
-    /// `ERR_CLOSED`, `ERR_SYSTEM`.
-    pub fn disconnect(&self, event: &EventFd, gsi: u32) -> Result<()> {
-        interrupts::disconnect(&*self.vm()?, event, gsi)
+    /// `ERR_CLOSED`, `ERR_SYSTEM` (`EBUSY`: it is connected already).
+    pub fn connect(&self, event: &EventFd, gsi: u32, resample: Option<&EventFd>) -> Result<u32> {
+        let vm = self.vm()?;
+        let effect = Effect::Interrupt(gsi);
+        lock(&self.parts.connections).add(&vm, event, effect, resample)
+    }
+
+    /// Makes writes of the guest signal an eventfd instead of an exit.
+    ///
+    /// Returns the number of the connection. It keeps the eventfd open until [`disconnect`](Self::disconnect).
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`, `ERR_SYSTEM` (`EEXIST`: the address has such a doorbell).
+    pub fn add_doorbell(&self, event: &EventFd, doorbell: Doorbell) -> Result<u32> {
+        let vm = self.vm()?;
+        let effect = Effect::Doorbell(doorbell);
+        lock(&self.parts.connections).add(&vm, event, effect, None)
+    }
+
+    /// Ends a connection of an eventfd.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT` for another number, `ERR_CLOSED`, `ERR_SYSTEM`.
+    pub fn disconnect(&self, connection: u32) -> Result<()> {
+        let vm = self.vm()?;
+        lock(&self.parts.connections).remove(&vm, connection)
     }
 
     /// Replaces the messages that numbers of interrupts are routed to.
@@ -280,14 +300,6 @@ impl Machine {
     /// `ERR_CLOSED`, `ERR_SYSTEM`.
     pub fn send_message(&self, address: u64, data: u32) -> Result<()> {
         interrupts::send(&*self.vm()?, address, data)
-    }
-
-    /// Makes writes of the guest signal an eventfd instead of an exit, or ends that.
-    ///
-    /// # Errors
-    /// `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`, `ERR_SYSTEM`.
-    pub fn set_doorbell(&self, event: &EventFd, doorbell: &Doorbell, on: bool) -> Result<()> {
-        interrupts::set_doorbell(&*self.vm()?, event, doorbell, on)
     }
 
     /// Records that the guest has a device. KVM keeps the device in use until [`remove_device`](Self::remove_device).
@@ -314,6 +326,7 @@ impl Machine {
     pub fn close(&self) -> Result<()> {
         self.parts.end();
         *lock(&self.parts.vfio) = VfioFiles::default();
+        *lock(&self.parts.connections) = Connections::default();
         self.space.change(|state, removed| {
             if state.open().is_ok() {
                 crate::space::SpaceState::unmap_all(state, removed)?;

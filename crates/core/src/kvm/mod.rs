@@ -6,6 +6,7 @@
 //!
 //! Lock order: the memory slots, then the run gate; the descriptor of a processor, then nothing.
 
+mod connections;
 mod cpu;
 mod cpuid;
 mod dirty_log;
