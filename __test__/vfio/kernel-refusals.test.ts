@@ -2,18 +2,18 @@
  * Mappings that the kernel rejects. Memory is truncated, a BAR does not decode, an address is beyond the IOMMU. The
  * earlier state remains.
  */
-import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { ftruncateSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import {
   AddressRange,
   type DeviceMemory,
   GuestMemory,
-  MemoryFile,
   PeerDmaError,
   type VfioContainerManager,
   type VfioDevice,
   type VfioRegion,
 } from '../../ts/index.ts';
+import { truncatableFile } from '../support/truncatable-file.ts';
 import { testWith } from './support/devices.ts';
 import { RAM_LENGTH, RAM_START, SINK, pattern, peerBar, send } from './support/rig.ts';
 import { PIECE, openInOwnContainer, reaches, scattered, completeState } from './support/two-containers.ts';
@@ -42,20 +42,6 @@ function decode(device: VfioDevice, on: boolean): void {
 
 function barState(memory: GuestMemory): (string | undefined)[] {
   return memory.inspect().targets.map(({ mappings }) => mappings.find(({ region }) => region === 'bar2')?.state);
-}
-
-/** A file that can be truncated, unlike those of MemoryFile. */
-function shrinkable(t: ExecutionContext, length: bigint): { fd: number; file: MemoryFile } {
-  const folder = mkdtempSync('/dev/shm/peerdma-');
-  const fd = openSync(`${folder}/memory`, 'wx+');
-  rmSync(folder, { recursive: true });
-  ftruncateSync(fd, Number(length));
-  const file = MemoryFile.fromFd(fd);
-  t.teardown(() => {
-    file.close();
-    closeSync(fd);
-  });
-  return { fd, file };
 }
 
 testWith(
@@ -127,7 +113,7 @@ testWith(
 testWith({ edu: 2 }, 'truncated memory fails only the changes that map it again', async (t, { edu }) => {
   const memory = await guest(t);
   const { manager, edu: engine } = await openInOwnContainer(t, memory, edu[0] ?? '');
-  const { fd, file } = shrinkable(t, 4n * PIECE);
+  const { fd, file } = truncatableFile(t, 4n * PIECE);
   const region = await memory.regions.addRegion({ name: 'shrinks', range: AddressRange.of(FIRST, 4n * PIECE) });
   await region.addMapping({ range: AddressRange.of(0n, 4n * PIECE), backing: { file, offset: 0n } });
   await region.mapToGuest();
@@ -161,7 +147,7 @@ testWith({ edu: 2 }, 'truncated memory fails only the changes that map it again'
 testWith({ edu: 1 }, 'truncated memory cannot be moved, and stays mapped', async (t, { edu: [bdf = ''] }) => {
   const memory = await guest(t);
   const { manager, edu } = await openInOwnContainer(t, memory, bdf, 'required');
-  const { fd, file } = shrinkable(t, 2n * PIECE);
+  const { fd, file } = truncatableFile(t, 2n * PIECE);
   const window = memory.newDeviceMemory({ name: 'bar2', length: 2n * PIECE });
   await window.addMapping({ range: AddressRange.of(0n, 2n * PIECE), backing: { file, offset: 0n } });
   await window.mapToGuest(FIRST);

@@ -8,6 +8,7 @@ import './kvm/dirty-pages.test.ts';
 import './kvm/ends.test.ts';
 import './kvm/guide.test.ts';
 import './kvm/interrupts.test.ts';
+import './kvm/lost-memory.test.ts';
 import './kvm/memory.test.ts';
 import './kvm/pci.test.ts';
 import './kvm/peer-to-peer.test.ts';

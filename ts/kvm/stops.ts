@@ -1,9 +1,10 @@
 /**
  * The stops of a processor: reasons that end a run, and failures.
  */
-import { hex } from '../address-range.ts';
+import { AddressRange, hex } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
-import type { GuestMemory } from '../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
+import { isPresent } from '../memory/backing.ts';
 import type { VirtualCpu } from './cpu.ts';
 import { type GuestAccessExit, type StoppedExit, accessText } from './exit-loop.ts';
 
@@ -22,6 +23,10 @@ const ENTRY_FAILED = 4;
 const INTERNAL_ERROR = 5;
 const MEMORY_FAULT = 6;
 const RUN_FAILED = 7;
+const MEMORY_ERROR = 9;
+
+/** The number of an error of the kernel. */
+const EFAULT = 14;
 
 /** `KVM_SYSTEM_EVENT_…` (Linux, include/uapi/linux/kvm.h). */
 const EVENTS: Readonly<Record<number, StopReason>> = { 1: 'shutdown', 2: 'reset', 3: 'crash' };
@@ -37,7 +42,7 @@ export function stopReason({ reason, detail }: StoppedExit): StopReason | undefi
 
 /** The error of a processor that cannot execute the guest. @internal */
 export function cpuFailed(exit: StoppedExit, cpu: VirtualCpu, memory: GuestMemory): PeerDmaError {
-  const text = `virtual machine: processor ${exit.cpu} failed: ${failureText(exit)}`;
+  const text = `virtual machine: processor ${exit.cpu} failed: ${failureText(exit, memory)}`;
   return new PeerDmaError('ERR_CPU_FAILED', `${text}. ${stateText(cpu, memory)}`);
 }
 
@@ -59,7 +64,7 @@ export function unclaimedAccess(access: GuestAccessExit, cpu: VirtualCpu, memory
   return new PeerDmaError('ERR_CPU_FAILED', `${text}. ${stateText(cpu, memory)}`);
 }
 
-function failureText({ reason, detail, data }: StoppedExit): string {
+function failureText({ reason, detail, data }: StoppedExit, memory: GuestMemory): string {
   switch (reason) {
     case HALTED:
       return 'it halted, and no interrupt can wake it';
@@ -72,10 +77,24 @@ function failureText({ reason, detail, data }: StoppedExit): string {
     case MEMORY_FAULT:
       return `the host cannot access the memory at ${hex(data)}`;
     case RUN_FAILED:
-      return `KVM_RUN failed with errno ${detail}`;
+      return detail === EFAULT ? lostMemoryText(memory) : `KVM_RUN failed with errno ${detail}`;
+    case MEMORY_ERROR: {
+      const place = detail === 0 ? 'that it accesses' : `at ${hex(data)}`;
+      return `the host's memory ${place} has an uncorrectable error. The end of dmesg has its page`;
+    }
     default:
       return `it left the guest with the unknown reason ${detail}`;
   }
+}
+
+/** Names the memory that the host has lost. The kernel does not report which of it the guest accesses. */
+function lostMemoryText(memory: GuestMemory): string {
+  const mapped = guestAddressSpaceOf(memory).map.flat.overlapping(AddressRange.between(0n, 1n << 64n));
+  const lost = [...mapped].find((sub) => !isPresent(sub.memory, sub.range.length));
+  if (lost === undefined) return 'the host cannot access its memory (EFAULT). The end of dmesg may have the reason';
+  const { name, range } = lost;
+  const remedy = 'If its file was truncated, restore it. If it is a BAR, its device does not decode memory';
+  return `the host cannot access its memory (EFAULT): a part of "${name}" at ${range} is missing. ${remedy}`;
 }
 
 /** Registers, and the bytes of the instruction. */

@@ -4,10 +4,11 @@
 import test from 'ava';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { renameSync } from 'node:fs';
+import { readFileSync, readdirSync, renameSync } from 'node:fs';
 import { extname } from 'node:path';
 import { AssignedDevice, GuestMemory, type PeerDmaError } from '../../../ts/index.ts';
 import { VirtualMachine } from '../../../ts/kvm.ts';
+import { until } from '../../support/until.ts';
 import { newManager } from '../support/backend.ts';
 import { testWith } from '../support/devices.ts';
 import { pinnedAtRest } from '../support/pins.ts';
@@ -15,6 +16,8 @@ import { openVfioFiles } from '../support/open-files.ts';
 
 const SCRIPT = new URL(`../programs/running-machine${extname(import.meta.url)}`, import.meta.url);
 const RAM_PAGES = (4 << 20) / 4096;
+/** The bit of the signal in a mask of /proc (`proc(5)`). */
+const SIGBUS = 1n << 6n;
 
 testWith({ edu: 1 }, 'KVM: a process that is killed while its guest runs leaves no page pinned', async (t, { edu }) => {
   const [bdf = ''] = edu;
@@ -34,6 +37,22 @@ testWith({ edu: 1 }, 'KVM: a process that is killed while its guest runs leaves 
   await device.close();
   await manager.close();
   await memory.close();
+});
+
+test.serial('a signal SIGBUS to a process whose guest runs ends the process', async (t) => {
+  const child = spawn(process.execPath, [...process.execArgv, SCRIPT.pathname], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  t.teardown(() => child.kill('SIGKILL'));
+  const ended = once(child, 'exit');
+  await once(child.stdout, 'data');
+  const status = (thread: string): string => readFileSync(`/proc/${child.pid}/task/${thread}/status`, 'latin1');
+  const processor = readdirSync(`/proc/${child.pid}/task`).find((one) => status(one).startsWith('Name:\tpeerdma-cpu0'));
+  if (processor === undefined) throw new Error('the processor has no thread');
+  const blocked = (): bigint => BigInt(`0x${/^SigBlk:\s*(\w+)/m.exec(status(processor))?.[1]}`);
+  await until(() => (blocked() & SIGBUS) === 0n, 'the processor is in the guest, where the signal is not blocked');
+  process.kill(Number(processor), 'SIGBUS'); // the kernel prefers the thread of that number
+  t.deepEqual(await ended, [null, 'SIGBUS']);
 });
 
 /** Creates a machine, and returns the error. */

@@ -1,6 +1,6 @@
 //! A virtual processor, and its thread.
 
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError, Weak};
 use std::thread::JoinHandle;
 
 use kvm_bindings::KVM_INTERNAL_ERROR_DELIVERY_EV;
@@ -10,11 +10,14 @@ use nix::errno::Errno;
 use super::exits::{Exit, Exits};
 use super::gate::{Gate, Turn};
 use super::kick::Kick;
+use super::memory_error;
 use super::power_on::CpuPowerOn;
 use super::registers;
 use super::run_area::{Access, RunArea};
+use super::slots::SlotState;
 use super::system::errno_of;
 use crate::locked::lock;
+use crate::space::Space;
 use crate::{Error, ErrorCode, Result};
 
 /// The kinds of [`Exit`]. Accesses have the address, width and data; a processor that has stopped has the
@@ -46,6 +49,8 @@ enum Stop {
     RunFailed(Errno),
     /// It left the guest for a reason that has no meaning here (`KVM_EXIT_…`).
     UnknownExit(u32),
+    /// The host's memory at this guest address has an uncorrectable error. `None`: its slot is gone.
+    MemoryError(Option<u64>),
 }
 
 /// The guest accessed memory without a slot while an event was delivered.
@@ -63,6 +68,8 @@ impl Stop {
             Self::MemoryFault(address) => (6, 0, address),
             Self::RunFailed(errno) => (7, (errno as i32).unsigned_abs(), 0),
             Self::UnknownExit(reason) => (8, reason, 0),
+            Self::MemoryError(None) => (9, 0, 0),
+            Self::MemoryError(Some(address)) => (9, 1, address),
         };
         Exit {
             kind: kind::STOPPED,
@@ -98,6 +105,7 @@ impl Cpu {
         area: usize,
         gate: &Arc<Gate>,
         exits: &Arc<Exits>,
+        space: &Arc<Space<SlotState>>,
     ) -> Result<Self> {
         Kick::interrupt_guest(&fd)?;
         let fd = Arc::new(Mutex::new(Some(fd)));
@@ -107,6 +115,7 @@ impl Cpu {
             area,
             gate: Arc::clone(gate),
             exits: Arc::clone(exits),
+            space: Arc::downgrade(space),
         };
         let thread = std::thread::Builder::new()
             .name(format!("peerdma-cpu{index}"))
@@ -170,6 +179,7 @@ struct Body {
     area: usize,
     gate: Arc<Gate>,
     exits: Arc<Exits>,
+    space: Weak<Space<SlotState>>,
 }
 
 /// Records the end of the thread when it is dropped.
@@ -216,7 +226,12 @@ impl Body {
             let repeats = !repeated && matches!(outcome, Outcome::Stopped(DELIVERY_FAILED));
             repeated = repeats;
             match outcome {
-                Outcome::Again => {}
+                Outcome::Again => {
+                    if let Some(address) = memory_error::take() {
+                        let stop = Stop::MemoryError(self.guest_address(address));
+                        self.exits.post(self.index, stop.exit())?;
+                    }
+                }
                 Outcome::Stopped(_) if repeats => {}
                 Outcome::Stopped(stop) => {
                     self.exits.post(self.index, stop.exit())?;
@@ -227,6 +242,13 @@ impl Body {
                 }
             }
         }
+    }
+
+    /// The guest address of the memory at an address in this process.
+    fn guest_address(&self, address: usize) -> Option<u64> {
+        let space = self.space.upgrade()?;
+        let state = space.lock();
+        state.guest_address(address)
     }
 
     /// Executes the guest, or only completes the last exit.

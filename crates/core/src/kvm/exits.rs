@@ -47,6 +47,19 @@ pub struct ExitCell {
 
 const _: () = assert!(size_of::<ExitCell>() == 64);
 
+#[cfg(test)]
+impl ExitCell {
+    /// Returns the exit in the cell.
+    pub(super) fn exit(&self) -> Exit {
+        Exit {
+            kind: self.kind.load(Ordering::Relaxed),
+            length: self.length.load(Ordering::Relaxed),
+            address: self.address.load(Ordering::Relaxed),
+            data: self.data.load(Ordering::Relaxed),
+        }
+    }
+}
+
 /// The state of a cell, out of the receiver's reach.
 #[derive(Debug, Default)]
 struct Post {

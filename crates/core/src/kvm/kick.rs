@@ -5,14 +5,14 @@ use nix::errno::Errno;
 use nix::sys::pthread::{Pthread, pthread_kill};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 
-use super::ioctl;
+use super::{ioctl, memory_error};
 use crate::{Error, ErrorCode, Result};
 
 /// The threads of processors block it, except in the guest. There it ends `KVM_RUN`, stays pending, and is discarded:
 /// the kernel never delivers it, and the process needs no handler.
 const SIGNAL: Signal = Signal::SIGUSR2;
-/// The mask in the guest: all signals but this one.
-const BLOCKED_IN_GUEST: u64 = !(1 << (SIGNAL as u32 - 1));
+/// The mask in the guest: all signals but this one and that of a memory error.
+const BLOCKED_IN_GUEST: u64 = !(1 << (SIGNAL as u32 - 1) | 1 << (memory_error::SIGNAL as u32 - 1));
 
 /// The signal in its thread.
 #[derive(Debug)]

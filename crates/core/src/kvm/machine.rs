@@ -83,7 +83,7 @@ impl Machine {
             board: BoardPowerOn::read(&vm)?,
         };
         // If this fails, the drop ends the threads that have started.
-        parts.start_processors(&kvm, &vm, count)?;
+        parts.start_processors(&kvm, &vm, count, &space)?;
         Ok(Self {
             parts: Arc::new(parts),
             _handle: Handle::new(&space),
@@ -378,7 +378,13 @@ fn set_up(vm: &VmFd) -> Result<()> {
 }
 
 impl Parts {
-    fn start_processors(&mut self, kvm: &Kvm, vm: &VmFd, count: usize) -> Result<()> {
+    fn start_processors(
+        &mut self,
+        kvm: &Kvm,
+        vm: &VmFd,
+        count: usize,
+        space: &Arc<Space<SlotState>>,
+    ) -> Result<()> {
         let supported = cpuid::supported(kvm)?;
         let area = kvm.get_vcpu_mmap_size().map_err(failed(
             "ioctl(KVM_GET_VCPU_MMAP_SIZE)",
@@ -400,7 +406,14 @@ impl Parts {
                 .map_err(failed("ioctl(KVM_SET_CPUID2)", &operation))?;
             let cpus = owned(&mut self.cpus);
             let power_on = CpuPowerOn::read(kvm, vm, &fd)?;
-            let cpu = Cpu::start(cpus.len(), (fd, power_on), area, &self.gate, &self.exits)?;
+            let cpu = Cpu::start(
+                cpus.len(),
+                (fd, power_on),
+                area,
+                &self.gate,
+                &self.exits,
+                space,
+            )?;
             cpus.push(cpu);
         }
         Ok(())

@@ -16,6 +16,9 @@ mod interrupts;
 mod ioctl;
 mod kick;
 mod machine;
+mod memory_error;
+#[cfg(test)]
+mod memory_error_test;
 mod power_on;
 mod registers;
 mod run_area;

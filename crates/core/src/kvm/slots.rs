@@ -12,7 +12,7 @@ use crate::batch::{MapRequest, Memory};
 use crate::dropper;
 use crate::mappings::Mappings;
 use crate::memory::{Lease, Leases};
-use crate::range::to_usize;
+use crate::range::{to_u64, to_usize};
 use crate::space::{SpaceState, unmap_refused};
 use crate::{Error, ErrorCode, Range, Result};
 
@@ -229,6 +229,14 @@ impl SlotState {
             self.dirty_log.clear();
         }
         Ok(())
+    }
+
+    /// Returns the guest address of the memory at an address in this process.
+    pub(super) fn guest_address(&self, address: usize) -> Option<u64> {
+        self.mappings.iter().find_map(|(range, slot)| {
+            let offset = to_u64(address).checked_sub(slot.lease.host_address())?;
+            (offset < range.len()).then(|| range.start().saturating_add(offset))
+        })
     }
 
     /// Returns a bit for each page of `range`, set if the guest has written it since the last call.

@@ -1,0 +1,113 @@
+//! Memory errors of a real virtual machine. No kernel makes one on request: the test sends its signal.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::exits::{Exit, Exits, Next};
+use super::{Machine, memory_error};
+use crate::memory::{AddressSpaceReservation, FilePart, HugePages, MemoryFile};
+use crate::{Batch, ErrorCode, MapRequest, MemorySource, Range};
+
+const PAGE: u64 = 4096;
+/// The page of the first instruction, at 16 bytes before its end.
+const RESET: u64 = 0xffff_f000;
+const RESET_OFFSET: u64 = 0xff0;
+
+/// Sends the signal of an error at an address to the calling thread. Other threads must not send it.
+fn signal_memory_error(address: u64) {
+    #[repr(C)]
+    struct Info {
+        signo: i32,
+        errno: i32,
+        code: i32,
+        pad: i32,
+        address: u64,
+        rest: [u64; 13],
+    }
+    let info = Info {
+        signo: memory_error::SIGNAL as i32,
+        errno: 0,
+        code: libc::BUS_MCEERR_AR,
+        pad: 0,
+        address,
+        rest: [0; 13],
+    };
+    // SAFETY: the kernel reads the 128 bytes of `info`. The thread blocks the signal, except in the guest.
+    let result = unsafe {
+        let (process, thread) = (libc::getpid(), libc::gettid());
+        let call = libc::SYS_rt_tgsigqueueinfo;
+        libc::syscall(call, process, thread, info.signo, &raw const info)
+    };
+    assert_eq!(result, 0);
+}
+
+/// The next exit of the processor.
+fn next(exits: &Exits) -> Exit {
+    let began = Instant::now();
+    while exits.next() != Next::Exit(0) {
+        assert!(began.elapsed() < Duration::from_secs(10), "no exit");
+    }
+    exits.cells().first().unwrap().exit()
+}
+
+#[test]
+fn a_memory_error_stops_the_processor_with_its_guest_address() {
+    // The thread of the processor calls this, when it posts an exit.
+    let address = Arc::new(AtomicU64::new(0));
+    let of_next = Arc::clone(&address);
+    let notify = move || match of_next.swap(0, Ordering::SeqCst) {
+        0 => {}
+        address => signal_memory_error(address),
+    };
+    let exits = Arc::new(Exits::new(1, notify));
+    let machine = match Machine::new(Arc::clone(&exits)) {
+        Err(error) if error.code() == ErrorCode::KvmUnavailable => {
+            return eprintln!("skipped: {error}");
+        }
+        result => result.unwrap(),
+    };
+    let file = MemoryFile::create(PAGE, "guest", HugePages::None).unwrap();
+    let code = [0xe6, 0x80, 0xeb, 0xfc]; // out 0x80, al; jmp to it
+    file.write(RESET_OFFSET, &code).unwrap();
+    let space = AddressSpaceReservation::new(20).unwrap();
+    let part = FilePart {
+        offset: 0,
+        length: PAGE,
+        file_offset: 0,
+        file: 0,
+        writable: true,
+        transparent_huge: false,
+    };
+    space.map_files(&[file], &[part]).unwrap();
+    let host_address = space.lease(0, PAGE).unwrap().host_address();
+    let request = MapRequest {
+        range: Range::new(RESET, PAGE).unwrap(),
+        offset: 0,
+        writable: true,
+        source: MemorySource::Memory { fault_in: false },
+    };
+    machine
+        .map(Batch::new(Some(&space), vec![], vec![request]).unwrap())
+        .unwrap();
+    let with_slot = (1, RESET + 0x123);
+    for (at, (length, data)) in [(host_address + 0x123, with_slot), (0x1000, (0, 0))] {
+        address.store(at, Ordering::SeqCst);
+        machine.run().unwrap();
+        assert_eq!(next(&exits).address, 0x80);
+        exits.answer(0);
+        let stopped = Exit {
+            kind: 5,
+            length,
+            address: 9,
+            data,
+        };
+        assert_eq!(next(&exits), stopped);
+        machine.request_pause();
+        exits.answer(0);
+        machine.wait_paused();
+        while exits.next() != Next::Idle {}
+    }
+    machine.close().unwrap();
+}
