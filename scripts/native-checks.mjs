@@ -38,6 +38,7 @@ const NOT_INTERPRETED = [
   'kvm::cpuid', // the flexible arrays of kvm-bindings
   'kvm::gate', // signals
   'kvm::memory_error_test',
+  'kvm::slots_test',
 ];
 /**
  * Random tests of safe, single-threaded code, in which Miri finds nothing. They took most of its time, like the

@@ -63,7 +63,7 @@ export type ErrorCode =
   | 'ERR_IOVA_OVERLAP'
   /** The IOMMU cannot map these IOVAs: they are reserved, or beyond its width. */
   | 'ERR_IOVA_UNREACHABLE'
-  /** The container or process has reached its limit of mappings (`dma_entry_limit`, `vm.max_map_count`). */
+  /** A limit of mappings is reached (`dma_entry_limit`, `vm.max_map_count`, memory slots of KVM). */
   | 'ERR_MAPPING_LIMIT'
   /** Pinning the memory would pass the limit of locked memory (`RLIMIT_MEMLOCK`). */
   | 'ERR_MEMLOCK_LIMIT'

@@ -14,6 +14,7 @@ import './kvm/pci.test.ts';
 import './kvm/peer-to-peer.test.ts';
 import './kvm/processor.test.ts';
 import './kvm/reset.test.ts';
+import './kvm/slot-limit.test.ts';
 import './kvm/start-registers.test.ts';
 import './kvm/vmm.test.ts';
 import './kvm/vmm-devices.test.ts';

@@ -321,7 +321,7 @@ export abstract class KernelTarget<L extends IommuLimits = IommuLimits> implemen
 
   /** Converts an error of the native core. */
   #mapError(sub: SubMapping, thrown: unknown): PeerDmaError {
-    const error = fromNative(thrown, { target: this.name });
+    const error = fromNative(thrown);
     if (!(error instanceof PeerDmaError) || error.code !== 'ERR_MAP_FAILED' || error.errno === undefined) {
       return mapFailed(this.name, sub, error);
     }

@@ -18,7 +18,6 @@ const LIMITS: IommuLimits = { pageSize: 4096n, iovaRanges: [AddressRange.between
 
 /** The reasons of the kernel (Linux, virt/kvm/kvm_main.c, `kvm_set_memory_region`). */
 const REASONS: Readonly<Record<string, string>> = {
-  EEXIST: 'another memory slot has some of these addresses. Unmap it first',
   ENOMEM: 'the kernel has no memory for its page tables. Free memory of the host',
 };
 

@@ -16,6 +16,7 @@ import {
 import { VirtualMachine } from '../../../ts/kvm.ts';
 import { guestAddressSpaceOf } from '../../../ts/guest/guest-memory.ts';
 import { until } from '../../support/until.ts';
+import { canReserveHugePages, freeHugePages, reserveHugePages } from '../support/huge-pages.ts';
 import { Code } from './support/machine-code.ts';
 import { END_PORT, FREE, RAM_LENGTH, load, smallGuest } from './support/small-guest.ts';
 
@@ -64,6 +65,24 @@ for (const [name, ram] of [
     t.is(memory.read64(FREE), VALUE);
   });
 }
+
+const hasHugePages = canReserveHugePages || freeHugePages() > 0;
+const needs = hasHugePages ? '' : ' (needs sysctl vm.nr_hugepages=1; npm test runs it in the testbed)';
+(hasHugePages ? test.serial : test.serial.skip)(`a guest reads and writes RAM of a huge page${needs}`, async (t) => {
+  const pool = reserveHugePages(t, 4);
+  const code = new Code()
+    .rbx(FREE)
+    .load(8)
+    .rbx(FREE + 8n)
+    .store(8)
+    .out(END_PORT);
+  const { memory, vm } = await smallGuest(t, code, { ram: { hugePages: '2M' } });
+  memory.write64(FREE, VALUE);
+  t.is(await vm.run(), 'end');
+  t.is(memory.read64(FREE + 8n), VALUE);
+  t.is(freeHugePages(), pool - 1, 'all RAM is that page');
+  t.deepEqual(vm.inspect().exits, { port: 1, memory: 0, unclaimed: 0 });
+});
 
 test.serial('a guest reads and writes the memory of a device without an exit', async (t) => {
   const code = new Code()

@@ -1,6 +1,6 @@
 /**
- * A process with a guest, and with an assigned device: `running-machine.ts [BDF]`. It prints a line when the guest runs,
- * and goes on until it is killed.
+ * A process with a guest, and with an assigned device: `running-machine.ts [BDF]`. It prints a line when the guest
+ * runs, and goes on until it is killed.
  */
 import { writeSync } from 'node:fs';
 import { AddressRange, AssignedDevice, GuestMemory, PciHostBridge } from '../../../ts/index.ts';

@@ -47,7 +47,7 @@ codes! {
     MemoryFault = "ERR_MEMORY_FAULT",
     /// This crate does not support the system's page size.
     PageSize = "ERR_PAGE_SIZE",
-    /// The process has reached its limit of memory mappings.
+    /// The process or the virtual machine has reached its limit of mappings.
     MappingLimit = "ERR_MAPPING_LIMIT",
     /// The range overlaps an existing mapping.
     Overlap = "ERR_OVERLAP",

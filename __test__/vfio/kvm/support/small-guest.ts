@@ -37,18 +37,20 @@ export interface SmallGuestOptions extends Omit<Partial<VirtualMachineOptions>, 
   readonly ram?: Partial<RamOptions>;
   /** Changes guest memory before the machine is created. */
   readonly before?: (memory: GuestMemory) => Promise<void>;
+  /** Creates the machine. Default: `VirtualMachine.create` */
+  readonly create?: typeof VirtualMachine.create;
 }
 
 /** Creates a guest whose processor executes some code. A write to the end port ends the run: `end`. */
 export async function smallGuest(
   t: ExecutionContext,
   code: Code,
-  { ram = {}, before, ...options }: SmallGuestOptions = {},
+  { ram = {}, before, create = VirtualMachine.create, ...options }: SmallGuestOptions = {},
 ): Promise<SmallGuest> {
   const memory = await GuestMemory.create({ ram: [{ start: 0n, length: RAM_LENGTH, ...ram }] });
   t.teardown(() => memory.close());
   await before?.(memory);
-  const vm = await VirtualMachine.create({ memory, ...options });
+  const vm = await create({ memory, ...options });
   t.teardown(() => vm.close());
   const ends: number[] = [];
   vm.ports.add(END_PORT, 4, {

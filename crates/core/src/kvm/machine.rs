@@ -106,7 +106,8 @@ impl Machine {
     /// Makes all mappings of a batch or none.
     ///
     /// # Errors
-    /// `ERR_MAP_FAILED`, `ERR_UNALIGNED`, `ERR_CLOSED`; as [`Batch`].
+    /// `ERR_MAP_FAILED`, `ERR_MAPPING_LIMIT` if all slots are in use, `ERR_OVERLAP`, `ERR_UNALIGNED`, `ERR_CLOSED`; as
+    /// [`Batch`].
     pub fn map(&self, mut batch: Batch) -> Result<(), BatchError> {
         batch.fault_in()?;
         self.space

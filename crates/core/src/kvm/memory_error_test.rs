@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::exits::{Exit, Exits, Next};
-use super::{Machine, memory_error};
-use crate::memory::{AddressSpaceReservation, FilePart, HugePages, MemoryFile};
-use crate::{Batch, ErrorCode, MapRequest, MemorySource, Range};
+use super::slots::PAGE;
+use super::{memory_error, test_machine};
+use crate::Range;
 
-const PAGE: u64 = 4096;
 /// The page of the first instruction, at 16 bytes before its end.
 const RESET: u64 = 0xffff_f000;
 const RESET_OFFSET: u64 = 0xff0;
@@ -62,35 +61,17 @@ fn a_memory_error_stops_the_processor_with_its_guest_address() {
         address => signal_memory_error(address),
     };
     let exits = Arc::new(Exits::new(1, notify));
-    let machine = match Machine::new(Arc::clone(&exits)) {
-        Err(error) if error.code() == ErrorCode::KvmUnavailable => {
-            return eprintln!("skipped: {error}");
-        }
-        result => result.unwrap(),
+    let Some(machine) = test_machine::create(Arc::clone(&exits)) else {
+        return;
     };
-    let file = MemoryFile::create(PAGE, "guest", HugePages::None).unwrap();
+    let space = test_machine::reservation(1);
     let code = [0xe6, 0x80, 0xeb, 0xfc]; // out 0x80, al; jmp to it
-    file.write(RESET_OFFSET, &code).unwrap();
-    let space = AddressSpaceReservation::new(20).unwrap();
-    let part = FilePart {
-        offset: 0,
-        length: PAGE,
-        file_offset: 0,
-        file: 0,
-        writable: true,
-        transparent_huge: false,
+    let host_address = {
+        let lease = space.lease(0, PAGE).unwrap();
+        lease.write(RESET_OFFSET, code.as_slice()).unwrap();
+        lease.host_address()
     };
-    space.map_files(&[file], &[part]).unwrap();
-    let host_address = space.lease(0, PAGE).unwrap().host_address();
-    let request = MapRequest {
-        range: Range::new(RESET, PAGE).unwrap(),
-        offset: 0,
-        writable: true,
-        source: MemorySource::Memory { fault_in: false },
-    };
-    machine
-        .map(Batch::new(Some(&space), vec![], vec![request]).unwrap())
-        .unwrap();
+    test_machine::map(&machine, &space, Range::new(RESET, PAGE).unwrap(), 0).unwrap();
     let with_slot = (1, RESET + 0x123);
     for (at, (length, data)) in [(host_address + 0x123, with_slot), (0x1000, (0, 0))] {
         address.store(at, Ordering::SeqCst);

@@ -22,8 +22,13 @@ mod memory_error_test;
 mod power_on;
 mod registers;
 mod run_area;
+mod slot_errors;
 mod slots;
+#[cfg(test)]
+mod slots_test;
 mod system;
+#[cfg(test)]
+mod test_machine;
 mod vfio;
 
 pub use exits::{Exit, ExitCell, Exits, Next};

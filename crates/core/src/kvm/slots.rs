@@ -7,13 +7,14 @@ use kvm_ioctls::VmFd;
 use nix::errno::Errno;
 
 use super::dirty_log::DirtyLog;
+use super::slot_errors;
 use super::system::errno_of;
 use crate::batch::{MapRequest, Memory};
 use crate::dropper;
 use crate::mappings::Mappings;
 use crate::memory::{Lease, Leases};
 use crate::range::{to_u64, to_usize};
-use crate::space::{SpaceState, unmap_refused};
+use crate::space::SpaceState;
 use crate::{Error, ErrorCode, Range, Result};
 
 const SET: &str = "ioctl(KVM_SET_USER_MEMORY_REGION)";
@@ -150,21 +151,15 @@ impl SlotState {
 
     /// Makes a slot, and returns its number.
     fn make(&mut self, range: &Range, writable: bool, lease: &Lease) -> Result<u32> {
-        range.check_aligned(PAGE, "guest address")?;
+        slot_errors::check_pages(range)?;
         self.open()?;
-        let number = self.numbers.free().ok_or_else(|| {
-            let limit = self.numbers.limit;
-            let message = format!("mapping {range} for KVM: all {limit} memory slots are in use");
-            Error::new(ErrorCode::MapFailed, message)
-        })?;
+        let limit = self.numbers.limit;
+        let number = self
+            .numbers
+            .free()
+            .ok_or_else(|| slot_errors::all_in_use(range, limit))?;
         self.set(number, range, writable, lease, self.logs_dirty_pages)
-            .map_err(|errno| {
-                let operation = format!(
-                    "mapping {range} to {} of the reservation for KVM",
-                    lease.range()
-                );
-                Error::os(ErrorCode::MapFailed, errno, SET, operation)
-            })?;
+            .map_err(|errno| slot_errors::not_made(range, &lease.range(), errno))?;
         self.numbers.take(number);
         Ok(number)
     }
@@ -211,7 +206,7 @@ impl SlotState {
         };
         // SAFETY: a slot of size 0 maps no memory.
         unsafe { vm.set_user_memory_region(region) }
-            .map_err(|error| unmap_refused(SET, range, errno_of(error)).at(*range))
+            .map_err(|error| slot_errors::not_removed(range, errno_of(error)).at(*range))
     }
 
     /// Turns the dirty log of all slots on or off. If it fails, it is as before, except for logs that nobody reads.
@@ -278,7 +273,7 @@ impl SpaceState for SlotState {
     fn unmap(&mut self, range: &Range, removed: &mut RemovedSlots) -> Result<()> {
         let vm = Arc::clone(self.open()?);
         if let Some(cut) = self.mappings.cut_by(range) {
-            return Err(unmap_refused(SET, range, Errno::EINVAL).at(cut));
+            return Err(slot_errors::cut(range, &cut).at(cut));
         }
         while let Some((first, number)) = self.mappings.first_in(range, |slot| slot.number) {
             Self::delete(&vm, &first, number)?;

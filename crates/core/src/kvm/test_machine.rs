@@ -1,0 +1,52 @@
+//! Real virtual machines for tests.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use super::slots::PAGE;
+use super::{Exits, Machine};
+use crate::memory::{AddressSpaceReservation, FilePart, HugePages, MemoryFile};
+use crate::{Batch, BatchError, ErrorCode, MapRequest, MemorySource, Range, Result};
+
+/// Creates a machine. Without KVM, reports that the test is skipped.
+pub(super) fn create(exits: Arc<Exits>) -> Option<Machine> {
+    match Machine::new(exits) {
+        Err(error) if error.code() == ErrorCode::KvmUnavailable => {
+            eprintln!("skipped: {error}");
+            None
+        }
+        result => Some(result.unwrap()),
+    }
+}
+
+/// Reserves addresses whose first pages are mapped.
+pub(super) fn reservation(pages: u64) -> AddressSpaceReservation {
+    let space = AddressSpaceReservation::new(20).unwrap();
+    let file = MemoryFile::create(pages * PAGE, "guest", HugePages::None).unwrap();
+    let part = FilePart {
+        offset: 0,
+        length: pages * PAGE,
+        file_offset: 0,
+        file: 0,
+        writable: true,
+        transparent_huge: false,
+    };
+    space.map_files(&[file], &[part]).unwrap();
+    space
+}
+
+/// Maps a range to the reservation from an offset on.
+pub(super) fn map(
+    machine: &Machine,
+    space: &AddressSpaceReservation,
+    range: Range,
+    offset: u64,
+) -> Result<(), BatchError> {
+    let request = MapRequest {
+        range,
+        offset,
+        writable: true,
+        source: MemorySource::Memory { fault_in: false },
+    };
+    machine.map(Batch::new(Some(space), vec![], vec![request]).unwrap())
+}
