@@ -115,8 +115,8 @@ export class VirtualMachine {
    *
    * @throws {PeerDmaError} `ERR_KVM_UNAVAILABLE` if `/dev/kvm` does not exist; `ERR_PERMISSION` if this user may not
    * open it; `ERR_KVM_UNSUPPORTED`; `ERR_UNSUPPORTED_PLATFORM` on other processors than x86-64;
-   * `ERR_INVALID_ARGUMENT`, also if this guest memory has a virtual machine; `ERR_MAP_FAILED`; `ERR_MAPPING_LIMIT`
-   * if there are too few memory slots; `ERR_CLOSED`; `ERR_SYSTEM`
+   * `ERR_INVALID_ARGUMENT`, also if this guest memory has a virtual machine; `ERR_MAPPING_LIMIT` for
+   * too few memory slots; `ERR_MAP_FAILED`; `ERR_CLOSED`; `ERR_SYSTEM`
    */
   static async create(options: VirtualMachineOptions): Promise<VirtualMachine> {
     return VirtualMachine.createOn(NativeMachine, options);

@@ -1,9 +1,9 @@
-//! Errors of the host's memory that the guest meets.
+//! Errors of the host's memory in pages that the guest accesses.
 //!
 //! The kernel signals an uncorrectable error to the thread of the processor that accesses the page (Linux,
-//! arch/x86/kvm/mmu/mmu.c, `kvm_send_hwpoison_signal`; mm/memory-failure.c, `kill_proc`). As the kick, the signal is
-//! blocked except in the guest, where it ends `KVM_RUN`. If it were blocked there, too, the processor would repeat the
-//! instruction for ever.
+//! arch/x86/kvm/mmu/mmu.c, `kvm_send_hwpoison_signal`; mm/memory-failure.c, `kill_proc`). The signal is blocked except
+//! in the guest, where it ends `KVM_RUN` as the kick does. If it were blocked there, too, the processor would repeat
+//! the instruction without end.
 
 use std::mem::MaybeUninit;
 use std::ptr;

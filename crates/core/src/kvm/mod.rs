@@ -4,7 +4,8 @@
 //! virtual processor has a thread. Accesses to ports and to memory without a slot go to one receiver as exits
 //! ([`Exits`]), which answers them.
 //!
-//! Lock order: the memory slots, then the run gate; the descriptor of a processor, then nothing.
+//! Lock order: the memory slots, then the run gate; the descriptor of a processor, then nothing; the connected events,
+//! then nothing.
 
 mod connections;
 mod cpu;
