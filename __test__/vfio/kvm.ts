@@ -1,7 +1,7 @@
 /**
  * The tests of virtual machines in one file, as in all.ts.
  *
- * `kvm/linux.test.ts` is not one of them: see docs/decisions.md.
+ * `kvm/linux.test.ts` has a guest of its own, with one processor (docs/decisions.md).
  */
 import './kvm/collected.test.ts';
 import './kvm/dirty-pages.test.ts';
