@@ -3,7 +3,7 @@
 //   node scripts/native-checks.mjs            AddressSanitizer and Miri
 //   node scripts/native-checks.mjs asan|miri  one of them
 //   node scripts/native-checks.mjs fuzz       a minute for each fuzz target; needs cargo-fuzz (fuzz/README.md)
-import { mkdirSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { run, say, top } from './command.mjs';
@@ -50,6 +50,8 @@ const SAFE = [
   'range_list::tests::matches_a_btree_map',
   'vfio::config_space::tests::accepts_any_config_space',
 ];
+/** Tests that need KVM are ignored by default. */
+export const WITH_KVM = existsSync('/dev/kvm') ? ['--include-ignored'] : [];
 const FUZZ_TARGETS = ['container_info', 'region_info'];
 const FUZZ_SECONDS = 60;
 
@@ -69,7 +71,7 @@ export async function addressSanitizer(outcome, write = toTerminal) {
     outcome,
     'AddressSanitizer',
     ['test', '--target', TARGET, '--target-dir', 'target/asan', '--lib', ...tests.flatMap((name) => ['--test', name])],
-    [],
+    WITH_KVM,
     // RUSTC_BOOTSTRAP makes the stable compiler accept the unstable flag.
     { RUSTC_BOOTSTRAP: '1', RUSTFLAGS: '-Zsanitizer=address' },
     write,

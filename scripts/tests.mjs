@@ -3,7 +3,7 @@ import { run, say, top } from './command.mjs';
 import { COMPILED_AVA, compileTests } from './compile.mjs';
 import { Count, countTap } from './count.mjs';
 import { GUEST_SECONDS, TESTS_OF_GUESTS, guestJobs, runsOnly } from './guests.mjs';
-import { addressSanitizer, miri } from './native-checks.mjs';
+import { WITH_KVM, addressSanitizer, miri } from './native-checks.mjs';
 import { sideBySide } from './side-by-side.mjs';
 import { FILES_OF_SEVERAL, findTests } from './test-names.mjs';
 
@@ -93,7 +93,7 @@ async function lintAll(count, write) {
 async function rustTests(count, write) {
   write('[peerdma] tests of the native core (cargo test) …\n');
   const seen = count.total;
-  const status = await run('cargo', ['test', '--quiet', '-p', 'peerdma-core'], {
+  const status = await run('cargo', ['test', '--quiet', '-p', 'peerdma-core', '--', ...WITH_KVM], {
     write,
     onLine: (line) => {
       const result = /^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/.exec(line);

@@ -1,23 +1,10 @@
 //! Real virtual machines for tests.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
-
+use super::Machine;
 use super::slots::PAGE;
-use super::{Exits, Machine};
 use crate::memory::{AddressSpaceReservation, FilePart, HugePages, MemoryFile};
-use crate::{Batch, BatchError, ErrorCode, MapRequest, MemorySource, Range, Result};
-
-/// Creates a machine. Without KVM, reports that the test is skipped.
-pub(super) fn create(exits: Arc<Exits>) -> Option<Machine> {
-    match Machine::new(exits) {
-        Err(error) if error.code() == ErrorCode::KvmUnavailable => {
-            eprintln!("skipped: {error}");
-            None
-        }
-        result => Some(result.unwrap()),
-    }
-}
+use crate::{Batch, BatchError, MapRequest, MemorySource, Range, Result};
 
 /// Reserves addresses whose first pages are mapped.
 pub(super) fn reservation(pages: u64) -> AddressSpaceReservation {
