@@ -18,6 +18,7 @@ const LIMITS: IommuLimits = { pageSize: 4096n, iovaRanges: [AddressRange.between
 
 /** The reasons of the kernel (Linux, virt/kvm/kvm_main.c, `kvm_set_memory_region`). */
 const REASONS: Readonly<Record<string, string>> = {
+  EINVAL: 'it exceeds the physical addresses of the processor. Compare "address sizes" in /proc/cpuinfo',
   ENOMEM: 'the kernel has no memory for its page tables. Free memory of the host',
 };
 

@@ -4,11 +4,12 @@
  * Slots change while the guest runs.
  */
 import test, { type ExecutionContext } from 'ava';
+import { readFileSync } from 'node:fs';
 import {
   AddressRange,
   type DeviceMemory,
   type DmaMapRequest,
-  type GuestMemory,
+  GuestMemory,
   MemoryFile,
   PeerDmaError,
   type Region,
@@ -264,6 +265,16 @@ test.serial('closing the machine removes its slots, and guest memory can have an
   await using again = await VirtualMachine.create({ memory });
   t.is(again.inspect().slots, 1);
   load(memory, again.cpus[0] as never, new Code().halt());
+});
+
+const physicalBits = Number(/(\d+) bits physical/.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1]);
+const isNarrow = physicalBits < 46; // guest memory has up to 46 bits
+
+(isNarrow ? test.serial : test.serial.skip)('RAM beyond the addresses of the processor is an error', async (t) => {
+  await using memory = await GuestMemory.create({ ram: [{ start: 1n << BigInt(physicalBits), length: 4096n }] });
+  const error = await t.throwsAsync(VirtualMachine.create({ memory }), { code: 'ERR_MAP_FAILED' });
+  t.regex(error?.message ?? '', /EINVAL: it exceeds the physical addresses of the processor\. Compare "address sizes"/);
+  t.is(memory.inspect().targets.length, 0);
 });
 
 test.serial('processors are the last target of each step, also for one that joins after them', async (t) => {
