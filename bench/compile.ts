@@ -15,6 +15,12 @@ export function compileLibrary(name: string): string {
   return build(`bench/c/${name}.c`, `${name}.so`, ['cc', '-O2', '-Wall', '-shared', '-fPIC']);
 }
 
+/** Assembles `bench/guest/NAME.S`: 64 KiB of firmware, which ends at 4 GiB; returns its path. */
+export function compileFirmware(name: string): string {
+  const link = '-Wl,-Ttext=0,--oformat=binary,--build-id=none,-e0';
+  return build(`bench/guest/${name}.S`, `${name}.bin`, ['cc', '-m32', '-nostdlib', '-static', link]);
+}
+
 /** Compiles `bench/rust/NAME.rs`; returns the program's path. */
 export function compileRust(name: string): string {
   return build(`bench/rust/${name}.rs`, name, ['rustc', '-O', '--edition', '2024']);

@@ -2,15 +2,14 @@
  * `npm run bench`: prints the figures as a table. Each is a ratio or a median of this run on this machine. `npm run
  * bench -- NAME…` measures only these benchmarks.
  */
-import { spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { barMoves } from './bar-move.ts';
-import { runInChild, parseLastLine } from './child.ts';
+import { runInChild } from './child.ts';
 import { compile } from './compile.ts';
 import { configWrite } from './config-write.ts';
 import { crossing } from './crossing.ts';
 import { guestAccess } from './guest-access.ts';
 import { importTime } from './import-time.ts';
+import { guestBarMoves, linuxBoot, nvmeExits, portExits } from './guests.ts';
 import { linearMoves } from './linear.ts';
 import type { Figure } from './measure.ts';
 import { oneAmongMany } from './one-among-many.ts';
@@ -19,24 +18,7 @@ import { firstMoves } from './process-start.ts';
 import { regionChanges } from './region-changes.ts';
 import { simulatedReplay } from './replay.ts';
 import { joinNoOp } from './targets.ts';
-
-/**
- * Runs a benchmark that requires real VFIO in the testbed. It is a script, and the C program that it is compared with.
- */
-function runInTestbed(script: string, program: string, ...options: string[]): Figure[] {
-  const path = fileURLToPath(new URL(script, import.meta.url));
-  const command = `exec node ${path} "$PEERDMA_TESTBED_EDU0" ${compile(program)}`;
-  const { stdout, status } = spawnSync(
-    process.execPath,
-    ['testbed/cli.mjs', '--thread-each', '--timeout', '1800', ...options, '--', 'sh', '-c', command],
-    {
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  );
-  if (status !== 0) throw new Error(`the testbed failed with status ${status}`);
-  return parseLastLine(stdout) as Figure[];
-}
+import { againstC } from './testbed.ts';
 
 const memoryPerMapping = (target: string, withoutIoctl: boolean): Figure[] =>
   runInChild('./memory-per-mapping.js', { node: ['--expose-gc'], args: [target], withoutIoctl });
@@ -60,9 +42,13 @@ const PARTS: Readonly<Record<string, Part>> = {
   oneAmongMany,
   populate,
   ramReady: () => runInChild('./ram-ready.js', { args: ['stub', compile('populate')], withoutIoctl: true }),
-  ramPinned: () => runInTestbed('./ram-ready.js', 'populate'),
-  type1Replay: () => runInTestbed('./type1-replay.js', 'replay'),
-  iommufdReplay: () => runInTestbed('./iommufd-replay.js', 'replay-iommufd', '--kernel', '7.3'),
+  ramPinned: () => againstC('./ram-ready.js', 'populate'),
+  type1Replay: () => againstC('./type1-replay.js', 'replay'),
+  iommufdReplay: () => againstC('./iommufd-replay.js', 'replay-iommufd', '--kernel', '7.3'),
+  portExits,
+  guestBarMoves,
+  linuxBoot,
+  nvmeExits,
 };
 
 const names = process.argv.slice(2);

@@ -1,0 +1,39 @@
+/**
+ * Figures of virtual machines in the testbed, compared with C and with QEMU.
+ */
+import { accessSync, constants } from 'node:fs';
+import { runInChild } from './child.ts';
+import { compile, compileFirmware } from './compile.ts';
+import type { Figure } from './measure.ts';
+import { withKvm } from './testbed.ts';
+
+/** Linux hangs now and then as the guest of a guest whose processors are emulated by one thread. */
+const FOR_LINUX = '--thread-each';
+
+/** Measures on this machine, too, if this user has access to its KVM. */
+export function portExits(): Figure[] {
+  const args = [compileFirmware('port-exits'), compile('port-exits')];
+  const here = hasKvm() ? [runInChild<Figure>('./port-exits.js', { args: ['here', ...args] })] : [];
+  return [...here, ...withKvm('./port-exits.js', `testbed ${args.join(' ')}`)];
+}
+
+export function guestBarMoves(): Figure[] {
+  return withKvm('./bar-moves-in-guest.js', `"$PEERDMA_TESTBED_IVSHMEM0" ${compileFirmware('bar-moves')}`);
+}
+
+export function linuxBoot(): Figure[] {
+  return withKvm('./linux-boot.js', '', FOR_LINUX);
+}
+
+export function nvmeExits(): Figure[] {
+  return withKvm('./nvme-exits.js', '"$PEERDMA_TESTBED_NVME0"', FOR_LINUX);
+}
+
+function hasKvm(): boolean {
+  try {
+    accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
