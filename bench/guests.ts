@@ -17,8 +17,11 @@ export function portExits(): Figure[] {
   return [...here, ...withKvm('./port-exits.js', `testbed ${args.join(' ')}`)];
 }
 
+/** Measures a simulated device on this machine, too, if this user has access to its KVM. */
 export function guestBarMoves(): Figure[] {
-  return withKvm('./bar-moves-in-guest.js', `"$PEERDMA_TESTBED_IVSHMEM0" ${compileFirmware('bar-moves')}`);
+  const firmware = compileFirmware('bar-moves');
+  const here = hasKvm() ? [runInChild<Figure>('./bar-moves-in-guest.js', { args: [firmware] })] : [];
+  return [...here, ...withKvm('./bar-moves-in-guest.js', `${firmware} "$PEERDMA_TESTBED_IVSHMEM0"`)];
 }
 
 export function linuxBoot(): Figure[] {
