@@ -25,7 +25,7 @@ const ADDRESS = '00:04.0';
 const WINDOW: AddressRange = AddressRange.of(0xc000_0000n, 0x2000_0000n);
 const PARTS = 4;
 /** The number of first moves that are not measured: they compile the code. */
-const WARM_UP = 10;
+const WARM_UP = 100;
 const PAIRS = 3;
 const GOAL = 1;
 
@@ -70,6 +70,14 @@ async function inTypeScript(firmware: string, bdf: string | undefined): Promise<
   return Uint8Array.from(printed);
 }
 
+/** The frequency of the time stamp counter, as the kernel has measured it. */
+function tickRate(): number {
+  const [, megahertz] = /^cpu MHz\s*: ([\d.]+)$/m.exec(readFileSync('/proc/cpuinfo', 'latin1')) ?? [];
+  return Number(megahertz);
+}
+
+const TICKS_PER_MICROSECOND = tickRate();
+
 /** The microseconds of each part of each move. */
 function movesOf(printed: Uint8Array): number[][] {
   const ticks = new Uint32Array(printed.slice().buffer);
@@ -78,14 +86,6 @@ function movesOf(printed: Uint8Array): number[][] {
   );
   return moves.slice(WARM_UP);
 }
-
-/** The frequency that the kernel has measured. */
-function tickRate(): number {
-  const [, megahertz] = /^cpu MHz\s*: ([\d.]+)$/m.exec(readFileSync('/proc/cpuinfo', 'latin1')) ?? [];
-  return Number(megahertz);
-}
-
-const TICKS_PER_MICROSECOND = tickRate();
 
 /** The median of the move, and of each part. */
 function mediansOf(moves: readonly number[][]): number[] {
