@@ -1,8 +1,8 @@
 /**
  * A move of a BAR from one instruction of a guest to another, compared with the same guest in QEMU.
  *
- * `bar-moves-in-guest.ts FIRMWARE [DEVICE]` prints a figure as JSON. The device is an ivshmem that is bound to vfio-pci.
- * Without one, it is a simulated device in TypeScript, and QEMU's ivshmem, with no IOMMU.
+ * `bar-moves-in-guest.ts FIRMWARE [DEVICE]` prints a figure as JSON. The device is an ivshmem that is bound to
+ * vfio-pci. Without one, it is a simulated device in TypeScript, and QEMU's ivshmem, with no IOMMU.
  */
 import { readFileSync } from 'node:fs';
 import {
