@@ -9,7 +9,7 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { initramfs } from '../__test__/vfio/kvm/support/initramfs.ts';
+import { packInitramfs } from '../examples/vmm/testbed/initramfs.ts';
 import { runInChild } from './child.ts';
 import { COMMAND_LINE, MEMORY_MIB, runLinuxGuest } from './linux-guest.ts';
 import { type Figure, median } from './measure.ts';
@@ -85,7 +85,7 @@ async function bootInQemu(initrd: string): Promise<Boot> {
 
 async function linuxBoot(): Promise<Figure> {
   const initrd = join(mkdtempSync(join(tmpdir(), 'linux-')), 'initrd');
-  writeFileSync(initrd, initramfs('echo "up=$(cat /proc/uptime)"'));
+  writeFileSync(initrd, packInitramfs({ script: 'echo "up=$(cat /proc/uptime)"' }));
   const [typescript, qemu]: [Boot[], Boot[]] = [[], []];
   for (let pair = 0; pair < PAIRS; pair++) {
     qemu.push(await bootInQemu(initrd));

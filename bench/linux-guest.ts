@@ -5,6 +5,7 @@ import { AddressRange, GuestMemory, PciHostBridge } from '../ts/index.ts';
 import { VirtualMachine } from '../ts/kvm.ts';
 import { buildAcpi } from '../examples/vmm/acpi/tables.ts';
 import { ACPI_TABLES, ECAM, WINDOWS } from '../examples/vmm/address-map.ts';
+import { parseBzImage } from '../examples/vmm/boot/bzimage.ts';
 import { loadLinux } from '../examples/vmm/boot/linux.ts';
 import { addDevices } from '../examples/vmm/devices/pci-devices.ts';
 import { Power, RESET_PORT, SLEEP_CONTROL_PORT, SLEEP_STATUS_PORT } from '../examples/vmm/devices/power.ts';
@@ -40,7 +41,11 @@ export async function runLinuxGuest(guest: LinuxGuest): Promise<string> {
   await using vm = await VirtualMachine.create({ memory });
   const bridge = new PciHostBridge({ memory, ecam: ECAM, windows: WINDOWS });
   vm.attach(bridge);
-  await using _devices = await addDevices(memory, bridge, { devices: guest.devices ?? [], simulated: [] });
+  await using _devices = await addDevices(memory, bridge, {
+    devices: guest.devices ?? [],
+    simulated: [],
+    backend: 'auto',
+  });
   const write = (bytes: Uint8Array): void => guest.printed(Buffer.from(bytes).toString('latin1'));
   using serial = new Serial({ line: vm.line(SERIAL_LINE), write });
   vm.ports.add(SERIAL_PORT, SERIAL_PORTS, serial);
@@ -59,7 +64,8 @@ export async function runLinuxGuest(guest: LinuxGuest): Promise<string> {
   });
   guest.starts?.();
   memory.write(rsdp, tables);
-  const { kernel, initrd } = guest;
+  const kernel = parseBzImage(guest.kernel);
+  const { initrd } = guest;
   loadLinux(memory, vm.cpus[0], { kernel, initrd, commandLine: COMMAND_LINE, ram, reserved: [ECAM], rsdp });
   return await vm.run();
 }

@@ -4,7 +4,7 @@
  * `nvme-exits.ts DEVICE` prints a figure as JSON. `PEERDMA_TESTBED_IMAGE` names the kernel.
  */
 import { readFileSync } from 'node:fs';
-import { initramfs } from '../__test__/vfio/kvm/support/initramfs.ts';
+import { packInitramfs } from '../examples/vmm/testbed/initramfs.ts';
 import { hex } from '../ts/address-range.ts';
 import { type Exits, MARK, runLinuxGuest } from './linux-guest.ts';
 import type { Figure } from './measure.ts';
@@ -25,7 +25,7 @@ async function nvmeExits(bdf: string): Promise<Figure> {
   const counts: Exits[] = [];
   const reason = await runLinuxGuest({
     kernel: readFileSync(process.env['PEERDMA_TESTBED_IMAGE'] ?? ''),
-    initrd: initramfs(SCRIPT),
+    initrd: packInitramfs({ script: SCRIPT }),
     devices: [bdf],
     printed: (text) => (console += text),
     marked: (_value, exits) => void counts.push(exits),

@@ -1,7 +1,10 @@
 /**
  * An initial RAM file system for a guest that runs a script: busybox, the script and files.
  */
+import { readFileSync } from 'node:fs';
 
+/** The static busybox of the testbed. */
+const BUSYBOX = '/run/testbed/bin/busybox';
 const FOLDER = 0o040755;
 const PROGRAM = 0o100755;
 /** Fields of a header after its magic number. Linux, Documentation/driver-api/early-userspace/buffer-format.rst. */
@@ -10,8 +13,6 @@ const ALIGNMENT = 4;
 
 /** The contents of an initial RAM file system. */
 export interface Initramfs {
-  /** A busybox that needs no library. */
-  readonly busybox: Uint8Array;
   /** A shell script. `/proc`, `/sys` and `/dev` are mounted. The guest powers off when it ends. */
   readonly script: string;
   /** Files by their names. They are in `/`. */
@@ -19,7 +20,7 @@ export interface Initramfs {
 }
 
 /** Packs an archive (cpio) whose first process runs the script. */
-export function packInitramfs({ busybox, script, files = {} }: Initramfs): Uint8Array {
+export function packInitramfs({ script, files = {} }: Initramfs): Uint8Array {
   const init = `#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
@@ -28,7 +29,7 @@ ${script}
 poweroff -f
 `;
   const folders = ['bin', 'proc', 'sys', 'dev'].map((name) => ({ name, mode: FOLDER, contents: new Uint8Array() }));
-  const all = { 'bin/busybox': busybox, init: Buffer.from(init), ...files };
+  const all = { 'bin/busybox': readFileSync(BUSYBOX), init: Buffer.from(init), ...files };
   const programs = Object.entries(all).map(([name, contents]) => ({ name, mode: PROGRAM, contents }));
   const entries = [...folders, ...programs].flatMap((file, index) => entry({ inode: index + 1, ...file }));
   return Buffer.concat([...entries, ...entry({ inode: 0, name: 'TRAILER!!!', mode: 0, contents: new Uint8Array() })]);

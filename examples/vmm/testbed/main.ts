@@ -2,7 +2,7 @@
  * Runs Linux with devices of the testbed: `npm run vmm -- --testbed` starts this program there.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runGuest } from '../machine.ts';
@@ -11,8 +11,6 @@ import { COMMAND_LINE, DISK_REPORT, MEMORY, PIN, SUMMARY, copies, disk } from '.
 
 /** A variable of the testbed: the kernel's file, or the address of a device. */
 const variable = (name: string): string => process.env[`PEERDMA_TESTBED_${name}`] ?? '';
-/** The static busybox of the testbed. */
-const BUSYBOX = '/run/testbed/bin/busybox';
 const DISK_LENGTH = 16 << 20;
 
 const SCRIPT = `
@@ -32,7 +30,7 @@ const folder = mkdtempSync(join(tmpdir(), 'vmm-'));
 try {
   const initrd = join(folder, 'initrd');
   const files = { contents: randomBytes(DISK_LENGTH) };
-  writeFileSync(initrd, packInitramfs({ busybox: readFileSync(BUSYBOX), script: SCRIPT, files }));
+  writeFileSync(initrd, packInitramfs({ script: SCRIPT, files }));
   const reason = await runGuest({
     kernel: variable('IMAGE'),
     initrd,

@@ -4,7 +4,7 @@
 import type { ExecutionContext } from 'ava';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { extname, join } from 'node:path';
 import { packInitramfs } from '../../../../examples/vmm/testbed/initramfs.ts';
@@ -12,8 +12,6 @@ import { COMMAND_LINE, MEMORY } from '../../../../examples/vmm/testbed/programs.
 
 const compiled = (path: string): string =>
   new URL(`../../../../${path}${extname(import.meta.url)}`, import.meta.url).pathname;
-/** The static busybox of the testbed. */
-const BUSYBOX = '/run/testbed/bin/busybox';
 
 /** A guest. */
 export interface LinuxGuest {
@@ -49,7 +47,7 @@ export async function runLinux(
   const folder = mkdtempSync(join(tmpdir(), 'linux-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
   const initrd = join(folder, 'initrd');
-  writeFileSync(initrd, packInitramfs({ busybox: readFileSync(BUSYBOX), script, files }));
+  writeFileSync(initrd, packInitramfs({ script, files }));
   const kernel = process.env['PEERDMA_TESTBED_IMAGE'] ?? '';
   const memory = `${MEMORY >> 20n}M`;
   const machine = ['--kernel', kernel, '--initrd', initrd, '--append', COMMAND_LINE, '--memory', memory, ...options];
