@@ -1,9 +1,11 @@
 //! Exits: accesses of the guest that its threads post, and one receiver answers.
 //!
 //! A processor posts an exit in its cell, and waits for the answer. The receiver sleeps until it is notified. While
-//! exits follow one another closely, both sides spin for a short time instead, which saves two wake-ups an exit.
+//! exits follow one another closely, both sides spin for a short time instead, which saves two wake-ups an exit. On one
+//! processor of the host, a side that spins would keep the other one from running. There the receiver sleeps for that
+//! time where it is, which saves the way through its event loop.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -17,8 +19,9 @@ const TAKEN: u32 = 2;
 const ANSWERED: u32 = 3;
 const CANCELLED: u32 = 4;
 
-/// Spins at most this long, and only after a wait that was shorter.
-const SPIN: Duration = Duration::from_micros(20);
+/// Waits at most this long, and only after a wait that was shorter. It is longer than a wake-up, also in a virtual
+/// machine, where that takes some 40 µs: otherwise spinning would not begin again after one sleep.
+const SPIN: Duration = Duration::from_micros(60);
 /// The receiver returns to its event loop at least this often.
 const TURN: Duration = Duration::from_millis(2);
 
@@ -93,7 +96,12 @@ pub struct Exits {
     /// Whether the receiver is notified or at work.
     awake: AtomicBool,
     /// Whether the last exit came within [`SPIN`] after the answer to the one before.
-    receiver_spins: AtomicBool,
+    receiver_waits: AtomicBool,
+    /// Whether the receiver and the last thread that posted were on two processors of the host.
+    is_apart: AtomicBool,
+    /// The processor of the host that executed the receiver at the last answer.
+    receiver_cpu: AtomicUsize,
+    receiver_thread: OnceLock<Thread>,
     receiver: Mutex<Receiver>,
     notify: Box<dyn Fn() + Send + Sync>,
 }
@@ -125,7 +133,10 @@ impl Exits {
             posts: (0..processors).map(|_| Post::default()).collect(),
             origin: Instant::now(),
             awake: AtomicBool::new(false),
-            receiver_spins: AtomicBool::new(false),
+            receiver_waits: AtomicBool::new(false),
+            is_apart: AtomicBool::new(false),
+            receiver_cpu: AtomicUsize::default(),
+            receiver_thread: OnceLock::new(),
             receiver: Mutex::default(),
             notify: Box::new(notify),
         }
@@ -148,13 +159,17 @@ impl Exits {
         post.thread.get_or_init(std::thread::current);
         let now = self.now();
         post.posted.store(now, Ordering::Relaxed);
+        let is_apart = host_cpu() != self.receiver_cpu.load(Ordering::Relaxed);
         let pays = is_short(post.answered.load(Ordering::Relaxed), now);
-        self.receiver_spins.store(pays, Ordering::Relaxed);
+        self.receiver_waits.store(pays, Ordering::Relaxed);
+        self.is_apart.store(is_apart, Ordering::Relaxed);
         post.change(EMPTY, POSTED).then_some(())?; // otherwise it is cancelled
         if !self.awake.swap(true, Ordering::SeqCst) {
             (self.notify)();
+        } else if let Some(receiver) = self.receiver_thread.get() {
+            receiver.unpark();
         }
-        if post.spins.load(Ordering::Relaxed) {
+        if is_apart && post.spins.load(Ordering::Relaxed) {
             let began = Instant::now();
             while !post.is_settled() && began.elapsed() < SPIN {
                 std::hint::spin_loop();
@@ -177,17 +192,23 @@ impl Exits {
             receiver.began = None;
             return Next::TurnOver;
         }
+        self.receiver_thread.get_or_init(std::thread::current);
         loop {
             if let Some(index) = self.take(&mut receiver) {
                 return Next::Exit(index);
             }
-            if self.receiver_spins.load(Ordering::Relaxed) && now.elapsed() < SPIN {
-                std::hint::spin_loop();
+            let left = SPIN.saturating_sub(now.elapsed());
+            if self.waits() && !left.is_zero() {
+                if self.is_apart.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                } else {
+                    std::thread::park_timeout(left);
+                }
                 continue;
             }
             self.awake.store(false, Ordering::SeqCst);
             // A processor that has posted before that store has not notified the receiver.
-            if !self.has_posted() || self.awake.swap(true, Ordering::SeqCst) {
+            if !self.has(POSTED) || self.awake.swap(true, Ordering::SeqCst) {
                 receiver.began = None;
                 return Next::Idle;
             }
@@ -203,6 +224,7 @@ impl Exits {
         let pays = is_short(post.posted.load(Ordering::Relaxed), now);
         post.spins.store(pays, Ordering::Relaxed);
         post.answered.store(now, Ordering::Relaxed);
+        self.receiver_cpu.store(host_cpu(), Ordering::Relaxed);
         if post.change(TAKEN, ANSWERED) {
             post.wake();
         }
@@ -229,9 +251,15 @@ impl Exits {
         None
     }
 
-    fn has_posted(&self) -> bool {
-        let state = |post: &Post| post.state.load(Ordering::SeqCst);
-        self.posts.iter().any(|post| state(post) == POSTED)
+    /// Whether the receiver waits for the next exit. An exit that it has taken and not answered has a promise, which
+    /// needs a turn of the event loop.
+    fn waits(&self) -> bool {
+        self.receiver_waits.load(Ordering::Relaxed) && !self.has(TAKEN)
+    }
+
+    fn has(&self, state: u32) -> bool {
+        let of = |post: &Post| post.state.load(Ordering::SeqCst);
+        self.posts.iter().any(|post| of(post) == state)
     }
 
     /// The time in nanoseconds; at least 1.
@@ -258,6 +286,19 @@ impl Post {
             thread.unpark();
         }
     }
+}
+
+/// The processor of the host that executes this thread.
+#[cfg(not(miri))]
+fn host_cpu() -> usize {
+    nix::sched::sched_getcpu().unwrap_or(0)
+}
+
+/// Miri does not have that call. Each thread is on a processor of its own, so both sides spin.
+#[cfg(miri)]
+fn host_cpu() -> usize {
+    thread_local! { static OF_THREAD: u8 = const { 0 } }
+    OF_THREAD.with(|of_thread| std::ptr::from_ref(of_thread).addr())
 }
 
 /// Whether so little time has passed that spinning pays.

@@ -36,6 +36,8 @@ pub(super) struct Gate {
 struct GateState {
     /// The number of callers that keep all processors out of the guest.
     holds: usize,
+    /// The number of threads that wait for a change.
+    waiting: usize,
     request: Request,
     processors: Vec<Processor>,
 }
@@ -67,6 +69,7 @@ impl Gate {
     pub(super) fn new(processors: usize) -> Self {
         let state = GateState {
             holds: 0,
+            waiting: 0,
             request: Request::Pause,
             processors: (0..processors).map(|_| Processor::new()).collect(),
         };
@@ -98,11 +101,11 @@ impl Gate {
                 processor.thread = Some(pthread_self());
                 processor.in_guest = turn != Turn::End;
                 processor.parked = turn == Turn::End;
-                self.changed.notify_all();
+                self.notify(&state);
                 return turn;
             }
             processor.parked = completed;
-            self.changed.notify_all();
+            self.notify(&state);
             state = self.wait(state);
         }
     }
@@ -116,7 +119,7 @@ impl Gate {
         processor.in_guest = false;
         let kicked = std::mem::take(&mut processor.kicked);
         if kicked {
-            self.changed.notify_all();
+            self.notify(&state);
         }
         kicked
     }
@@ -129,7 +132,7 @@ impl Gate {
             processor.parked = true;
             processor.thread = None;
         }
-        self.changed.notify_all();
+        self.notify(&state);
     }
 
     /// Lets all processors execute the guest.
@@ -189,7 +192,7 @@ impl Gate {
     pub(super) fn release(&self) {
         let mut state = lock(&self.state);
         state.holds = state.holds.saturating_sub(1);
-        self.changed.notify_all();
+        self.notify(&state);
     }
 
     /// Nothing replaces a request to end.
@@ -201,14 +204,23 @@ impl Gate {
         if request != Request::Run {
             state.kick();
         }
-        self.changed.notify_all();
+        self.notify(&state);
         state
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, GateState>) -> MutexGuard<'a, GateState> {
-        self.changed
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner)
+    fn wait<'a>(&self, mut state: MutexGuard<'a, GateState>) -> MutexGuard<'a, GateState> {
+        state.waiting = state.waiting.saturating_add(1);
+        let changed = self.changed.wait(state);
+        let mut state = changed.unwrap_or_else(PoisonError::into_inner);
+        state.waiting = state.waiting.saturating_sub(1);
+        state
+    }
+
+    /// A notification is a system call, and each exit of the guest passes here.
+    fn notify(&self, state: &GateState) {
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
     }
 }
 
