@@ -12,7 +12,7 @@ use super::cpuid;
 use super::exits::Exits;
 use super::gate::Gate;
 use super::interrupts::{self, Doorbell, MsiRoute};
-use super::power_on::{BoardPowerOn, CpuPowerOn};
+use super::power_on::{BoardPowerOn, CpuPowerOn, ModelSpecific};
 use super::slots::SlotState;
 use super::system::{self, errno_of, failed};
 use super::vfio::VfioFiles;
@@ -392,6 +392,7 @@ impl Parts {
             "creating a virtual processor",
         ))?;
         let processors = u32::try_from(count).unwrap_or(u32::MAX);
+        let mut model_specific = None;
         for id in 0..processors {
             let operation = format!("creating virtual processor {id}");
             let fd = vm
@@ -406,7 +407,11 @@ impl Parts {
             fd.set_cpuid2(&cpuid)
                 .map_err(failed("ioctl(KVM_SET_CPUID2)", &operation))?;
             let cpus = owned(&mut self.cpus);
-            let power_on = CpuPowerOn::read(kvm, vm, &fd)?;
+            let model_specific = match &mut model_specific {
+                Some(known) => known,
+                none => none.insert(ModelSpecific::probe(kvm, &fd)?),
+            };
+            let power_on = CpuPowerOn::read(kvm, vm, &fd, model_specific)?;
             let cpu = Cpu::start(
                 cpus.len(),
                 (fd, power_on),

@@ -27,6 +27,72 @@ const MEMORY_TYPES: [RangeInclusive<u32>; 5] = [
 ///
 /// Sources: Intel SDM volume 4, table 2-2; Linux, arch/x86/kvm/x86.c, `KVM_MAX_MCE_BANKS`.
 const MACHINE_CHECKS: RangeInclusive<u32> = 0x400..=0x47f;
+/// The largest number of registers of one call.
+///
+/// Source: Linux, arch/x86/kvm/x86.c, `MAX_IO_MSRS`, which is the first that KVM rejects.
+const MOST_REGISTERS: usize = 255;
+
+/// The model-specific registers that can be read and set on the processors of a machine.
+///
+/// KVM lists some that cannot, and does not list all.
+#[derive(Debug)]
+pub(super) struct ModelSpecific(Vec<kvm_msr_entry>);
+
+impl ModelSpecific {
+    /// Determines the registers by one processor. The others have the same features.
+    pub(super) fn probe(kvm: &Kvm, fd: &VcpuFd) -> Result<Self> {
+        let operation = "listing the registers of a processor";
+        let list = kvm
+            .get_msr_index_list()
+            .map_err(failed("ioctl(KVM_GET_MSR_INDEX_LIST)", operation))?;
+        let unlisted = MEMORY_TYPES.into_iter().chain([MACHINE_CHECKS]).flatten();
+        let entry = |index| kvm_msr_entry {
+            index,
+            ..Default::default()
+        };
+        let listed = list.as_slice().iter().copied();
+        let entries: Vec<_> = listed.chain(unlisted).map(entry).collect();
+        let readable = accepted(&entries, |part| {
+            fd.get_msrs(part)
+                .map_err(failed("ioctl(KVM_GET_MSRS)", operation))
+        })?;
+        let settable = accepted(&readable, |part| {
+            fd.set_msrs(part)
+                .map_err(failed("ioctl(KVM_SET_MSRS)", operation))
+        })?;
+        Ok(Self(settable))
+    }
+
+    /// Returns the values of a processor.
+    fn read(&self, fd: &VcpuFd) -> Result<Vec<kvm_msr_entry>> {
+        let operation = "reading the power-on state of a virtual processor";
+        accepted(&self.0, |part| {
+            fd.get_msrs(part)
+                .map_err(failed("ioctl(KVM_GET_MSRS)", operation))
+        })
+    }
+}
+
+/// Calls `access` with registers in as few calls as possible, and returns those that it accepts.
+///
+/// `access` returns how many it has accepted before the first that it refuses. That one is left out.
+fn accepted(
+    entries: &[kvm_msr_entry],
+    mut access: impl FnMut(&mut Msrs) -> Result<usize>,
+) -> Result<Vec<kvm_msr_entry>> {
+    let mut accepted = Vec::with_capacity(entries.len());
+    for part in entries.chunks(MOST_REGISTERS) {
+        let mut rest = part;
+        while !rest.is_empty() {
+            let mut list = Msrs::from_entries(rest)
+                .map_err(|_| Error::new(ErrorCode::System, "too many registers of a processor"))?;
+            let count = access(&mut list)?;
+            accepted.extend(list.as_slice().iter().take(count));
+            rest = rest.get(count.saturating_add(1)..).unwrap_or_default();
+        }
+    }
+    Ok(accepted)
+}
 
 /// The state of a processor that no guest has used.
 ///
@@ -48,7 +114,12 @@ pub(super) struct CpuPowerOn {
 }
 
 impl CpuPowerOn {
-    pub(super) fn read(kvm: &Kvm, vm: &VmFd, fd: &VcpuFd) -> Result<Self> {
+    pub(super) fn read(
+        kvm: &Kvm,
+        vm: &VmFd,
+        fd: &VcpuFd,
+        model_specific: &ModelSpecific,
+    ) -> Result<Self> {
         let operation = "reading the power-on state of a virtual processor";
         Ok(Self {
             regs: fd
@@ -77,7 +148,7 @@ impl CpuPowerOn {
             mp_state: fd
                 .get_mp_state()
                 .map_err(failed("ioctl(KVM_GET_MP_STATE)", operation))?,
-            msrs: read_msrs(kvm, fd)?,
+            msrs: model_specific.read(fd)?,
         })
     }
 
@@ -96,16 +167,18 @@ impl CpuPowerOn {
         }
         fd.set_debug_regs(&self.debug)
             .map_err(failed("ioctl(KVM_SET_DEBUGREGS)", operation))?;
-        for entry in &self.msrs {
-            let one = msrs(&[*entry])?;
+        accepted(&self.msrs, |part| {
             let count = fd
-                .set_msrs(&one)
+                .set_msrs(part)
                 .map_err(failed("ioctl(KVM_SET_MSRS)", operation))?;
-            if count != 1 {
-                let message = format!("{operation}: KVM rejects the register {:#x}", entry.index);
-                return Err(Error::new(ErrorCode::System, message));
+            match part.as_slice().get(count) {
+                Some(kvm_msr_entry { index, .. }) => {
+                    let message = format!("{operation}: KVM rejects the register {index:#x}");
+                    Err(Error::new(ErrorCode::System, message))
+                }
+                None => Ok(count),
             }
-        }
+        })?;
         fd.set_lapic(&self.lapic)
             .map_err(failed("ioctl(KVM_SET_LAPIC)", operation))?;
         fd.set_vcpu_events(&self.events)
@@ -136,34 +209,6 @@ fn read_xsave(vm: &VmFd, fd: &VcpuFd) -> Result<Xsave> {
         unsafe { fd.get_xsave2(&mut xsave) }.map_err(failed("ioctl(KVM_GET_XSAVE2)", operation))?;
     }
     Ok(xsave)
-}
-
-/// Returns the registers that KVM can read and set. Its list has some that it cannot, and not all.
-fn read_msrs(kvm: &Kvm, fd: &VcpuFd) -> Result<Vec<kvm_msr_entry>> {
-    let list = kvm.get_msr_index_list().map_err(failed(
-        "ioctl(KVM_GET_MSR_INDEX_LIST)",
-        "listing the registers of a processor",
-    ))?;
-    let mut entries = Vec::new();
-    let unlisted = MEMORY_TYPES.into_iter().chain([MACHINE_CHECKS]).flatten();
-    for index in list.as_slice().iter().copied().chain(unlisted) {
-        let entry = kvm_msr_entry {
-            index,
-            ..Default::default()
-        };
-        let mut one = msrs(&[entry])?;
-        if fd.get_msrs(&mut one).is_ok_and(|count| count == 1)
-            && fd.set_msrs(&one).is_ok_and(|count| count == 1)
-        {
-            entries.extend_from_slice(one.as_slice());
-        }
-    }
-    Ok(entries)
-}
-
-fn msrs(entries: &[kvm_msr_entry]) -> Result<Msrs> {
-    Msrs::from_entries(entries)
-        .map_err(|_| Error::new(ErrorCode::System, "too many registers of a processor"))
 }
 
 /// The state of the interrupt controllers and the timer that no guest has used.
@@ -211,5 +256,114 @@ impl BoardPowerOn {
         }
         vm.set_pit2(&self.timer)
             .map_err(failed("ioctl(KVM_SET_PIT2)", operation))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::{cpuid, system};
+    use super::*;
+
+    fn entries(indices: impl Iterator<Item = u32>) -> Vec<kvm_msr_entry> {
+        let entry = |index| kvm_msr_entry {
+            index,
+            ..Default::default()
+        };
+        indices.map(entry).collect()
+    }
+
+    #[test]
+    fn refused_registers_are_left_out_and_the_others_take_one_call_each_time() {
+        for refused in [
+            vec![],
+            vec![0],
+            vec![1, 2, 254],
+            vec![255, 256, 599],
+            vec![599],
+        ] {
+            let mut calls = 0;
+            let all = entries(0..600);
+            let found = accepted(&all, |part| {
+                calls += 1;
+                assert!(part.as_slice().len() <= MOST_REGISTERS);
+                let is_refused = |entry: &kvm_msr_entry| refused.contains(&entry.index);
+                let mut count = 0;
+                for entry in part.as_mut_slice() {
+                    if is_refused(entry) {
+                        break;
+                    }
+                    entry.data = u64::from(entry.index) + 1;
+                    count += 1;
+                }
+                Ok(count)
+            })
+            .unwrap();
+            let expected: Vec<_> = (0..600).filter(|index| !refused.contains(index)).collect();
+            let indices: Vec<_> = found.iter().map(|entry| entry.index).collect();
+            assert_eq!(indices, expected);
+            assert!(
+                found
+                    .iter()
+                    .all(|entry| entry.data == u64::from(entry.index) + 1)
+            );
+            assert!(calls <= 600_usize.div_ceil(MOST_REGISTERS) + refused.len());
+        }
+    }
+
+    #[test]
+    fn a_failure_ends_the_calls() {
+        let mut calls = 0;
+        let failure = accepted(&entries(0..600), |_| {
+            calls += 1;
+            Err(Error::new(ErrorCode::System, "no memory"))
+        });
+        assert_eq!((failure.unwrap_err().code(), calls), (ErrorCode::System, 1));
+    }
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn each_processor_returns_to_its_own_values() {
+        /// The page attributes, the default memory type, and the control of the first bank of machine checks.
+        const CHANGED: [(u32, u64); 3] = [(0x277, 0x0606), (0x2ff, 0x806), (0x400, 0)];
+        let kvm = system::open().unwrap();
+        let vm = kvm.create_vm().unwrap();
+        vm.create_irq_chip().unwrap();
+        let supported = cpuid::supported(&kvm).unwrap();
+        let mut known = None;
+        for id in 0..2 {
+            let fd = vm.create_vcpu(u64::from(id)).unwrap();
+            fd.set_cpuid2(&cpuid::of_processor(&supported, id, 2).unwrap())
+                .unwrap();
+            let model_specific =
+                known.get_or_insert_with(|| ModelSpecific::probe(&kvm, &fd).unwrap());
+            let values = || {
+                let mut list =
+                    Msrs::from_entries(&entries(CHANGED.iter().map(|(index, _)| *index))).unwrap();
+                assert_eq!(fd.get_msrs(&mut list).unwrap(), CHANGED.len());
+                list.as_slice()
+                    .iter()
+                    .map(|entry| entry.data)
+                    .collect::<Vec<_>>()
+            };
+            let own = kvm_msr_entry {
+                index: 0x277,
+                data: 0x0007_0406_0007_0400 | u64::from(id),
+                ..Default::default()
+            };
+            fd.set_msrs(&Msrs::from_entries(&[own]).unwrap()).unwrap();
+            let power_on = CpuPowerOn::read(&kvm, &vm, &fd, model_specific).unwrap();
+            let before = values();
+            let changed = CHANGED.map(|(index, data)| kvm_msr_entry {
+                index,
+                data,
+                ..Default::default()
+            });
+            fd.set_msrs(&Msrs::from_entries(&changed).unwrap()).unwrap();
+            assert_eq!(values(), CHANGED.map(|(_, data)| data));
+            power_on.restore(&fd).unwrap();
+            assert_eq!(values(), before);
+            assert_eq!(before.first(), Some(&own.data));
+        }
     }
 }
