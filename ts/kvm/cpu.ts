@@ -37,12 +37,16 @@ export class VirtualCpu {
   /**
    * Sets registers. Those that are not given keep their value.
    *
+   * With `rip`, a processor that has halted (`hlt`) continues at that instruction. A processor that the guest has not
+   * started still waits for its start.
+   *
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for an unknown name, and for values of the wrong type or size;
    * `ERR_SYSTEM` for a state that no processor has; `ERR_CPU_RUNNING`, `ERR_CLOSED`. Nothing is set then
    */
   setRegisters(registers: Partial<CpuRegisters>): void {
     const words = wordsOf(merged(this.registers(), registers));
-    native(() => this.#machine.setRegisters(this.index, words));
+    const wake = registers.rip !== undefined;
+    native(() => this.#machine.setRegisters(this.index, words, wake));
   }
 
   /**

@@ -1,8 +1,9 @@
 /**
  * Registers of a processor at the first instruction of a guest, in each mode of x86.
  *
- * Each result has all registers that the mode depends on, so that it holds from any state of the processor. Interrupts
- * are disabled. General-purpose registers, the stack included, keep their values.
+ * Each result has all registers that the mode depends on, so that it holds from any state of the processor. One that
+ * has halted continues, but not one that the guest has not started. Interrupts are disabled. General-purpose
+ * registers, the stack included, keep their values.
  */
 import { requireUnsigned } from '../arguments.ts';
 import { requireBelow, requirePageTables } from './page-tables.ts';

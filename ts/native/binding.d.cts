@@ -161,8 +161,8 @@ export declare class NativeMachine {
   reset(): void
   /** Returns the registers of a processor as words. */
   registers(processor: Index): Words
-  /** Sets the registers of a processor. */
-  setRegisters(processor: Index, words: BigUint64Array): void
+  /** Sets the registers of a processor. With `wake`, a halted processor continues. */
+  setRegisters(processor: Index, words: BigUint64Array, wake: boolean): void
   /** Returns the guest-physical address of a linear address of a processor, if its page tables have one. */
   translate(processor: Index, linear: U64): U64 | null
   /** Sets the level of an interrupt line. */

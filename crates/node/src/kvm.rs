@@ -162,15 +162,18 @@ impl NativeMachine {
         or_throw(env, || self.space.registers(index(processor)?).map(Words))
     }
 
-    /// Sets the registers of a processor.
+    /// Sets the registers of a processor. With `wake`, a halted processor continues.
     #[napi]
     pub fn set_registers(
         &self,
         env: &Env,
         processor: Index,
         words: BigUint64ArraySlice<'_>,
+        wake: bool,
     ) -> napi::Result<()> {
-        or_throw(env, || self.space.set_registers(index(processor)?, &words))
+        or_throw(env, || {
+            self.space.set_registers(index(processor)?, &words, wake)
+        })
     }
 
     /// Returns the guest-physical address of a linear address of a processor, if its page tables have one.

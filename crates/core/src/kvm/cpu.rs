@@ -154,8 +154,8 @@ impl Cpu {
         self.with_fd(registers::read)
     }
 
-    pub(super) fn set_registers(&self, words: &[u64]) -> Result<()> {
-        self.with_fd(|fd| registers::write(fd, words))
+    pub(super) fn set_registers(&self, words: &[u64], wake: bool) -> Result<()> {
+        self.with_fd(|fd| registers::write(fd, words, wake))
     }
 
     /// Returns the processor to its power-on state.

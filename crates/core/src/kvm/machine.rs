@@ -212,13 +212,14 @@ impl Machine {
         self.cpu(index, Cpu::registers)
     }
 
-    /// Sets the registers of a processor.
+    /// Sets the registers of a processor. With `wake`, a halted processor continues. One that waits for its start by
+    /// another processor still waits.
     ///
     /// # Errors
     /// As [`registers`](Self::registers); `ERR_INVALID_ARGUMENT` for another number of words; `ERR_SYSTEM` for values
     /// that the processor rejects.
-    pub fn set_registers(&self, index: usize, words: &[u64]) -> Result<()> {
-        self.cpu(index, |cpu| cpu.set_registers(words))
+    pub fn set_registers(&self, index: usize, words: &[u64], wake: bool) -> Result<()> {
+        self.cpu(index, |cpu| cpu.set_registers(words, wake))
     }
 
     /// Returns the guest-physical address of a linear address of a processor, if its page tables have one.
@@ -399,9 +400,9 @@ impl Parts {
                 .create_vcpu(u64::from(id))
                 .map_err(failed("ioctl(KVM_CREATE_VCPU)", &operation))?;
             // The rate of the host's TSC (0). Without a constant TSC, KVM gives a processor the rate that the host had
-            // measured when KVM started. If Linux has refined it by more than 250 ppm since, that fails without an error
-            // (x86.c, kvm_set_tsc_khz), and timers with a TSC deadline expire late by the uptime of the host. A host
-            // without a rate refuses this call, and has no such timers.
+            // measured when KVM started. If Linux has refined it by more than 250 ppm since, that fails without an
+            // error (x86.c, kvm_set_tsc_khz), and timers with a TSC deadline expire late by the uptime of the host. A
+            // host without a rate refuses this call, and has no such timers.
             let _ = fd.set_tsc_khz(0);
             let cpuid = cpuid::of_processor(&supported, id, processors)?;
             fd.set_cpuid2(&cpuid)

@@ -1,6 +1,9 @@
 //! The registers of a processor as an array of words.
 
-use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{
+    KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE, kvm_dtable, kvm_mp_state, kvm_regs, kvm_segment,
+    kvm_sregs,
+};
 use kvm_ioctls::VcpuFd;
 
 use super::system::failed;
@@ -162,10 +165,12 @@ pub(super) fn read(fd: &VcpuFd) -> Result<Vec<u64>> {
 
 /// Sets the registers of a processor that is not in the guest.
 ///
+/// With `wake`, a halted processor continues. One that waits for its start by another processor still waits.
+///
 /// # Errors
 /// `ERR_INVALID_ARGUMENT` for another number of words; `ERR_SYSTEM` for values that the processor rejects: nothing is
 /// set then.
-pub(super) fn write(fd: &VcpuFd, words: &[u64]) -> Result<()> {
+pub(super) fn write(fd: &VcpuFd, words: &[u64], wake: bool) -> Result<()> {
     if words.len() != REGISTER_WORDS {
         let message = format!("registers are {REGISTER_WORDS} words, not {}", words.len());
         return Err(Error::new(ErrorCode::InvalidArgument, message));
@@ -178,11 +183,22 @@ pub(super) fn write(fd: &VcpuFd, words: &[u64]) -> Result<()> {
         .get_sregs()
         .map_err(failed("ioctl(KVM_GET_SREGS)", operation))?;
     special(&mut reader, &mut sregs);
+    let state = fd
+        .get_mp_state()
+        .map_err(failed("ioctl(KVM_GET_MP_STATE)", operation))?;
     // The kernel checks these. It takes any values of the others.
     fd.set_sregs(&sregs)
         .map_err(failed("ioctl(KVM_SET_SREGS)", operation))?;
     fd.set_regs(&regs)
-        .map_err(failed("ioctl(KVM_SET_REGS)", operation))
+        .map_err(failed("ioctl(KVM_SET_REGS)", operation))?;
+    if wake && state.mp_state == KVM_MP_STATE_HALTED {
+        let runnable = kvm_mp_state {
+            mp_state: KVM_MP_STATE_RUNNABLE,
+        };
+        fd.set_mp_state(runnable)
+            .map_err(failed("ioctl(KVM_SET_MP_STATE)", operation))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
