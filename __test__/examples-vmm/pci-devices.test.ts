@@ -43,3 +43,30 @@ test('no device stays on the bus if one cannot be added', async (t) => {
   t.deepEqual(ids(), [NOTHING, NOTHING, NOTHING]);
   t.deepEqual(memory.inspect().targets, []);
 });
+
+/** Makes each removal of a function fail after it. */
+function failRemovals(bridge: PciHostBridge): void {
+  const remove = bridge.remove.bind(bridge);
+  bridge.remove = (address) => {
+    remove(address);
+    throw new Error(`removal of ${address}`);
+  };
+}
+
+test('the others end if the end of one fails, and the first error is thrown', async (t) => {
+  const { memory, bridge, ids } = await bus(t);
+  const devices = await addDevices(memory, bridge, { backend: 'auto', devices: [], simulated: ['edu', 'memory'] });
+  failRemovals(bridge);
+  await t.throwsAsync(async () => devices[Symbol.asyncDispose](), { message: 'removal of 00:02.0' });
+  t.deepEqual(ids(), [NOTHING, NOTHING, NOTHING]);
+  t.deepEqual(memory.inspect().targets, []);
+});
+
+test('the error of a device that cannot be added counts more than those of the ends', async (t) => {
+  const { memory, bridge, ids } = await bus(t);
+  failRemovals(bridge);
+  const simulated = Array.from({ length: 32 }, () => 'edu' as const);
+  await t.throwsAsync(addDevices(memory, bridge, { backend: 'auto', devices: [], simulated }), { message: /00:20\.0/ });
+  t.deepEqual(ids(), [NOTHING, NOTHING, NOTHING]);
+  t.deepEqual(memory.inspect().targets, []);
+});

@@ -9,6 +9,7 @@ import {
   type VfioBackendName,
   VfioContainerManager,
 } from 'peerdma';
+import { endAll } from '../ends.ts';
 import { type SimulatedKind, simulatedDevices } from './simulated.ts';
 
 /** The devices that a guest gets. */
@@ -37,9 +38,7 @@ export async function addDevices(
   { devices, simulated, backend }: PciDevices,
 ): Promise<AsyncDisposable> {
   const ends: (() => void | Promise<void>)[] = [];
-  const dispose = async (): Promise<void> => {
-    for (const end of ends.toReversed()) await end();
-  };
+  const dispose = async (): Promise<void> => endAll(ends.toReversed());
   let slot = FIRST_SLOT;
   const add = async (device: PhysicalFunction): Promise<void> => {
     const assigned = await AssignedDevice.create({ device, memory });
@@ -58,7 +57,7 @@ export async function addDevices(
       for (const device of models.devices) await add(device);
     }
   } catch (error) {
-    await dispose();
+    await dispose().catch(() => {}); // the cause counts more
     throw error;
   }
   return { [Symbol.asyncDispose]: dispose };

@@ -3,6 +3,7 @@
  */
 import type { GuestMemory, PhysicalFunction } from 'peerdma';
 import { SimulatedDevice, SimulatedIommu } from 'peerdma/testing';
+import { endAll } from '../ends.ts';
 
 /** `edu` (1234:11e8) does DMA and interrupts. `memory` is ivshmem-plain (1af4:1110) with 16 MiB. */
 export const SIMULATED_KINDS = ['edu', 'memory'] as const;
@@ -30,8 +31,7 @@ export async function simulatedDevices(
   return {
     devices,
     [Symbol.asyncDispose]: async () => {
-      for (const device of devices) await device.close();
-      await handle.remove();
+      await endAll([...devices.map((device) => () => device.close()), async () => handle.remove()]);
     },
   };
 }
