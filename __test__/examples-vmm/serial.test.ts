@@ -3,7 +3,7 @@
  */
 import test from 'ava';
 import fc from 'fast-check';
-import { SERIAL_PORT } from '../../examples/vmm/devices/serial.ts';
+import { FULL_INPUT, SERIAL_PORT } from '../../examples/vmm/devices/serial.ts';
 import { until } from '../support/until.ts';
 import * as driver from './support/serial-port.ts';
 import {
@@ -111,6 +111,16 @@ test('the transmitter is full until all writes have ended, and interrupts then',
   t.false(port.isHigh);
 });
 
+test('drops bytes of a driver that does not wait for a slow reader', async (t) => {
+  const { port, release } = slowPort();
+  for (const byte of letters(1000)) port.out(TX, byte);
+  t.deepEqual(port.sent, letters(16));
+  for (let count = 0; count < 16; count++) await release();
+  t.is(port.in(LSR) & 0x60, 0x60);
+  port.out(TX, 65);
+  t.deepEqual(port.sent, [...letters(16), 65]);
+});
+
 test('a write that ends after the disposal does not set the line', async (t) => {
   const { port, release } = slowPort();
   port.out(MCR, READY);
@@ -169,6 +179,21 @@ test('without FIFOs the receiver has one byte, and the others wait', (t) => {
   }
   t.is(port.in(LSR), 0x60);
   t.is(port.in(RX), 0);
+});
+
+test('the sender of much input waits until the guest has received some', async (t) => {
+  const port = new Port();
+  t.is(port.serial.receive(new Uint8Array(FULL_INPUT)), undefined, 'the receiver has one byte of it');
+  let hasRoom = false;
+  void port.serial.receive(Uint8Array.of(1))?.then(() => (hasRoom = true));
+  await new Promise(setImmediate);
+  t.false(hasRoom);
+  port.in(RX);
+  await new Promise(setImmediate);
+  t.true(hasRoom);
+  const rest = Array.from({ length: FULL_INPUT }, () => port.in(RX));
+  t.is(rest.lastIndexOf(0), FULL_INPUT - 2);
+  t.deepEqual([rest.at(-1), port.in(LSR)], [1, 0x60]);
 });
 
 test('a cleared receiver loses its own bytes, and those that wait come next', (t) => {

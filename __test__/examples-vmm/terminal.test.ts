@@ -155,6 +155,31 @@ test.serial('a pipe has no mode, and its bytes are keys', async (t) => {
   t.deepEqual(modes, []);
 });
 
+for (const isTTY of [false, true]) {
+  const name = isTTY ? 'a terminal is read' : 'a pipe is not read';
+  test.serial(`${name} while the guest has much input that it does not receive`, async (t) => {
+    const resolves: (() => void)[] = [];
+    const received: string[] = [];
+    const input = Object.assign(new PassThrough(), { isTTY });
+    const receive = async (bytes: Uint8Array): Promise<void> => {
+      received.push(Buffer.from(bytes).toString());
+      await new Promise<void>((resolve) => void resolves.push(resolve));
+    };
+    const terminal = new Terminal({ input, output: new PassThrough(), receive, quit() {}, outputFailed() {} });
+    input.write('a');
+    await turn();
+    input.write('b');
+    await turn();
+    t.deepEqual(received, isTTY ? ['a', 'b'] : ['a']);
+    resolves.shift()?.();
+    await until(() => received.length === 2, 'the input is read again');
+    terminal.close();
+    for (const resolve of resolves) resolve();
+    await turn();
+    t.true(input.isPaused());
+  });
+}
+
 const ends: [way: string, ended: { status?: number; signal?: string }][] = [
   ['close', { status: 0 }],
   ['exit', { status: 3 }],

@@ -12,8 +12,8 @@ export interface TerminalOptions {
   readonly input?: Readable & { readonly isTTY?: boolean; setRawMode?(isRaw: boolean): unknown };
   /** Default: standard output. */
   readonly output?: Writable;
-  /** Sends bytes to the guest. */
-  receive(bytes: Uint8Array): void;
+  /** Sends bytes to the guest. Input that is not a terminal is not read until the promise resolves. */
+  receive(bytes: Uint8Array): void | Promise<void>;
   /** Ends the VMM. */
   quit(): void;
   /** Is called once if the output cannot be written, such as when its reader has ended (`EPIPE`). */
@@ -33,6 +33,7 @@ export class Terminal {
   readonly #options: TerminalOptions;
   #isEscaped = false;
   #hasFailed = false;
+  #isClosed = false;
   #drained: Promise<void> | undefined;
 
   constructor(options: TerminalOptions) {
@@ -68,6 +69,7 @@ export class Terminal {
 
   /** Restores the mode, and stops reading. Idempotent. */
   close(): void {
+    this.#isClosed = true;
     process.off('exit', this.#restore);
     for (const signal of SIGNALS) process.off(signal, this.#end);
     this.#input.off('data', this.#take);
@@ -82,8 +84,17 @@ export class Terminal {
 
   readonly #take = (keys: Uint8Array): void => {
     const sent = keys.filter((key) => this.#isSent(key));
-    if (sent.length > 0) this.#options.receive(sent);
+    const received = sent.length > 0 ? this.#options.receive(sent) : undefined;
+    // A terminal is always read: Ctrl-A x has to end the VMM of a guest that reads nothing.
+    if (received instanceof Promise && this.#input.isTTY !== true) {
+      this.#input.pause();
+      void received.then(() => this.#resume());
+    }
   };
+
+  #resume(): void {
+    if (!this.#isClosed) this.#input.resume();
+  }
 
   /** Returns whether a key goes to the guest. */
   #isSent(key: number): boolean {

@@ -4,16 +4,22 @@
  * Source of registers and bits: National Semiconductor, PC16550D datasheet (June 1995), section 8.
  */
 import type { InterruptLine, PortHandler } from 'peerdma/kvm';
+import { ByteQueue } from './byte-queue.ts';
 
 /** The first port, the number of ports, and the interrupt line of COM1. */
 export const SERIAL_PORT = 0x3f8;
 export const SERIAL_PORTS = 8;
 export const SERIAL_LINE = 4;
+/** The number of waiting bytes from which on the sender of input waits. */
+export const FULL_INPUT = 0x1_0000;
 
 /** The connections of a serial port. */
 export interface SerialOptions {
   readonly line: Pick<InterruptLine, 'set'>;
-  /** Transmits bytes. The transmitter is full until the promise resolves, and the driver waits. */
+  /**
+   * Transmits bytes. The transmitter is full until the promise resolves, and reports that in line status. It drops the
+   * bytes of a driver that does not wait.
+   */
   write(bytes: Uint8Array): void | Promise<void>;
 }
 
@@ -95,7 +101,9 @@ export class Serial implements PortHandler {
   /** The bytes in the receiver. */
   #received: number[] = [];
   /** Input that waits for room in the receiver. */
-  #input: Uint8Array = new Uint8Array();
+  readonly #input = new ByteQueue();
+  /** Resolve the promises of senders that wait. */
+  readonly #senders: (() => void)[] = [];
   #isOverrun = false;
   /** The number of writes that have not ended. */
   #unsent = 0;
@@ -108,10 +116,16 @@ export class Serial implements PortHandler {
     this.#options = options;
   }
 
-  /** Receives bytes for the guest. None overruns the receiver: they wait for room. */
-  receive(bytes: Uint8Array): void {
-    this.#input = Buffer.concat([this.#input, bytes]);
+  /**
+   * Receives bytes for the guest. None overruns the receiver: they wait for room.
+   *
+   * @param bytes are not copied
+   * @returns if {@link FULL_INPUT} bytes wait, a promise that resolves when the guest has received some
+   */
+  receive(bytes: Uint8Array): void | Promise<void> {
+    this.#input.push(bytes);
     this.#update();
+    if (this.#input.length >= FULL_INPUT) return new Promise((resolve) => void this.#senders.push(resolve));
   }
 
   /** Disconnects it from its line, which ends with the machine: a write may end later. */
@@ -154,9 +168,8 @@ export class Serial implements PortHandler {
   /** Fills the receiver, and sets the line to the level that follows from the registers. */
   #update(): void {
     if (!this.#isLooped) {
-      const room = this.#capacity - this.#received.length;
-      this.#received.push(...this.#input.subarray(0, room));
-      this.#input = this.#input.subarray(room);
+      this.#received.push(...this.#input.take(this.#capacity - this.#received.length));
+      if (this.#input.length < FULL_INPUT) for (const resolve of this.#senders.splice(0)) resolve();
     }
     const isHigh = this.#pending() !== NONE && (this.#modemControl & (OUT_2 | LOOPBACK)) === OUT_2;
     if (isHigh === this.#isHigh || !this.#isConnected) return;
@@ -216,6 +229,7 @@ export class Serial implements PortHandler {
   }
 
   #transmit(byte: number): void {
+    if (this.#unsent >= FIFO_LENGTH) return; // otherwise a guest that does not wait fills the memory of the host
     this.#isTransmitted = false;
     this.#update(); // lowers the line: each time that the transmitter becomes empty is another edge
     this.#unsent++;
