@@ -12,6 +12,7 @@ export type { InterruptLine, LineOptions } from './kvm/interrupt-line.ts';
 export type { HandledMemory, MemoryHandler, PortHandler, PortSpace } from './kvm/handlers.ts';
 export type { CpuRegisters, DescriptorTable, Segment } from './kvm/registers.ts';
 export { identityPageTables } from './kvm/page-tables.ts';
+export { lineOfPin } from './kvm/pin-lines.ts';
 export { longModeAt, protectedModeAt, realModeAt } from './kvm/start-registers.ts';
 export type { StopReason } from './kvm/stops.ts';
 export type { MachineState } from './kvm/machine-run.ts';

@@ -2,7 +2,6 @@
  * The example VMM describes its machine by ACPI tables.
  */
 import test from 'ava';
-import { lineOfPin } from '../../examples/vmm/acpi/pci.ts';
 import { AddressRange } from '../../ts/index.ts';
 import { MACHINE, guestTables, viewOf } from './support/acpi.ts';
 
@@ -100,15 +99,4 @@ test('rejects an ECAM that is not 1 to 256 whole buses', (t) => {
 
 test('rejects a port that is not one', (t) => {
   t.throws(() => guestTables({ serial: { port: 0x1_0000, line: 4 } }), { instanceOf: RangeError });
-});
-
-test('the pins of neighbours are on different lines', (t) => {
-  const lines = [0, 1, 2, 3, 31].map((slot) => [0, 1, 2, 3].map((pin) => lineOfPin(slot, pin)));
-  t.deepEqual(lines, [
-    [16, 17, 18, 19],
-    [17, 18, 19, 16],
-    [18, 19, 16, 17],
-    [19, 16, 17, 18],
-    [19, 16, 17, 18],
-  ]);
 });

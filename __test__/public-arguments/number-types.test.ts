@@ -110,6 +110,7 @@ const NUMBERS: Readonly<Record<string, readonly string[]>> = {
   'VfioRegion#read': ['length'],
   'VfioRegion#write32': ['value'],
   'VirtualMachine.create': ['cpus'],
+  lineOfPin: ['device', 'pin'],
   'VirtualMachine#line': ['number'],
   'VirtualMachine#sendMessage': ['data'],
   'VirtualMachine#addDoorbell': ['port', 'width'],

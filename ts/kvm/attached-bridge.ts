@@ -9,12 +9,10 @@ import { PciHostBridge } from '../pci/host-bridge/pci-host-bridge.ts';
 import type { AssignedInterrupts } from '../pci/interrupts/assigned-interrupts.ts';
 import { Registration, endQuietly, removeAll } from '../registration.ts';
 import type { MemoryHandler, PortHandler, PortSpace } from './handlers.ts';
+import { lineOfPin } from './pin-lines.ts';
 
 /** The ports of CONFIG_DATA. 0xcf9 is not a port of the bridge, so CONFIG_ADDRESS is added as one. */
 const DATA_PORTS = 4;
-/** The lines of pins: the four pins of each device, one line further for each device. */
-const FIRST_PIN_LINE = 16;
-const PIN_LINES = 4;
 
 /** The machine of a bridge. @internal */
 export interface BridgeMachine {
@@ -93,10 +91,9 @@ export class AttachedBridge {
   };
 }
 
-/** The line of a device's pin: those of neighbours differ (PCI Local Bus 3.0, 2.2.6). */
+/** The line of a device's pin, if it has one. */
 function pinLine(address: string, device: AssignedDevice): number | undefined {
   const pin = device.configRead(INTERRUPT_PIN, 1);
-  if (pin < 1 || pin > PIN_LINES) return undefined; // it has none, or does not respond
-  const slot = Number.parseInt(address.slice(address.indexOf(':') + 1), 16);
-  return FIRST_PIN_LINE + ((slot + pin - 1) % PIN_LINES);
+  if (pin < 1 || pin > 4) return undefined; // it has none, or does not respond
+  return lineOfPin(Number.parseInt(address.slice(address.indexOf(':') + 1), 16), pin);
 }

@@ -3,7 +3,14 @@
  */
 import type { ExecutionContext } from 'ava';
 import { AddressRange, AssignedDevice, EventFd, GuestMemory } from '../../../ts/index.ts';
-import { type Segment, identityPageTables, longModeAt, protectedModeAt, realModeAt } from '../../../ts/kvm.ts';
+import {
+  type Segment,
+  identityPageTables,
+  lineOfPin,
+  longModeAt,
+  protectedModeAt,
+  realModeAt,
+} from '../../../ts/kvm.ts';
 import { SimulatedDevice } from '../../../ts/testing.ts';
 import { createWithStub, stubbedMachine } from '../../support/native-machine-stub.ts';
 import { PAGE } from '../../support/pages.ts';
@@ -66,6 +73,10 @@ export async function kvmCalls(t: ExecutionContext): Promise<Record<string, Call
       pageTables: (value) => longModeAt(0n, value),
     },
     identityPageTables: { address: (value) => identityPageTables(value) },
+    lineOfPin: {
+      device: (value) => lineOfPin(value, 1),
+      pin: (value) => lineOfPin(0, value),
+    },
     'VirtualMachine#line': { number: (value) => vm.line(value) },
     'VirtualMachine#sendMessage': {
       address: (value) => vm.sendMessage(value, 0),

@@ -2,6 +2,7 @@
  * The PCI host bridge in the DSDT: its buses, windows and interrupt lines.
  */
 import { type AddressRange, PciHostBridge } from 'peerdma';
+import { lineOfPin } from 'peerdma/kvm';
 import { device, integer, name, packageOf, text } from './aml.ts';
 import type { Bytes } from './bytes.ts';
 import { lastBus } from './mcfg.ts';
@@ -14,19 +15,7 @@ const CONFIG_PORT_COUNT = 8;
 const SLOTS = 32;
 /** INTA to INTD. */
 const PINS = 4;
-const FIRST_LINE = 16;
 const ALL_FUNCTIONS = 0xffff;
-
-/**
- * Returns the line of the I/O APIC for a pin of a device on bus 0, 16 to 19. Neighbours have different lines for the
- * same pin, because most devices use INTA only.
- *
- * @param slot number of the device, 0 to 31
- * @param pin 0 to 3: INTA to INTD
- */
-export function lineOfPin(slot: number, pin: number): number {
-  return FIRST_LINE + ((slot + pin) % PINS);
-}
 
 /** @param windows guest-physical addresses for BARs */
 export function hostBridge(ecam: AddressRange, windows: readonly AddressRange[]): Bytes {
@@ -52,6 +41,6 @@ function interruptRoutes(): readonly Bytes[] {
   return Array.from({ length: SLOTS * PINS }, (_, index) => {
     const [slot, pin] = [Math.floor(index / PINS), index % PINS];
     const address = integer(slot * 0x1_0000 + ALL_FUNCTIONS);
-    return packageOf(address, integer(pin), noLinkDevice, integer(lineOfPin(slot, pin)));
+    return packageOf(address, integer(pin), noLinkDevice, integer(lineOfPin(slot, pin + 1)));
   });
 }
