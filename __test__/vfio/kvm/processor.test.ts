@@ -262,6 +262,20 @@ test.serial('closing a running machine rejects its run, and a halted guest uses 
   await t.throwsAsync(vm.run(), { code: 'ERR_CLOSED' });
 });
 
+test.serial('the processors of a machine that does not run use no time, before a run and in a pause', async (t) => {
+  const { vm } = await smallGuest(t, counting(), { cpus: 3 });
+  const isIdle = async (): Promise<boolean> => {
+    for (let attempt = 0; attempt < 40; attempt++) if ((await cpuTimeOf(500)) <= IDLE_MICROSECONDS) return true;
+    return false;
+  };
+  t.true(await isIdle(), 'before the run');
+  const run = vm.run();
+  await vm.pause();
+  t.true(await isIdle(), 'in the pause');
+  vm.stop('end');
+  t.is(await run, 'end');
+});
+
 test.serial('more processors than KVM supports are an error', async (t) => {
   const memory = await GuestMemory.create();
   t.teardown(() => memory.close());

@@ -104,8 +104,11 @@ impl Gate {
                 self.notify(&state);
                 return turn;
             }
-            processor.parked = completed;
-            self.notify(&state);
+            // Not after each wake-up: two processors at the gate would wake each other permanently.
+            if processor.parked != completed {
+                processor.parked = completed;
+                self.notify(&state);
+            }
             state = self.wait(state);
         }
     }
