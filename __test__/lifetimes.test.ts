@@ -30,6 +30,8 @@ const ENDS: Readonly<Record<string, 'close' | 'remove' | 'stop'>> = {
   Region: 'remove',
   DeviceMemory: 'remove',
   DmaMapperHandle: 'remove',
+  // a handler, a connection or a callback
+  Registration: 'remove',
   // an activity that was started
   DirtyTracking: 'stop',
 };
@@ -41,7 +43,7 @@ const EDITORS = ['MemoryChange', 'PciHostBridge'];
 const OTHER_ENDS: Readonly<Record<string, string>> = { VirtualMachine: 'stop' };
 
 /** Classes whose verb returns no promise. */
-const SYNCHRONOUS = ['MemoryFile', 'EventFd', 'Journal'];
+const SYNCHRONOUS = ['MemoryFile', 'EventFd', 'Journal', 'Registration'];
 
 test('each class with an end has one of the verbs, and disposes with it', async (t) => {
   const found: Record<string, string> = {};
@@ -77,6 +79,7 @@ async function objects(t: ExecutionContext): Promise<Readonly<Record<string, obj
     Region: await memory.regions.addRegion({ name: 'r', range: pages(16, 1) }),
     DeviceMemory: memory.newDeviceMemory({ name: 'w', length: PAGE }),
     DmaMapperHandle: await memory.dmaMappers.addDmaMapper(new SimulatedIommu()),
+    Registration: (await stubbedMachine(t)).vm.ports.add(0x510, 1, { read: () => 0, write: () => {} }),
     DirtyTracking: new DirtyTracking(guestAddressSpaceOf(memory), () => {}),
   };
 }
