@@ -5,18 +5,23 @@ import test from 'ava';
 import { getEventListeners } from 'node:events';
 import { MachineRun } from '../../ts/kvm/machine-run.ts';
 
-/** A machine whose processors are paused when the test settles that. */
+/** A machine whose processors are paused when the test settles that. As in the native core, a failure settles it. */
 function machine(): { run: MachineRun; calls: string[]; paused: () => void } {
   const calls: string[] = [];
   const waiting: (() => void)[] = [];
+  const paused = (): void => waiting.splice(0).forEach((resolve) => resolve());
   const processors = {
     run: () => void calls.push('run'),
     requestPause: () => void calls.push('pause'),
     pauseAsync: () => new Promise<void>((resolve) => waiting.push(resolve)),
+    fail: () => {
+      calls.push('fail');
+      paused();
+    },
     reset: () => void calls.push('reset'),
   };
   const run = new MachineRun(processors, processors);
-  return { run, calls, paused: () => waiting.splice(0).forEach((resolve) => resolve()) };
+  return { run, calls, paused };
 }
 
 test('a run ends with its first reason when the processors are paused', async (t) => {
@@ -54,6 +59,33 @@ test('a failure during a pause rejects the pause', async (t) => {
   run.fail(error);
   t.is(await t.throwsAsync(pause), error);
   t.is(await t.throwsAsync(result), error);
+});
+
+test.serial('a failure after a pause is an unhandled rejection, if nobody awaits the run', async (t) => {
+  const { run, paused } = machine();
+  void run.start();
+  const pause = run.pause();
+  paused();
+  await pause;
+  run.resume();
+  const error = new Error('the handler fails');
+  const unhandled: unknown[] = [];
+  const listeners = process.listeners('unhandledRejection');
+  process.removeAllListeners('unhandledRejection').on('unhandledRejection', (one) => unhandled.push(one));
+  run.fail(error);
+  await new Promise((resolve) => setImmediate(resolve));
+  process.removeAllListeners('unhandledRejection');
+  for (const one of listeners) process.on('unhandledRejection', one);
+  t.deepEqual(unhandled, [error]);
+});
+
+test('closing ends the wait of a pause', async (t) => {
+  const { run } = machine();
+  const result = run.start();
+  const pause = run.pause();
+  run.close();
+  await t.throwsAsync(pause, { code: 'ERR_CLOSED' });
+  await t.throwsAsync(result, { code: 'ERR_CLOSED' });
 });
 
 test('a machine that is resumed before its pause has ended runs', async (t) => {

@@ -72,6 +72,10 @@ export class NativeMachineStub {
     this.calls.push('pause');
   }
 
+  fail(): void {
+    this.calls.push('fail');
+  }
+
   hold(): null {
     return null;
   }

@@ -3,7 +3,7 @@
  */
 import type { NativeMachine } from '#native';
 import { type AbortOptions, type AbortSignalLike, readSignal, runAbortable, throwIfAborted } from '../abort.ts';
-import { PeerDmaError } from '../errors.ts';
+import { PeerDmaError, throwIf } from '../errors.ts';
 import { keepAlive } from '../keep-alive.ts';
 import { native, nativeAsync } from '../native-call.ts';
 
@@ -16,7 +16,7 @@ import { native, nativeAsync } from '../native-call.ts';
 export type MachineState = 'stopped' | 'running' | 'paused' | 'failed' | 'closed';
 
 /** The calls of the native core. */
-type Processors = Pick<NativeMachine, 'run' | 'requestPause' | 'pauseAsync' | 'reset'>;
+type Processors = Pick<NativeMachine, 'run' | 'requestPause' | 'pauseAsync' | 'fail' | 'reset'>;
 
 /** A run that has not ended. */
 interface Run {
@@ -27,6 +27,8 @@ interface Run {
   readonly release: () => void;
   /** Whether its end was requested. The processors may not be paused yet. */
   isEnding: boolean;
+  /** Its error, if it has failed or the machine was closed. */
+  error: Error | undefined;
 }
 
 /** @internal */
@@ -78,9 +80,9 @@ export class MachineRun {
     this.#state = 'paused';
     native(() => this.#processors.requestPause());
     try {
-      // A failure ends the wait: the access that has failed is never answered.
-      const paused = Promise.race([nativeAsync(() => this.#processors.pauseAsync()), run.result.then(() => {})]);
-      await runAbortable(signal, () => paused);
+      await runAbortable(signal, () => nativeAsync(() => this.#processors.pauseAsync()));
+      // Not by `run.result`, which would count as handled from then on.
+      throwIf(run.error);
     } catch (error) {
       const isLast = this.#pause === pause && this.#state === 'paused' && !run.isEnding;
       if (signal?.aborted === true && isLast) this.resume();
@@ -116,17 +118,19 @@ export class MachineRun {
   /** Ends the run with an error. */
   fail(error: Error): void {
     if (this.#state === 'closed') return; // a device may still change its interrupts
-    native(() => this.#processors.requestPause());
+    native(() => this.#processors.fail());
     this.#failure ??= error;
     this.#state = 'failed';
-    this.#takeRun()?.reject(error);
+    this.#endWith(error);
   }
 
   /** Ends the run, if there is one. A caller that does not await it gets no unhandled rejection. */
   close(): void {
     this.#state = 'closed';
-    this.#run?.result.catch(() => {});
-    this.#takeRun()?.reject(new PeerDmaError('ERR_CLOSED', 'the virtual machine was closed while it ran'));
+    if (this.#run === undefined) return;
+    this.#run.result.catch(() => {});
+    native(() => this.#processors.fail());
+    this.#endWith(new PeerDmaError('ERR_CLOSED', 'the virtual machine was closed while it ran'));
   }
 
   #newRun(signal: AbortSignalLike | undefined): Run {
@@ -143,7 +147,7 @@ export class MachineRun {
       signal?.removeEventListener('abort', onAbort);
     };
     signal?.addEventListener('abort', onAbort);
-    return { result, resolve, reject, release, isEnding: false };
+    return { result, resolve, reject, release, isEnding: false, error: undefined };
   }
 
   /** Requests the end of the run, if no other end was requested. Settles it when the processors are paused. */
@@ -159,6 +163,14 @@ export class MachineRun {
       settle(run);
     };
     nativeAsync(() => this.#processors.pauseAsync()).then(end, (error: Error) => this.fail(error));
+  }
+
+  /** Ends the run, if there is one. The native core has ended the wait of a pause, which has the same error. */
+  #endWith(error: Error): void {
+    const run = this.#takeRun();
+    if (run === undefined) return;
+    run.error = error;
+    run.reject(error);
   }
 
   #takeRun(): Run | undefined {

@@ -148,6 +148,12 @@ export declare class NativeMachine {
   /** Makes all processors leave the guest. Does not wait for them. */
   requestPause(): void
   /**
+   * Makes all processors leave the guest after a failure, and ends waits of `pauseAsync`.
+   *
+   * A processor whose access has failed gets no answer.
+   */
+  fail(): void
+  /**
    * Waits, on a thread, until no processor executes the guest after `requestPause`.
    *
    * Each has completed its last exit then, unless something else was requested.

@@ -2,8 +2,11 @@
  * Virtual machines that are garbage-collected instead of closed.
  */
 import test from 'ava';
+import { once } from 'node:events';
 import { readFileSync, readdirSync } from 'node:fs';
+import { extname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import { Worker } from 'node:worker_threads';
 import { EventFd, GuestMemory, PciHostBridge } from '../../../ts/index.ts';
 import { VirtualMachine } from '../../../ts/kvm.ts';
 import { openFiles } from '../../support/open-files.ts';
@@ -12,11 +15,16 @@ import { collectGarbage } from '../support/native-rig.ts';
 import { Code } from './support/machine-code.ts';
 import { END_PORT, FREE, RAM_LENGTH, load, writePageTables } from './support/small-guest.ts';
 
+const PAUSING = new URL(`../programs/pausing-worker${extname(import.meta.url)}`, import.meta.url);
+const SLOW_PORT = 0x50;
+/** Of processors, and of waits for them. */
+const THREADS = /^peerdma-(cpu|wait)/;
+
 /** The open files and the threads of virtual machines. */
 function found(): { files: number; threads: number } {
   return {
     files: openFiles().filter((target) => target.startsWith('anon_inode:kvm-')).length,
-    threads: readdirSync('/proc/self/task').filter((id) => threadName(id).startsWith('peerdma-cpu')).length,
+    threads: readdirSync('/proc/self/task').filter((id) => THREADS.test(threadName(id))).length,
   };
 }
 
@@ -62,6 +70,52 @@ test.serial('an unreachable machine that does not run is collected with its memo
   t.is(vm.deref(), undefined);
   t.is(memory.deref(), undefined);
   t.deepEqual(found(), before);
+});
+
+/** Runs a guest whose handler fails while something waits for its answer. Nothing is kept. */
+async function failAndForget(waitFor: (vm: VirtualMachine) => unknown): Promise<WeakRef<VirtualMachine>> {
+  const { vm } = await guest(new Code().out(SLOW_PORT));
+  let fail = (): void => {};
+  const called = new Promise<void>((resolve) => {
+    const write = (): Promise<void> => {
+      resolve();
+      return new Promise((_, reject) => (fail = () => reject(new Error('it fails'))));
+    };
+    vm.ports.add(SLOW_PORT, 1, { read: () => 0, write });
+  });
+  const run = vm.run();
+  await called;
+  const waiting = waitFor(vm);
+  fail();
+  const ends = await Promise.allSettled([run, waiting]);
+  if (ends[0].status === 'fulfilled') throw new Error('the handler did not fail');
+  return new WeakRef(vm);
+}
+
+for (const [name, waitFor] of [
+  ['stop', (vm: VirtualMachine) => vm.stop('end')],
+  ['pause', (vm: VirtualMachine) => vm.pause()],
+] as const) {
+  test.serial(`a machine that fails while a ${name} waits for its handler is collected with its threads`, async (t) => {
+    await collectGarbage();
+    const before = found();
+    const vm = await failAndForget(waitFor);
+    await collectMachines(before);
+    t.is(vm.deref(), undefined);
+    t.deepEqual(found(), before);
+  });
+}
+
+test.serial('a worker that is terminated while a pause waits leaves no threads and files', async (t) => {
+  const before = found();
+  const worker = new Worker(PAUSING, { execArgv: [] });
+  const ended = once(worker, 'exit');
+  t.is((await once(worker, 'message'))[0], 'the pause waits');
+  t.true(found().threads > before.threads);
+  await worker.terminate();
+  await ended;
+  await until(() => isDeepStrictEqual(found(), before), 'the threads of the worker end');
+  t.pass();
 });
 
 /** Starts a guest that counts until the test sets a byte. Keeps the end of the run only. */

@@ -125,12 +125,20 @@ impl NativeMachine {
         self.space.request_pause();
     }
 
+    /// Makes all processors leave the guest after a failure, and ends waits of `pauseAsync`.
+    ///
+    /// A processor whose access has failed gets no answer.
+    #[napi]
+    pub fn fail(&self) {
+        self.space.fail();
+    }
+
     /// Waits, on a thread, until no processor executes the guest after `requestPause`.
     ///
     /// Each has completed its last exit then, unless something else was requested.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn pause_async<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        self.wait_on_thread(env, Machine::wait_paused)
+        promise_of(env, |then| self.space.when_paused(then))
     }
 
     /// Keeps all processors out of the guest until `release`. Returns a promise if some have not left it yet.
@@ -139,7 +147,7 @@ impl NativeMachine {
         if self.space.hold() {
             return Ok(None);
         }
-        self.wait_on_thread(env, Machine::wait_held)
+        promise_of(env, |then| self.space.when_held(then))
             .inspect_err(|_| self.space.release())
             .map(Some)
     }
@@ -263,29 +271,6 @@ impl NativeMachine {
 }
 
 impl NativeMachine {
-    /// Waits for the processors on a thread. Not on one of the pool: handlers may need those to answer.
-    fn wait_on_thread<'env>(
-        &self,
-        env: &'env Env,
-        wait: fn(&Machine),
-    ) -> napi::Result<Object<'env>> {
-        let (deferred, promise) = env.create_deferred()?;
-        let machine = self.space.clone();
-        let body = move || {
-            wait(&machine);
-            drop(machine);
-            deferred.resolve(|_| Ok(()));
-        };
-        let thread = std::thread::Builder::new().name("peerdma-wait".into());
-        or_throw(env, || {
-            let started = thread.spawn(body);
-            started
-                .map(drop)
-                .map_err(|_| invalid("the system cannot create a thread"))
-        })?;
-        Ok(promise)
-    }
-
     fn next(&self) -> i32 {
         match self.space.exits().next() {
             Next::Exit(index) => i32::try_from(index).unwrap_or(IDLE),
@@ -296,6 +281,23 @@ impl NativeMachine {
 }
 
 space_methods!(NativeMachine);
+
+/// Returns a promise that resolves when `start` calls its argument, on any thread. That is not one of the pool: handlers
+/// may need those to answer.
+fn promise_of<'env>(
+    env: &'env Env,
+    start: impl FnOnce(Box<dyn FnOnce() + Send>) -> Result<()>,
+) -> napi::Result<Object<'env>> {
+    let (deferred, promise) = env.create_deferred()?;
+    let done: fn(Env) -> napi::Result<()> = |_| Ok(());
+    let on_thread = deferred.clone();
+    let started = start(Box::new(move || on_thread.resolve(done)));
+    if started.is_err() {
+        deferred.resolve(done); // an open promise keeps the process alive
+    }
+    or_throw(env, || started)?;
+    Ok(promise)
+}
 
 fn index(processor: Index) -> Result<usize> {
     usize::try_from(processor.0).map_err(|_| invalid("the virtual machine has fewer processors"))

@@ -15,7 +15,7 @@ use super::power_on::CpuPowerOn;
 use super::registers;
 use super::run_area::{Access, RunArea};
 use super::slots::SlotState;
-use super::system::errno_of;
+use super::system::{errno_of, start_thread};
 use crate::locked::lock;
 use crate::space::Space;
 use crate::{Error, ErrorCode, Result};
@@ -117,14 +117,8 @@ impl Cpu {
             exits: Arc::clone(exits),
             space: Arc::downgrade(space),
         };
-        let thread = std::thread::Builder::new()
-            .name(format!("peerdma-cpu{index}"))
-            .spawn(move || body.run())
-            .map_err(|error| {
-                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-                let operation = "starting the thread of a virtual processor";
-                Error::os(ErrorCode::System, errno, "clone3", operation)
-            })?;
+        let operation = "starting the thread of a virtual processor";
+        let thread = start_thread(format!("peerdma-cpu{index}"), operation, move || body.run())?;
         Ok(Self {
             fd,
             thread: Some(thread),

@@ -21,6 +21,8 @@ pub(super) enum Turn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
     Pause,
+    /// As `Pause`, after a failure: nothing waits for processors whose exits may get no answer.
+    Fail,
     Run,
     End,
 }
@@ -87,7 +89,7 @@ impl Gate {
             let turn = match state.request {
                 Request::End => Turn::End,
                 Request::Run => Turn::Run,
-                Request::Pause => Turn::Complete,
+                Request::Pause | Request::Fail => Turn::Complete,
             };
             let waits = match turn {
                 Turn::End => false,
@@ -146,6 +148,11 @@ impl Gate {
     /// Makes all processors leave the guest. Does not wait for them.
     pub(super) fn request_pause(&self) {
         drop(self.request(Request::Pause));
+    }
+
+    /// As [`request_pause`](Self::request_pause) after a failure: ends all waits for a pause.
+    pub(super) fn fail(&self) {
+        drop(self.request(Request::Fail));
     }
 
     /// Waits until no processor executes the guest, and each has completed its last exit.
@@ -252,6 +259,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::mpsc::channel;
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
 
@@ -301,6 +309,30 @@ mod tests {
         gate.end();
         assert_eq!(turns.recv().unwrap(), Turn::End);
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_failure_and_the_end_end_the_wait_for_a_pause() {
+        for end_wait in [Gate::fail, Gate::end] {
+            let gate = Arc::new(Gate::new(1));
+            gate.run();
+            assert_eq!(gate.enter(0, true), Turn::Run);
+            assert!(!gate.leave(0));
+            gate.request_pause();
+            let (sender, ended) = channel();
+            let waiting = Arc::clone(&gate);
+            let wait = thread::spawn(move || {
+                waiting.wait_paused();
+                sender.send(()).unwrap();
+            });
+            let early = ended.recv_timeout(Duration::from_millis(50));
+            assert!(early.is_err(), "the processor has an exit to complete");
+            end_wait(&gate);
+            ended.recv_timeout(Duration::from_secs(60)).unwrap();
+            wait.join().unwrap();
+            gate.wait_paused();
+            assert!(!gate.is_paused());
+        }
     }
 
     #[test]

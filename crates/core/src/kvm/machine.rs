@@ -163,24 +163,37 @@ impl Machine {
         self.parts.gate.request_pause();
     }
 
-    /// Waits after [`request_pause`](Self::request_pause) until the processors are paused.
+    /// As [`request_pause`](Self::request_pause) after a failure, so that exits may get no answer. Ends all waits of
+    /// [`when_paused`](Self::when_paused).
+    pub fn fail(&self) {
+        self.parts.gate.fail();
+    }
+
+    /// Calls `then` on a thread after [`request_pause`](Self::request_pause), when the processors are paused.
     ///
-    /// Each has completed its last exit then: somebody else has to answer exits. Returns early if something else is
-    /// requested.
-    pub fn wait_paused(&self) {
-        self.parts.gate.wait_paused();
+    /// Each has completed its last exit then: somebody else has to answer exits. Calls it early if something else is
+    /// requested, or the machine is closed or dropped.
+    ///
+    /// # Errors
+    /// `ERR_SYSTEM` if the thread cannot start.
+    pub fn when_paused(&self, then: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.when(Gate::wait_paused, then)
     }
 
     /// Lets no processor enter the guest until [`release`](Self::release), and makes them leave it. Does not wait for
-    /// them. Returns whether all are out. Unlike after [`wait_paused`](Self::wait_paused), exits may have no answer yet.
+    /// them. Returns whether all are out. Unlike after [`when_paused`](Self::when_paused), exits may have no answer yet.
     #[must_use]
     pub fn hold(&self) -> bool {
         self.parts.gate.hold()
     }
 
-    /// Waits until all processors are out of the guest, after [`hold`](Self::hold). Returns early after its release.
-    pub fn wait_held(&self) {
-        self.parts.gate.wait_held();
+    /// Calls `then` on a thread after [`hold`](Self::hold), when all processors are out of the guest. Calls it early
+    /// after its release.
+    ///
+    /// # Errors
+    /// `ERR_SYSTEM` if the thread cannot start.
+    pub fn when_held(&self, then: impl FnOnce() + Send + 'static) -> Result<()> {
+        self.when(Gate::wait_held, then)
     }
 
     /// Ends one [`hold`](Self::hold).
@@ -336,6 +349,17 @@ impl Machine {
             }
             Ok(())
         })
+    }
+
+    fn when(&self, wait: fn(&Gate), then: impl FnOnce() + Send + 'static) -> Result<()> {
+        // Not the machine: its drop ends the wait.
+        let gate = Arc::clone(&self.parts.gate);
+        let operation = "starting a thread that waits for virtual processors";
+        let body = move || {
+            wait(&gate);
+            then();
+        };
+        system::start_thread("peerdma-wait".into(), operation, body).map(drop)
     }
 
     fn vm(&self) -> Result<Arc<VmFd>> {

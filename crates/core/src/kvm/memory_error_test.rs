@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use super::exits::{Exit, Exits, Next};
@@ -86,7 +87,10 @@ fn a_memory_error_stops_the_processor_with_its_guest_address() {
         assert_eq!(next(&exits), stopped);
         machine.request_pause();
         exits.answer(0);
-        machine.wait_paused();
+        let (sender, paused) = channel();
+        let send = move || sender.send(()).unwrap();
+        machine.when_paused(send).unwrap();
+        paused.recv().unwrap();
         while exits.next() != Next::Idle {}
     }
     machine.close().unwrap();

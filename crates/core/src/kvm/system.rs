@@ -1,6 +1,7 @@
 //! `/dev/kvm`, and the capabilities that a virtual machine requires.
 
 use std::os::fd::{FromRawFd, IntoRawFd};
+use std::thread::{Builder, JoinHandle};
 
 use kvm_ioctls::{Cap, Kvm};
 use nix::errno::Errno;
@@ -59,4 +60,19 @@ pub(super) fn failed(
     operation: impl std::fmt::Display,
 ) -> impl FnOnce(kvm_ioctls::Error) -> Error {
     move |error| Error::os(ErrorCode::System, errno_of(error), syscall, operation)
+}
+
+/// Starts a thread.
+///
+/// # Errors
+/// `ERR_SYSTEM`.
+pub(super) fn start_thread(
+    name: String,
+    operation: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>> {
+    Builder::new().name(name).spawn(body).map_err(|error| {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+        Error::os(ErrorCode::System, errno, "clone3", operation)
+    })
 }
