@@ -57,6 +57,86 @@ test('rejects a bridge whose devices are in another guest memory', async (t) => 
   vm.ports.add(PciHostBridge.CONFIG_ADDRESS, 1, HANDLER).remove();
 });
 
+test('a device of another guest memory is rejected, on the bridge before its attachment and after', async (t) => {
+  const [{ vm }, { memory: other }] = [await stubbedMachine(t), await stubbedMachine(t)];
+  const device = await AssignedDevice.create({ device: deviceWithInterrupts(), memory: other });
+  t.teardown(() => device.close());
+  const bridge = new PciHostBridge({ windows: [] });
+  const added = bridge.add('00:01.0', device);
+  const { message } = throwsCode(t, () => vm.attach(bridge), 'ERR_INVALID_ARGUMENT');
+  t.regex(message, /the device at 00:01\.0 failed: it is in another guest memory\. Create it/);
+  added.remove();
+  vm.attach(bridge);
+  throwsCode(t, () => bridge.add('00:01.0', device), 'ERR_INVALID_ARGUMENT');
+  t.deepEqual([...bridge.functions.keys()], ['00:00.0']);
+});
+
+test('interrupts have one connection, and a second one is rejected', async (t) => {
+  const [{ memory, vm, stub }, other] = [await stubbedMachine(t), await stubbedMachine(t)];
+  const device = await AssignedDevice.create({ device: deviceWithInterrupts(), memory });
+  t.teardown(() => device.close());
+  const { interrupts } = device;
+  let changes = 0;
+  interrupts.onChange(() => changes++);
+  const connection = vm.connectInterrupts(interrupts);
+  for (const machine of [vm, other.vm]) {
+    const { message } = throwsCode(t, () => machine.connectInterrupts(interrupts), 'ERR_INVALID_ARGUMENT');
+    t.regex(message, /are connected to a virtual machine already\. Remove/);
+  }
+  const msi = device.configRead(CAPABILITIES, 1);
+  await device.configWrite(msi + MSI_CONTROL, 2, 1);
+  t.deepEqual(stub.calls, ['routes 1', 'connect 24']);
+  t.is(changes, 1);
+  connection.remove();
+  other.vm.connectInterrupts(interrupts);
+  t.deepEqual(other.stub.calls, ['routes 1', 'connect 24']);
+});
+
+test('interrupts whose connection fails can be connected again', async (t) => {
+  const { memory, vm, stub } = await stubbedMachine(t);
+  const device = await AssignedDevice.create({ device: deviceWithInterrupts(), memory });
+  t.teardown(() => device.close());
+  const options = { line: vm.line(4) };
+  stub.isFull = true;
+  throwsCode(t, () => vm.connectInterrupts(device.interrupts, options), 'ERR_SYSTEM');
+  stub.isFull = false;
+  vm.connectInterrupts(device.interrupts, options);
+  t.true(stub.calls.includes('connect 4'));
+});
+
+test('a disconnection that fails is tried again by the next addition and by the removal of the bridge', async (t) => {
+  const { memory, vm, stub } = await stubbedMachine(t);
+  const device = await AssignedDevice.create({ device: deviceWithInterrupts(), memory });
+  t.teardown(() => device.close());
+  const bridge = new PciHostBridge({ memory, windows: [] });
+  const attached = vm.attach(bridge);
+  const failToRemove = (address: string): void => {
+    bridge.add(address, device);
+    stub.isStuck = true;
+    throwsCode(t, () => bridge.remove(address), 'ERR_SYSTEM');
+    t.false(bridge.functions.has(address));
+    stub.isStuck = false;
+    stub.calls.length = 0;
+  };
+  failToRemove('00:01.0');
+  failToRemove('00:02.0');
+  attached.remove();
+  t.deepEqual(stub.calls, ['disconnect 18', 'routes 0']);
+});
+
+test('a closed machine accepts no bridge and no interrupts', async (t) => {
+  const [{ memory, vm }, other] = [await stubbedMachine(t), await stubbedMachine(t)];
+  const device = await AssignedDevice.create({ device: deviceWithInterrupts(), memory });
+  t.teardown(() => device.close());
+  const bridge = new PciHostBridge({ windows: [] });
+  await vm.close();
+  throwsCode(t, () => vm.attach(bridge), 'ERR_CLOSED');
+  throwsCode(t, () => vm.connectInterrupts(device.interrupts), 'ERR_CLOSED');
+  other.vm.attach(bridge);
+  other.vm.connectInterrupts(device.interrupts);
+  t.is(other.vm.state, 'stopped');
+});
+
 test('a device whose interrupts cannot be connected is not on the bus', async (t) => {
   const { memory, vm, stub } = await stubbedMachine(t);
   const bridge = new PciHostBridge({ memory, windows: [] });

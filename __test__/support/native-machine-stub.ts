@@ -30,6 +30,8 @@ export class NativeMachineStub {
   readonly calls: string[] = [];
   /** Whether events cannot be connected. */
   isFull = false;
+  /** Whether events cannot be disconnected. */
+  isStuck = false;
   readonly #processors: number;
   /** Texts of the connections, by their numbers. */
   readonly #connections: string[] = [];
@@ -105,6 +107,8 @@ export class NativeMachineStub {
   }
 
   disconnect(connection: number): void {
+    if (this.isStuck)
+      throw nativeError('ERR_SYSTEM', 'out of memory', { errno: 'ENOMEM', syscall: 'ioctl(KVM_IRQFD)' });
     this.#record(`disconnect ${this.#connections[connection]}`);
   }
 

@@ -2,6 +2,8 @@
  * A PCI host bridge on a virtual machine: its ports, memory, and interrupts of assigned devices.
  */
 import type { NativeMachine } from '#native';
+import { PeerDmaError } from '../errors.ts';
+import type { GuestMemory } from '../guest/guest-memory.ts';
 import { native } from '../native-call.ts';
 import { AssignedDevice } from '../pci/assigned-device.ts';
 import { INTERRUPT_PIN } from '../pci/config/registers.ts';
@@ -17,6 +19,7 @@ const DATA_PORTS = 4;
 /** The machine of a bridge. @internal */
 export interface BridgeMachine {
   readonly core: NativeMachine;
+  readonly memory: GuestMemory;
   readonly ports: PortSpace;
   /** @param line number of the line of the pin */
   connectInterrupts(interrupts: AssignedInterrupts, line: number | undefined): Registration;
@@ -60,14 +63,26 @@ export class AttachedBridge {
   #follow(): Registration {
     return this.#bridge.watchFunctions({
       added: (address, func) => {
-        if (func instanceof AssignedDevice) this.#devices.set(func, this.#connect(func, pinLine(address, func)));
+        if (!(func instanceof AssignedDevice)) return;
+        this.#requireMemory(address, func);
+        this.#disconnect(func); // in case that it failed before
+        this.#devices.set(func, this.#connect(func, pinLine(address, func)));
       },
-      removed: (_address, func) => {
-        const device = this.#devices.get(func);
-        this.#devices.delete(func);
-        device?.remove();
-      },
+      removed: (_address, func) => this.#disconnect(func),
     });
+  }
+
+  /** A device of another guest memory would let the guest access that memory by DMA. */
+  #requireMemory(address: string, device: AssignedDevice): void {
+    if (device.memory === this.#machine.memory) return;
+    const text = `virtual machine: connecting the device at ${address} failed: it is in another guest memory`;
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${text}. Create it with the memory of the machine.`);
+  }
+
+  /** Disconnects a device, if it is connected. Can be repeated after a failure. */
+  #disconnect(func: object): void {
+    this.#devices.get(func)?.remove();
+    this.#devices.delete(func);
   }
 
   /** Connects the interrupts of a device, and adds it to KVM. */

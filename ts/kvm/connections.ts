@@ -7,7 +7,7 @@ import { Registration, removeAll } from '../registration.ts';
 export class Connections {
   readonly #all = new Set<Registration>();
 
-  /** @param end is called once: by the removal of the registration, or by {@link Connections.endAll} */
+  /** @param end is called until it succeeds once, by the removal of the registration or {@link Connections.endAll} */
   add(end: () => void): Registration {
     const one: Registration = new Registration(() => {
       end();

@@ -6,7 +6,7 @@
 import type { NativeMachine } from '#native';
 import type { AssignedInterrupts } from '../pci/interrupts/assigned-interrupts.ts';
 import type { InterruptVector } from '../pci/interrupts/vector.ts';
-import { Registration, endAll } from '../registration.ts';
+import { Registration, endAll, endQuietly } from '../registration.ts';
 import { connectEvent } from './interrupt-line.ts';
 import type { MessageRoutes } from './message-routes.ts';
 
@@ -20,9 +20,9 @@ interface Connected {
 export class DeviceInterruptsConnection {
   readonly #machine: NativeMachine;
   readonly #routes: MessageRoutes;
-  readonly #interrupts: AssignedInterrupts;
   readonly #failed: (error: unknown) => void;
   readonly #connected = new Map<InterruptVector, Connected>();
+  readonly #watch: Registration;
   #pin: Registration | undefined;
 
   /**
@@ -38,8 +38,14 @@ export class DeviceInterruptsConnection {
   ) {
     this.#machine = machine;
     this.#routes = routes;
-    this.#interrupts = interrupts;
     this.#failed = failed;
+    this.#watch = interrupts.watchVectors((vectors) => {
+      try {
+        this.#apply(vectors);
+      } catch (error) {
+        this.#failed(error);
+      }
+    });
     try {
       if (line !== undefined && interrupts.count('intx') > 0) {
         const pin = interrupts.vector('intx');
@@ -48,25 +54,14 @@ export class DeviceInterruptsConnection {
       }
       this.#apply(vectorsOf(interrupts));
     } catch (error) {
-      this.#disconnectAll();
+      endQuietly(() => this.close());
       throw error;
     }
-    interrupts.onChange((vectors) => {
-      try {
-        this.#apply(vectors);
-      } catch (error) {
-        this.#failed(error);
-      }
-    });
   }
 
   /** Disconnects all vectors. Can be repeated after a failure. */
   close(): void {
-    this.#interrupts.onChange(undefined);
-    this.#disconnectAll();
-  }
-
-  #disconnectAll(): void {
+    this.#watch.remove();
     const vectors = [...this.#connected].map(([vector, { gsi, event }]) => () => {
       event.remove();
       this.#routes.release(gsi);

@@ -236,14 +236,15 @@ export class VirtualMachine {
    * INTA# is pin 1.
    *
    * @returns the registration, whose removal disconnects the bridge
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, also if another machine has the bridge, or it has another guest
-   * memory; `ERR_OVERLAP` if the machine
-   * has a bridge, or a handler has one of its ports; as {@link VirtualMachine.connectInterrupts}
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, also if another machine has the bridge, or if the bridge or one of
+   * its devices has another guest memory; `ERR_OVERLAP` if the machine has a bridge, or a handler has one of its ports;
+   * `ERR_CLOSED`; as {@link VirtualMachine.connectInterrupts}
    */
   attach(bridge: PciHostBridge): Registration {
     if (!isHostBridge(bridge)) {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a PciHostBridge is expected. Pass one of this package.');
     }
+    this.#requireOpen();
     if (this.#bridge !== undefined) {
       const text = 'virtual machine: attaching a bridge failed: it has one, whose ports a second would have as well';
       throw new PeerDmaError('ERR_OVERLAP', `${text}. Remove the first, or add functions to its other buses.`);
@@ -254,6 +255,7 @@ export class VirtualMachine {
     }
     const attached = new AttachedBridge(bridge, {
       core: this.#machine,
+      memory: this.#memory,
       ports: this.ports,
       connectInterrupts: (interrupts, line) =>
         this.connectInterrupts(interrupts, line === undefined ? {} : { line: this.line(line) }),
@@ -268,16 +270,16 @@ export class VirtualMachine {
   /**
    * Connects the interrupts of an assigned device, and follows their set-up by the guest.
    *
-   * The kernel delivers each interrupt without JavaScript. Replaces the callback of
-   * {@link AssignedInterrupts.onChange}. If KVM cannot follow a change, the run fails with its error.
+   * The kernel delivers each interrupt without JavaScript. If KVM cannot follow a change, the run fails with its error.
    *
    * @param options.line the line of the pin. Default: the pin is not connected
    * @returns the connection; remove it before the device is closed
-   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, also for a line of another machine; `ERR_SYSTEM`, `ERR_CLOSED`,
-   * `ERR_INTERRUPT_SETUP`
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, also for a line of another machine, and if the interrupts are
+   * connected already; `ERR_SYSTEM`, `ERR_CLOSED`, `ERR_INTERRUPT_SETUP`
    */
   connectInterrupts(interrupts: AssignedInterrupts, options: { readonly line?: InterruptLine } = {}): Registration {
     const { line } = readOptions(options, ['line']);
+    this.#requireOpen();
     return this.#interrupts.connect(interrupts, line, (error) => this.#run.fail(asError(error)));
   }
 
@@ -302,7 +304,7 @@ export class VirtualMachine {
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if tracking is active already; `ERR_SYSTEM`, `ERR_CLOSED`
    */
   async startDirtyTracking(): Promise<DirtyTracking> {
-    if (this.state === 'closed') throw new PeerDmaError('ERR_CLOSED', 'the virtual machine is closed');
+    this.#requireOpen();
     if (this.#tracking !== undefined) {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'dirty tracking is already active. Stop it first');
     }
@@ -340,8 +342,8 @@ export class VirtualMachine {
     return this.#closing.once(async () => {
       this.#run.close();
       if (!this.#isHeld) {
-        this.#isHeld = true;
         await native(() => this.#machine.hold());
+        this.#isHeld = true;
       }
       try {
         this.#connections.endAll();
@@ -358,6 +360,10 @@ export class VirtualMachine {
   /** As {@link VirtualMachine.close}. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  #requireOpen(): void {
+    if (this.state === 'closed') throw new PeerDmaError('ERR_CLOSED', 'the virtual machine is closed');
   }
 
   /** For `console.log`. @internal */

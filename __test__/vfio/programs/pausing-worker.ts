@@ -1,5 +1,5 @@
 /**
- * A worker whose machine waits for a pause that never ends. It posts a message then, and goes on until it is terminated.
+ * A worker whose machine waits for a pause that never ends. It posts a message then, and goes on until its termination.
  */
 import { parentPort } from 'node:worker_threads';
 import { GuestMemory } from '../../../ts/index.ts';

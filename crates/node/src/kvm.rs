@@ -282,8 +282,9 @@ impl NativeMachine {
 
 space_methods!(NativeMachine);
 
-/// Returns a promise that resolves when `start` calls its argument, on any thread. That is not one of the pool: handlers
-/// may need those to answer.
+/// Returns a promise that resolves when the argument of `start` is called, on any thread.
+///
+/// It does not use the threads of the pool: handlers may need those to answer.
 fn promise_of<'env>(
     env: &'env Env,
     start: impl FnOnce(Box<dyn FnOnce() + Send>) -> Result<()>,

@@ -154,7 +154,8 @@ export class PciHostBridge {
    *
    * @param address as for {@link PciHostBridge.add}
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for an invalid address
-   * @throws the error of the function or of its virtual machine while it ends a connection: the function is removed
+   * @throws the error of the function or of its virtual machine while it ends a connection: the function is removed.
+   * The next {@link PciHostBridge.add} of the function and the close of the machine try again
    */
   remove(address: string): void {
     const attached = this.#functions.get(parseAddress(address));

@@ -7,6 +7,7 @@ import { PeerDmaError } from '../../errors.ts';
 import type { InterruptControl } from '../config/interrupt-control.ts';
 import { requireNumber } from '../../number-types.ts';
 import { EventFd } from '../../event-fd.ts';
+import { Registration } from '../../registration.ts';
 import type { DeviceInterrupts, InterruptKind } from '../physical-function.ts';
 import { Connection } from './connection.ts';
 import { DevicePending } from './device-pending.ts';
@@ -25,6 +26,9 @@ export interface InterruptShape {
   /** Reads the device's own MSI-X pending bits. Offset and length are in bytes, relative to them. */
   readonly readPending: (offset: number, length: number) => Uint8Array;
 }
+
+/** Receives the vectors that have changed. */
+type VectorsCallback = (vectors: readonly InterruptVector[]) => void;
 
 /** Whether any value is the interrupts of an assigned device. @internal */
 export let isAssignedInterrupts: (value: unknown) => value is AssignedInterrupts;
@@ -46,7 +50,9 @@ export class AssignedInterrupts {
   #inSync = true;
   /** Whether connecting is suspended until the next `configure`, during a reset of the device. */
   #suspended = false;
-  #onChange: ((vectors: readonly InterruptVector[]) => void) | undefined;
+  #onChange: VectorsCallback | undefined;
+  /** Of a virtual machine. */
+  #watcher: VectorsCallback | undefined;
   #resample: EventFd | undefined;
   #closed = false;
 
@@ -113,12 +119,28 @@ export class AssignedInterrupts {
    * @param callback replaces the previous one; `undefined` removes it
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
    */
-  onChange(callback: ((vectors: readonly InterruptVector[]) => void) | undefined): void {
+  onChange(callback: VectorsCallback | undefined): void {
     if (callback !== undefined && typeof callback !== 'function') {
       const text = `the callback for changes must be a function, not ${valueText(callback)}`;
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf: this.#bdf });
     }
     this.#onChange = callback;
+  }
+
+  /**
+   * Calls back as {@link AssignedInterrupts.onChange}, before its callback, for a virtual machine.
+   *
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if there is such a callback
+   * @internal
+   */
+  watchVectors(changed: VectorsCallback): Registration {
+    if (this.#watcher !== undefined) {
+      const text = `the interrupts of ${this.#bdf} are connected to a virtual machine already`;
+      const remedy = 'Remove that connection first, or its device from the bridge that is attached';
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${text}. ${remedy}`, { bdf: this.#bdf });
+    }
+    this.#watcher = changed;
+    return new Registration(() => (this.#watcher = undefined));
   }
 
   /**
@@ -274,6 +296,7 @@ export class AssignedInterrupts {
     if (this.#closed) return;
     this.#closed = true;
     this.#onChange = undefined;
+    this.#watcher = undefined;
     this.#setup.control = POWER_ON;
     try {
       this.#connection.apply(undefined);
@@ -309,20 +332,22 @@ export class AssignedInterrupts {
     }
   }
 
-  /** Applies a change and reports the changed vectors to the callback. */
+  /** Applies a change and reports the changed vectors to the callbacks. */
   #reportChange(vectors: readonly InterruptVector[], change: () => void): void {
-    const callback = this.#onChange;
-    if (callback === undefined) return change();
+    const callbacks = [this.#watcher, this.#onChange].filter((callback) => callback !== undefined);
+    if (callbacks.length === 0) return change();
     const before = vectors.map(routingOf);
     change();
     const changed = vectors.filter((vector, index) => !sameRouting(routingOf(vector), before[index]));
     if (changed.length === 0) return;
-    try {
-      callback(changed);
-    } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
+    for (const callback of callbacks) {
+      try {
+        callback(changed);
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
     }
   }
 

@@ -163,15 +163,16 @@ impl Machine {
         self.parts.gate.request_pause();
     }
 
-    /// As [`request_pause`](Self::request_pause) after a failure, so that exits may get no answer. Ends all waits of
-    /// [`when_paused`](Self::when_paused).
+    /// Makes all processors leave the guest after a failure. Does not wait for them.
+    ///
+    /// Exits may get no answer, so it ends all waits of [`when_paused`](Self::when_paused).
     pub fn fail(&self) {
         self.parts.gate.fail();
     }
 
-    /// Calls `then` on a thread after [`request_pause`](Self::request_pause), when the processors are paused.
+    /// Calls `then` on a thread when the processors are paused.
     ///
-    /// Each has completed its last exit then: somebody else has to answer exits. Calls it early if something else is
+    /// Call it after [`request_pause`](Self::request_pause). Each has completed its last exit then: somebody else has to answer exits. Calls it early if something else is
     /// requested, or the machine is closed or dropped.
     ///
     /// # Errors
