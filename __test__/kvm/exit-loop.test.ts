@@ -7,25 +7,30 @@ import { ExitLoop, type ExitReceiver } from '../../ts/kvm/exit-loop.ts';
 import { PortSpace } from '../../ts/kvm/handlers.ts';
 
 const MEMORY_READ = 3;
+const STOPPED = 5;
 const TURN_OVER = -2;
 const IDLE = -1;
 
 /** A loop, with the results of `nextExit` in their order; then there is none. */
-function loopOf(results: number[], memory: () => undefined = () => undefined): { loop: ExitLoop; events: string[] } {
+function loopOf(
+  results: number[],
+  memory: () => undefined = () => undefined,
+  stopped?: () => void,
+): { loop: ExitLoop; events: string[] } {
   const events: string[] = [];
   const record = (event: string) => () => void events.push(event);
   const loop = new ExitLoop(new PortSpace(), memory);
   const receiver: ExitReceiver = {
-    failed: (_access, error) => void events.push(error.message),
+    failed: (_access, error) => void events.push(`${error.message}`),
     unclaimed: () => true,
-    stopped: record('stopped'),
+    stopped: stopped ?? record('stopped'),
   };
   const next = (): number => {
     events.push('next');
     return results.shift() ?? IDLE;
   };
   const cells = new ArrayBuffer(64);
-  new Uint32Array(cells)[0] = MEMORY_READ;
+  new Uint32Array(cells)[0] = stopped === undefined ? MEMORY_READ : STOPPED;
   loop.attach({ exitCells: () => cells, nextExit: next, answerExit: next } as unknown as NativeMachine, receiver);
   return { loop, events };
 }
@@ -37,6 +42,23 @@ test('the event loop has a turn when the native core asks for it, and then exits
   t.deepEqual(events, ['next', 'next']);
   await new Promise((resolve) => setImmediate(resolve));
   t.deepEqual(events, ['next', 'next', 'a turn', 'next']);
+});
+
+test('an error whose text cannot be used fails the access with a plain text', (t) => {
+  const fails = (): never => {
+    throw Object.assign(new Error('no text'), { message: Symbol('no text') });
+  };
+  const { loop, events } = loopOf([0], fails);
+  loop.drain();
+  t.deepEqual(events, ['next', 'its error has no text', 'next']);
+});
+
+test('an exception of the receiver fails the exit, and the loop goes on', (t) => {
+  const { loop, events } = loopOf([0, 0], undefined, () => {
+    throw new Error('the receiver fails');
+  });
+  loop.drain();
+  t.deepEqual(events, ['next', 'the receiver fails', 'next', 'the receiver fails', 'next']);
 });
 
 test('an error while the handler of an address is looked for fails the access', (t) => {

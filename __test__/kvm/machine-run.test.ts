@@ -5,8 +5,10 @@ import test from 'ava';
 import { getEventListeners } from 'node:events';
 import { MachineRun } from '../../ts/kvm/machine-run.ts';
 
+type Processors = ConstructorParameters<typeof MachineRun>[0];
+
 /** A machine whose processors are paused when the test settles that. As in the native core, a failure settles it. */
-function machine(): { run: MachineRun; calls: string[]; paused: () => void } {
+function machine(): { run: MachineRun; calls: string[]; paused: () => void; processors: Processors } {
   const calls: string[] = [];
   const waiting: (() => void)[] = [];
   const paused = (): void => waiting.splice(0).forEach((resolve) => resolve());
@@ -21,7 +23,7 @@ function machine(): { run: MachineRun; calls: string[]; paused: () => void } {
     reset: () => void calls.push('reset'),
   };
   const run = new MachineRun(processors, processors);
-  return { run, calls, paused };
+  return { run, calls, paused, processors };
 }
 
 test('a run ends with its first reason when the processors are paused', async (t) => {
@@ -150,6 +152,48 @@ test('a run with an aborted signal does not start', async (t) => {
   t.is(run.state, 'stopped');
   t.deepEqual(calls, []);
   await t.throwsAsync(run.start({ signal: 5 as never }), { code: 'ERR_INVALID_ARGUMENT' });
+});
+
+test('a run whose signal or native call throws does not start, and leaves no listener', async (t) => {
+  const { run, calls, processors } = machine();
+  const fail = (): never => {
+    throw new Error('it fails');
+  };
+  const signal = { aborted: false, reason: undefined, addEventListener: fail, removeEventListener: () => {} };
+  await t.throwsAsync(run.start({ signal }), { message: 'it fails' });
+  t.deepEqual([run.state, calls], ['stopped', []]);
+  const { signal: usable } = new AbortController();
+  const { run: nativeRun } = processors;
+  processors.run = fail;
+  await t.throwsAsync(run.start({ signal: usable }), { message: 'it fails' });
+  t.is(run.state, 'stopped');
+  t.is(getEventListeners(usable, 'abort').length, 0);
+  processors.run = nativeRun;
+  void run.start();
+  t.is(run.state, 'running');
+  run.close();
+});
+
+test('a signal that cannot remove its listener does not keep a run from its end', async (t) => {
+  const { run, paused } = machine();
+  const removeEventListener = (): never => {
+    throw new Error('it fails');
+  };
+  const signal = { aborted: false, reason: undefined, addEventListener: () => {}, removeEventListener };
+  const result = run.start({ signal });
+  run.stop('end');
+  paused();
+  t.is(await result, 'end');
+});
+
+test('a pause whose wait cannot start continues the run', async (t) => {
+  const { run, calls, processors } = machine();
+  void run.start();
+  processors.pauseAsync = () => Promise.reject(new Error('no thread'));
+  await t.throwsAsync(run.pause(), { message: 'no thread' });
+  t.is(run.state, 'running');
+  t.deepEqual(calls, ['run', 'pause', 'run']);
+  run.close();
 });
 
 test('a run that has ended leaves no listener, and an abort after its stop has no effect', async (t) => {

@@ -83,9 +83,18 @@ export class ExitLoop {
     const machine = this.#machine;
     if (machine === undefined) return;
     let cpu = machine.nextExit();
-    while (cpu >= 0) cpu = this.#answer(cpu) ? machine.answerExit(cpu) : machine.nextExit();
+    while (cpu >= 0) cpu = this.#answerOrFail(cpu) ? machine.answerExit(cpu) : machine.nextExit();
     if (cpu === TURN_OVER) setImmediate(this.drain);
   };
+
+  /** An exception here would hang the run: the processors wait, and no notification follows. */
+  #answerOrFail(cpu: number): boolean {
+    try {
+      return this.#answer(cpu);
+    } catch (thrown) {
+      return this.#failed(cpu, cpu * WORDS, thrown);
+    }
+  }
 
   /** Returns whether the exit is answered already. */
   #answer(cpu: number): boolean {
@@ -158,7 +167,12 @@ export class ExitLoop {
   }
 
   #failed(cpu: number, at: number, thrown: unknown): false {
-    this.#receiver?.failed(this.#describe(cpu, at), asError(thrown));
+    const access = this.#describe(cpu, at);
+    try {
+      this.#receiver?.failed(access, asError(thrown));
+    } catch {
+      this.#receiver?.failed(access, new Error('its error has no text'));
+    }
     return false;
   }
 

@@ -6,6 +6,7 @@ import { type AbortOptions, type AbortSignalLike, readSignal, runAbortable, thro
 import { PeerDmaError, throwIf } from '../errors.ts';
 import { keepAlive } from '../keep-alive.ts';
 import { native, nativeAsync } from '../native-call.ts';
+import { endQuietly } from '../registration.ts';
 
 /**
  * The state of a machine.
@@ -60,13 +61,19 @@ export class MachineRun {
       throwIfAborted(signal);
       this.#require('stopped', 'run');
       if (this.#needsReset) throw invalid('run failed: a processor has shut down. Call reset first.');
-      native(() => this.#processors.run());
-      this.#run = this.#newRun(signal);
+      const run = this.#newRun(signal);
+      try {
+        native(() => this.#processors.run());
+      } catch (error) {
+        run.release();
+        throw error;
+      }
+      this.#run = run;
+      this.#state = 'running';
+      return run.result;
     } catch (error) {
       return Promise.reject(error as Error);
     }
-    this.#state = 'running';
-    return this.#run.result;
   }
 
   /** See {@link VirtualMachine.pause}. */
@@ -85,7 +92,7 @@ export class MachineRun {
       throwIf(run.error);
     } catch (error) {
       const isLast = this.#pause === pause && this.#state === 'paused' && !run.isEnding;
-      if (signal?.aborted === true && isLast) this.resume();
+      if (isLast) this.resume();
       throw error;
     }
   }
@@ -141,12 +148,12 @@ export class MachineRun {
       reject = fail;
     });
     const onAbort = (): void => this.#end((run) => run.reject(signal?.reason));
+    signal?.addEventListener('abort', onAbort); // first, because a signal of the caller's own class may throw
     const endKeepAlive = keepAlive(this.#machine);
     const release = (): void => {
       endKeepAlive();
-      signal?.removeEventListener('abort', onAbort);
+      endQuietly(() => signal?.removeEventListener('abort', onAbort));
     };
-    signal?.addEventListener('abort', onAbort);
     return { result, resolve, reject, release, isEnding: false, error: undefined };
   }
 

@@ -87,8 +87,17 @@ function failureText({ reason, detail, data }: StoppedExit, memory: GuestMemory)
   }
 }
 
-/** Names the memory that the host has lost. The kernel does not report which of it the guest accesses. */
+/** The memory that the host has lost, if it can be read which that is. */
 function lostMemoryText(memory: GuestMemory): string {
+  try {
+    return lostPartText(memory);
+  } catch (error) {
+    return `the host cannot access its memory (EFAULT). Looking for its missing part failed: ${String(error)}`;
+  }
+}
+
+/** Names the memory that the host has lost. The kernel does not report which of it the guest accesses. */
+function lostPartText(memory: GuestMemory): string {
   const mapped = guestAddressSpaceOf(memory).map.flat.overlapping(AddressRange.between(0n, 1n << 64n));
   const lost = [...mapped].find((sub) => !isPresent(sub.memory, sub.range.length));
   if (lost === undefined) return 'the host cannot access its memory (EFAULT). The end of dmesg may have the reason';

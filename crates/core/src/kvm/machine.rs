@@ -172,8 +172,8 @@ impl Machine {
 
     /// Calls `then` on a thread when the processors are paused.
     ///
-    /// Call it after [`request_pause`](Self::request_pause). Each has completed its last exit then: somebody else has to answer exits. Calls it early if something else is
-    /// requested, or the machine is closed or dropped.
+    /// Call it after [`request_pause`](Self::request_pause). Each has completed its last exit then: somebody else has to
+    /// answer exits. Calls `then` early if something else is requested, or the machine is closed or dropped.
     ///
     /// # Errors
     /// `ERR_SYSTEM` if the thread cannot start.
