@@ -87,7 +87,7 @@ function failureText({ reason, detail, data }: StoppedExit, memory: GuestMemory)
   }
 }
 
-/** The memory that the host has lost, if it can be read which that is. */
+/** Text of the memory that the host has lost, also if the search for it fails. */
 function lostMemoryText(memory: GuestMemory): string {
   try {
     return lostPartText(memory);

@@ -119,7 +119,7 @@ export class AssignedInterrupts {
    * @param callback replaces the previous one; `undefined` removes it
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
    */
-  onChange(callback: VectorsCallback | undefined): void {
+  onChange(callback: ((vectors: readonly InterruptVector[]) => void) | undefined): void {
     if (callback !== undefined && typeof callback !== 'function') {
       const text = `the callback for changes must be a function, not ${valueText(callback)}`;
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf: this.#bdf });
