@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use super::exits::{Exit, Exits, Next};
 use super::slots::PAGE;
@@ -43,12 +43,18 @@ fn signal_memory_error(address: u64) {
     assert_eq!(result, 0);
 }
 
-/// The next exit of the processor.
-fn next(exits: &Exits) -> Exit {
-    let began = Instant::now();
-    while exits.next() != Next::Exit(0) {
-        assert!(began.elapsed() < Duration::from_secs(10), "no exit");
+/// The next exit of the processor. The receiver sleeps then: the processor notifies it of the exit after that.
+fn next(exits: &Exits, notifications: &Receiver<()>) -> Exit {
+    notifications.recv_timeout(Duration::from_secs(10)).unwrap();
+    let mut taken = false;
+    loop {
+        match exits.next() {
+            Next::Exit(0) => taken = true,
+            Next::Idle => break,
+            _ => {}
+        }
     }
+    assert!(taken);
     exits.cells().first().unwrap().exit()
 }
 
@@ -58,9 +64,13 @@ fn a_memory_error_stops_the_processor_with_its_guest_address() {
     // The thread of the processor calls this, when it posts an exit.
     let address = Arc::new(AtomicU64::new(0));
     let of_next = Arc::clone(&address);
-    let notify = move || match of_next.swap(0, Ordering::SeqCst) {
-        0 => {}
-        address => signal_memory_error(address),
+    let (sender, notifications) = channel();
+    let notify = move || {
+        match of_next.swap(0, Ordering::SeqCst) {
+            0 => {}
+            address => signal_memory_error(address),
+        }
+        sender.send(()).unwrap();
     };
     let exits = Arc::new(Exits::new(1, notify));
     let machine = Machine::new(Arc::clone(&exits)).unwrap();
@@ -76,7 +86,7 @@ fn a_memory_error_stops_the_processor_with_its_guest_address() {
     for (at, (length, data)) in [(host_address + 0x123, with_slot), (0x1000, (0, 0))] {
         address.store(at, Ordering::SeqCst);
         machine.run().unwrap();
-        assert_eq!(next(&exits).address, 0x80);
+        assert_eq!(next(&exits, &notifications).address, 0x80);
         exits.answer(0);
         let stopped = Exit {
             kind: 5,
@@ -84,7 +94,7 @@ fn a_memory_error_stops_the_processor_with_its_guest_address() {
             address: 9,
             data,
         };
-        assert_eq!(next(&exits), stopped);
+        assert_eq!(next(&exits, &notifications), stopped);
         machine.request_pause();
         exits.answer(0);
         let (sender, paused) = channel();
