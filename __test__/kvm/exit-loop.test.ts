@@ -2,10 +2,13 @@
  * The loop that answers exits, on a machine that posts them by request.
  */
 import test from 'ava';
+import { PerformanceObserver } from 'node:perf_hooks';
 import type { NativeMachine } from '#native';
 import { ExitLoop, type ExitReceiver } from '../../ts/kvm/exit-loop.ts';
 import { PortSpace } from '../../ts/kvm/handlers.ts';
 
+const PORT_READ = 1;
+const PORT_WRITE = 2;
 const MEMORY_READ = 3;
 const STOPPED = 5;
 const TURN_OVER = -2;
@@ -68,4 +71,32 @@ test('an error while the handler of an address is looked for fails the access', 
   const { loop, events } = loopOf([0], fails);
   loop.drain();
   t.deepEqual(events, ['next', 'no handler', 'next']);
+});
+
+test('an exit to a port allocates nothing', async (t) => {
+  const ports = new PortSpace();
+  ports.add(0x3f8, 1, { read: () => 42, write: () => {} });
+  const loop = new ExitLoop(ports, () => undefined);
+  const cells = new Uint32Array(16);
+  let left = 0;
+  const next = (): number => {
+    cells[0] = left % 2 === 0 ? PORT_READ : PORT_WRITE;
+    return left-- > 0 ? 0 : IDLE;
+  };
+  [cells[1], cells[2]] = [1, 0x3f8];
+  const machine = { exitCells: () => cells.buffer, nextExit: next, answerExit: next } as unknown as NativeMachine;
+  loop.attach(machine, {} as ExitReceiver);
+  const drain = (exits: number): void => {
+    left = exits;
+    loop.drain();
+  };
+  drain(100_000); // compiles it
+  let collections = 0;
+  const observer = new PerformanceObserver((list) => (collections += list.getEntries().length));
+  observer.observe({ entryTypes: ['gc'] });
+  drain(5_000_000);
+  await new Promise((resolve) => setTimeout(resolve, 100)); // the observer is notified later
+  observer.disconnect();
+  t.is(collections, 0); // a view an exit would cause some thirty
+  t.is(loop.counts.port, 5_100_000);
 });

@@ -21,6 +21,8 @@ const WIDTH = 1;
 const ADDRESS = 2;
 const DATA = 4;
 const DATA_BYTES = DATA * 4;
+const CELL_BYTES = WORDS * 4;
+const MAX_DATA = 8;
 
 /** An access of the guest. @internal */
 export interface GuestAccessExit {
@@ -60,7 +62,8 @@ export class ExitLoop {
   #machine: NativeMachine | undefined;
   #words: Uint32Array = new Uint32Array();
   #longs: BigUint64Array = new BigUint64Array();
-  #bytes: Uint8Array = new Uint8Array();
+  /** The data of each cell by its length in bytes, up to 8: an exit allocates no view. */
+  #data: readonly (readonly Uint8Array[])[] = [];
 
   /** @param memory returns the handler of a guest-physical address */
   constructor(ports: PortSpace, memory: (gpa: bigint) => MemoryHandler | undefined) {
@@ -75,7 +78,9 @@ export class ExitLoop {
     this.#receiver = receiver;
     this.#words = new Uint32Array(cells);
     this.#longs = new BigUint64Array(cells);
-    this.#bytes = new Uint8Array(cells);
+    this.#data = Array.from({ length: cells.byteLength / CELL_BYTES }, (_, cpu) =>
+      Array.from({ length: MAX_DATA + 1 }, (_, length) => new Uint8Array(cells, cpu * CELL_BYTES + DATA_BYTES, length)),
+    );
   }
 
   /** Answers the exits that are posted. */
@@ -109,7 +114,7 @@ export class ExitLoop {
       return this.#access(cpu, at, kind === MEMORY_WRITE);
     }
     const reason = this.#words[at + ADDRESS] ?? 0;
-    this.#receiver?.stopped({ cpu, reason, detail: this.#words[at + WIDTH] ?? 0, data: this.#data(at) });
+    this.#receiver?.stopped({ cpu, reason, detail: this.#words[at + WIDTH] ?? 0, data: this.#long(at) });
     return true;
   }
 
@@ -120,8 +125,8 @@ export class ExitLoop {
     if (handler === undefined) return this.#unclaimed(cpu, at, isWrite);
     try {
       const value = isWrite ? handler.write(port, width, this.#words[at + DATA] ?? 0) : handler.read(port, width);
-      if (value instanceof Promise) return this.#later(cpu, at, isWrite, value, setPort);
-      if (!isWrite) setPort(this.#view(at), value);
+      if (value instanceof Promise) return this.#later(cpu, at, isWrite, value, this.#setPort);
+      if (!isWrite) this.#setPort(at, value);
       return true;
     } catch (thrown) {
       return this.#failed(cpu, at, thrown);
@@ -134,9 +139,9 @@ export class ExitLoop {
     try {
       const handler = this.#memory(gpa);
       if (handler === undefined) return this.#unclaimed(cpu, at, isWrite);
-      const value = isWrite ? handler.write(gpa, this.#view(at).subarray(0, length)) : handler.read(gpa, length);
-      if (value instanceof Promise) return this.#later(cpu, at, isWrite, value, setBytes);
-      if (!isWrite) setBytes(this.#view(at), value);
+      const value = isWrite ? handler.write(gpa, this.#view(at, length)) : handler.read(gpa, length);
+      if (value instanceof Promise) return this.#later(cpu, at, isWrite, value, this.#setBytes);
+      if (!isWrite) this.#setBytes(at, value);
       return true;
     } catch (thrown) {
       return this.#failed(cpu, at, thrown);
@@ -149,10 +154,10 @@ export class ExitLoop {
     at: number,
     isWrite: boolean,
     pending: Promise<T>,
-    set: (data: Uint8Array, value: T) => void,
+    set: (at: number, value: T) => void,
   ): false {
     const answer = (value: T): void => {
-      if (!isWrite) set(this.#view(at), value);
+      if (!isWrite) set(at, value);
       this.#machine?.answerLater(cpu);
     };
     pending.then(answer).catch((thrown: unknown) => this.#failed(cpu, at, thrown));
@@ -187,27 +192,25 @@ export class ExitLoop {
     };
   }
 
-  #data(at: number): bigint {
+  #long(at: number): bigint {
     return this.#longs[(at + DATA) >> 1] ?? 0n;
   }
 
-  #view(at: number): Uint8Array {
-    return this.#bytes.subarray(at * 4 + DATA_BYTES, at * 4 + DATA_BYTES + 8);
+  #view(at: number, length = MAX_DATA): Uint8Array {
+    return this.#data[at / WORDS]?.[length] ?? new Uint8Array();
   }
-}
 
-function setPort(data: Uint8Array, value: unknown): void {
-  if (typeof value !== 'number') throw new TypeError(`a port handler returned ${typeof value}, not a number`);
-  data[0] = value;
-  data[1] = value >>> 8;
-  data[2] = value >>> 16;
-  data[3] = value >>> 24;
-}
+  readonly #setPort = (at: number, value: unknown): void => {
+    if (typeof value !== 'number') throw new TypeError(`a port handler returned ${typeof value}, not a number`);
+    this.#words[at + DATA] = value;
+  };
 
-function setBytes(data: Uint8Array, value: unknown): void {
-  if (!(value instanceof Uint8Array)) throw new TypeError('a memory handler did not return a Uint8Array');
-  data.fill(0xff);
-  data.set(value.subarray(0, data.length));
+  readonly #setBytes = (at: number, value: unknown): void => {
+    if (!(value instanceof Uint8Array)) throw new TypeError('a memory handler did not return a Uint8Array');
+    const data = this.#view(at);
+    data.fill(0xff);
+    data.set(value.length > MAX_DATA ? value.subarray(0, MAX_DATA) : value);
+  };
 }
 
 /** Text of an access for messages. @internal */
