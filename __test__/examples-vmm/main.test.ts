@@ -50,7 +50,8 @@ const failures: [problem: string, args: readonly string[], status: number, messa
     'another file',
     ['--kernel', text],
     1,
-    `--kernel ${text}: not a bzImage: it has no Linux setup header. Name the file arch/x86/boot/bzImage of a built kernel`,
+    `--kernel ${text}: not a bzImage: it has no Linux setup header. ` +
+      'Name the file arch/x86/boot/bzImage of a built kernel',
   ],
   [
     'no initrd',

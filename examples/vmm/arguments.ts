@@ -138,7 +138,6 @@ function countOf(text: string): number {
 function oneOf<Value extends string>(option: string, values: readonly Value[], text: string): Value {
   const value = values.find((one) => one === text);
   if (value !== undefined) return value;
-  throw new UsageError(
-    `--${option} takes ${new Intl.ListFormat('en', { type: 'disjunction' }).format(values)}, not ${JSON.stringify(text)}`,
-  );
+  const all = new Intl.ListFormat('en', { type: 'disjunction' }).format(values);
+  throw new UsageError(`--${option} takes ${all}, not ${JSON.stringify(text)}`);
 }

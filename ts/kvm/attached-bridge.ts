@@ -65,7 +65,7 @@ export class AttachedBridge {
       added: (address, func) => {
         if (!(func instanceof AssignedDevice)) return;
         this.#requireMemory(address, func);
-        this.#disconnect(func); // in case that it failed before
+        this.#disconnect(func); // an earlier removal may have failed
         this.#devices.set(func, this.#connect(func, pinLine(address, func)));
       },
       removed: (_address, func) => this.#disconnect(func),

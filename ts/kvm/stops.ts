@@ -111,7 +111,8 @@ function stateText(cpu: VirtualCpu, memory: GuestMemory): string {
   try {
     const { rip, rsp, rflags, cr0, cr3, cr4, efer, cs } = cpu.registers();
     const state = Object.entries({ rip, rsp, rflags, cr0, cr3, cr4, efer, cs: cs.base });
-    return `${state.map(([name, value]) => `${name}=${hex(value)}`).join(' ')}, ${codeText(cpu, memory, cs.base + rip)}`;
+    const registers = state.map(([name, value]) => `${name}=${hex(value)}`).join(' ');
+    return `${registers}, ${codeText(cpu, memory, cs.base + rip)}`;
   } catch (error) {
     return `its registers cannot be read: ${String(error)}`;
   }

@@ -25,7 +25,7 @@ for (const backend of ['type1', 'iommufd'])
   for (const cpus of ['1', '2'])
     testWith(
       { edu: 1, ivshmem: 1 },
-      `Linux boots, and its programs make assigned devices copy into one another (${backend}, ${cpus} processors)`,
+      `Linux boots, and its programs make assigned devices copy into one another (${backend}, processors: ${cpus})`,
       async (t, { edu: [edu = ''], ivshmem: [ivshmem = ''] }) => {
         const options = ['--cpus', cpus, '--backend', backend, '--device', edu, '--device', ivshmem];
         const run = await runLinux(t, { script: SUMMARY + copies('00:01.0', '00:02.0') + PIN, options });

@@ -214,7 +214,7 @@ impl Body {
                 kick.take();
             }
             completed = true;
-            // KVM 6.14 to 7.3 on AMD compares the type of an event without its valid bit (svm.c,
+            // KVM on AMD compares the type of an event without its valid bit (Linux 7.3, svm.c,
             // svm_check_emulate_instruction). An exception that was delivered before can remain there until the next
             // entry. So the instruction is executed again, once.
             let repeats = !repeated && matches!(outcome, Outcome::Stopped(DELIVERY_FAILED));

@@ -21,7 +21,7 @@ const CANCELLED: u32 = 4;
 
 /// Waits at most this long, and only after a wait that was shorter. It is longer than a wake-up, also in a virtual
 /// machine, where that takes some 40 µs: otherwise spinning would not begin again after one sleep.
-const SPIN: Duration = Duration::from_micros(60);
+const WAIT: Duration = Duration::from_micros(60);
 /// The receiver returns to its event loop at least this often.
 const TURN: Duration = Duration::from_millis(2);
 
@@ -72,7 +72,7 @@ struct Post {
     /// The times of the last exit and of the last answer, in nanoseconds.
     posted: AtomicU64,
     answered: AtomicU64,
-    /// Whether the last answer came within [`SPIN`].
+    /// Whether the last answer came within [`WAIT`].
     spins: AtomicBool,
 }
 
@@ -95,7 +95,7 @@ pub struct Exits {
     origin: Instant,
     /// Whether the receiver is notified or at work.
     awake: AtomicBool,
-    /// Whether the last exit came within [`SPIN`] after the answer to the one before.
+    /// Whether the last exit came within [`WAIT`] after the answer to the one before.
     receiver_waits: AtomicBool,
     /// Whether the receiver and the last thread that posted were on two processors of the host.
     is_apart: AtomicBool,
@@ -171,7 +171,7 @@ impl Exits {
         }
         if is_apart && post.spins.load(Ordering::Relaxed) {
             let began = Instant::now();
-            while !post.is_settled() && began.elapsed() < SPIN {
+            while !post.is_settled() && began.elapsed() < WAIT {
                 std::hint::spin_loop();
             }
         }
@@ -184,7 +184,7 @@ impl Exits {
 
     /// Takes a posted exit, in the receiver's turn after a notification.
     ///
-    /// Without one, waits for as long as spinning pays.
+    /// Without one, waits for up to [`WAIT`] while exits follow one another closely.
     pub fn next(&self) -> Next {
         let mut receiver = lock(&self.receiver);
         let now = Instant::now();
@@ -197,7 +197,7 @@ impl Exits {
             if let Some(index) = self.take(&mut receiver) {
                 return Next::Exit(index);
             }
-            let left = SPIN.saturating_sub(now.elapsed());
+            let left = WAIT.saturating_sub(now.elapsed());
             if self.waits() && !left.is_zero() {
                 if self.is_apart.load(Ordering::Relaxed) {
                     std::hint::spin_loop();
@@ -303,7 +303,7 @@ fn host_cpu() -> usize {
 
 /// Whether so little time has passed that spinning pays.
 fn is_short(since: u64, now: u64) -> bool {
-    since != 0 && Duration::from_nanos(now.saturating_sub(since)) < SPIN
+    since != 0 && Duration::from_nanos(now.saturating_sub(since)) < WAIT
 }
 
 #[cfg(test)]

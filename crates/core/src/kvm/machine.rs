@@ -172,8 +172,8 @@ impl Machine {
 
     /// Calls `then` on a thread when the processors are paused.
     ///
-    /// Call it after [`request_pause`](Self::request_pause). Each has completed its last exit then: somebody else has to
-    /// answer exits. Calls `then` early if something else is requested, or the machine is closed or dropped.
+    /// Call it after [`request_pause`](Self::request_pause). Each has completed its last exit then, which somebody else
+    /// has to answer. Calls `then` early if something else is requested, or the machine is closed or dropped.
     ///
     /// # Errors
     /// `ERR_SYSTEM` if the thread cannot start.
@@ -182,7 +182,8 @@ impl Machine {
     }
 
     /// Lets no processor enter the guest until [`release`](Self::release), and makes them leave it. Does not wait for
-    /// them. Returns whether all are out. Unlike after [`when_paused`](Self::when_paused), exits may have no answer yet.
+    /// them. Returns whether all are out. Exits may have no answer yet, unlike after
+    /// [`when_paused`](Self::when_paused).
     #[must_use]
     pub fn hold(&self) -> bool {
         self.parts.gate.hold()
