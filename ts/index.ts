@@ -15,6 +15,7 @@ export { MemoryFile, type HugePageSize, type MemoryFileOptions } from './memory/
 export type { Backing } from './memory/backing.ts';
 export type { HostMemory } from './memory/host-memory.ts';
 
+export type { AcceptedMemory } from './dma/accepted-memory.ts';
 export type { DmaMapRequest, DmaTarget, MappingStatus, MemoryKind, PeerToPeer } from './dma/target.ts';
 export type { DirtyPages } from './dma/dirty-pages.ts';
 

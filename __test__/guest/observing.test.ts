@@ -64,7 +64,14 @@ test('inspect is plain data that JSON can represent', async (t) => {
         joined: true,
         mappings: [
           { start: '0x2000', end: '0x3000', region: 'ram0', kind: 'ram', state: 'mapped' },
-          { start: '0x3000', end: '0x4000', region: 'bar', kind: 'device', state: 'skipped' },
+          {
+            start: '0x3000',
+            end: '0x4000',
+            region: 'bar',
+            kind: 'device',
+            state: 'skipped',
+            reason: 'peer-to-peer is off for it',
+          },
         ],
       },
     ],

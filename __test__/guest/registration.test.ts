@@ -168,7 +168,7 @@ test('a target that needs a file rejects private memory at registration', async 
       { start: at(4), length: PAGE, private: true },
     ],
   });
-  const target = new RecordingTarget({ name: 'filer', needsFile: true });
+  const target = new RecordingTarget({ name: 'filer', accepts: { backing: 'file' } });
   const error = await rejectsCode(t, memory.dmaMappers.addDmaMapper(target), 'ERR_FILE_REQUIRED');
   t.is(error.target, 'filer');
   t.deepEqual(error.range, pages(4, 1));
@@ -180,7 +180,7 @@ test('a target that needs a file rejects private memory at add', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const other = new RecordingTarget({ name: 'other' });
   await memory.dmaMappers.addDmaMapper(other);
-  const target = new RecordingTarget({ name: 'filer', needsFile: true });
+  const target = new RecordingTarget({ name: 'filer', accepts: { backing: 'file' } });
   await memory.dmaMappers.addDmaMapper(target);
   const region = await memory.regions.addRegion({ name: 'more', range: pages(4, 2) });
   await region.mapToGuest();
@@ -195,19 +195,6 @@ test('a target that needs a file rejects private memory at add', async (t) => {
   const file = taggedFile(t, 'file', 1, 1);
   await region.addMapping({ range: pages(0, 1), backing: { file, offset: 0n } });
   t.deepEqual(target.heldText(), ['0x0..0x1000 rw ram0', '0x4000..0x5000 rw more']);
-});
-
-test('a target that needs a file skips private device memory, and records the reason', async (t) => {
-  const memory = await guest(t);
-  const target = new RecordingTarget({ needsFile: true });
-  const handle = await memory.dmaMappers.addDmaMapper(target);
-  const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
-  await bar.addMapping({ range: AddressRange.of(0n, PAGE), backing: 'private' });
-  await bar.mapToGuest(0n);
-  t.deepEqual(target.calls, []);
-  const [status] = handle.status();
-  t.is(status?.state, 'failed');
-  t.is(status?.code, 'ERR_FILE_REQUIRED');
 });
 
 test('a target without needsVa receives no host memory, and no address space is reserved for it', async (t) => {

@@ -26,7 +26,7 @@ async function withClosedFile(t: Parameters<typeof guest>[0]): Promise<{ memory:
 
 test('a target that joins late gets an open file although the owner has closed it', async (t) => {
   const { memory, file } = await withClosedFile(t);
-  const target = new RecordingTarget({ needsFile: true });
+  const target = new RecordingTarget({ accepts: { backing: 'file' } });
   await memory.dmaMappers.addDmaMapper(target);
   const given = fileOf(target.held()[0]);
   t.is(given.length, 3n * PAGE);
@@ -43,7 +43,7 @@ test('a DmaBuffer reaches a target of files that joins later', async (t) => {
   const memory = await guest(t);
   await using buffer = await DmaBuffer.allocate(memory, PAGE);
   buffer.bytes[0] = 0x77;
-  const target = new RecordingTarget({ needsFile: true });
+  const target = new RecordingTarget({ accepts: { backing: 'file' } });
   await memory.dmaMappers.addDmaMapper(target);
   const { backing } = target.held()[0] ?? {};
   if (typeof backing !== 'object') throw new Error('a buffer is a file');
@@ -52,7 +52,7 @@ test('a DmaBuffer reaches a target of files that joins later', async (t) => {
 
 test('maps and unmaps an overlay over memory whose file was closed', async (t) => {
   const { memory } = await withClosedFile(t);
-  const target = new RecordingTarget({ needsFile: true });
+  const target = new RecordingTarget({ accepts: { backing: 'file' } });
   target.judge = ({ request }) => void fileOf(request).fd; // the calls of a vhost-user target
   await memory.dmaMappers.addDmaMapper(target);
   const rom = taggedFile(t, 'rom', 1, 0x70);

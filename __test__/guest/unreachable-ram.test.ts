@@ -78,7 +78,7 @@ test('a target without IOVA ranges is called for each mapping', async (t) => {
 
 test('private RAM is rejected by a target that maps files before it is faulted in', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE, private: true }] });
-  const target = new RecordingTarget({ needsVa: true, needsFile: true });
+  const target = new RecordingTarget({ needsVa: true, accepts: { backing: 'file' } });
   const before = process.memoryUsage.rss();
   const big = await memory.regions.addRegion({ name: 'big', range: AddressRange.of(1n << 30n, 256n << 20n) });
   await big.addMapping({ range: AddressRange.of(0n, 256n << 20n), backing: 'private' });

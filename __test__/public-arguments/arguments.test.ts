@@ -73,7 +73,7 @@ test('targets cause only PeerDmaError in guest memory, with any properties and r
       await memory.dmaMappers.targetClosed(target as DmaTarget);
     }
   };
-  const traits = ['name', 'needsVa', 'needsFile', 'mapDma', 'unmapDma', 'mapDmaBatch', 'isRevoked', 'iovaRanges'];
+  const traits = ['name', 'needsVa', 'accepts', 'mapDma', 'unmapDma', 'mapDmaBatch', 'isRevoked', 'iovaRanges'];
   const methods = traits.slice(3);
   const answers = methods.map((name) => [
     `${name}()`,

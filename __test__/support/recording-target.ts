@@ -1,7 +1,14 @@
 /**
  * A DMA target that records its calls, checks the contract of guest memory, and fails on demand.
  */
-import { type AddressRange, type DmaMapRequest, type DmaTarget, PeerDmaError } from '../../ts/index.ts';
+import { fstatSync } from 'node:fs';
+import {
+  type AcceptedMemory,
+  type AddressRange,
+  type DmaMapRequest,
+  type DmaTarget,
+  PeerDmaError,
+} from '../../ts/index.ts';
 
 /** A call before it takes effect. */
 export interface Call {
@@ -15,7 +22,7 @@ export interface Call {
 export interface RecordingTargetOptions {
   readonly name?: string;
   readonly needsVa?: boolean | 'private';
-  readonly needsFile?: boolean;
+  readonly accepts?: AcceptedMemory;
   /** Returns promises instead of completing at once. */
   readonly async?: boolean;
   /** The list of calls, which others may share. */
@@ -26,7 +33,7 @@ export interface RecordingTargetOptions {
 export class RecordingTarget implements DmaTarget {
   readonly name: string;
   readonly needsVa: boolean | 'private';
-  readonly needsFile: boolean;
+  readonly accepts: AcceptedMemory;
   /** Such as `map 0x0..0x1000 rw`, `unmap 0x0..0x1000`; failed calls end in ` refused`. */
   readonly calls: string[];
   /** Violations of the contract: overlapping maps, unmaps of other ranges than mapped, missing leases. */
@@ -39,7 +46,7 @@ export class RecordingTarget implements DmaTarget {
   constructor(options: RecordingTargetOptions = {}) {
     this.name = options.name ?? 'recorder';
     this.needsVa = options.needsVa ?? false;
-    this.needsFile = options.needsFile ?? false;
+    this.accepts = options.accepts ?? {};
     this.calls = options.calls ?? [];
     this.#async = options.async ?? false;
   }
@@ -85,7 +92,7 @@ export class RecordingTarget implements DmaTarget {
     if ((request.hostMemory !== undefined) !== usesHostMemory(this, request.backing === 'private')) {
       this.breaches.push(`map ${range}: needsVa is not heeded`);
     }
-    if (this.needsFile && request.backing === 'private') this.breaches.push(`map ${range}: needsFile is not heeded`);
+    if (!accepts(this.accepts, request)) this.breaches.push(`map ${range}: accepts is not heeded`);
     if (request.hostMemory?.length !== undefined && request.hostMemory.length !== range.length) {
       this.breaches.push(`map ${range}: host memory of another length`);
     }
@@ -167,6 +174,14 @@ export const ACCEPT = (): unknown => undefined;
 /** Whether a target receives memory by host address. */
 export function usesHostMemory({ needsVa }: Pick<DmaTarget, 'needsVa'>, isPrivate: boolean): boolean {
   return needsVa === true || (needsVa === 'private' && isPrivate);
+}
+
+/** Whether a target with that trait may be called for a request. */
+function accepts({ kinds = 'both', backing = 'any' }: AcceptedMemory, request: DmaMapRequest): boolean {
+  if (kinds !== 'both' && kinds !== request.kind) return false;
+  if (backing === 'any') return true;
+  if (request.backing === 'private') return false;
+  return backing === 'file' || fstatSync(request.backing.file.fd).isFile();
 }
 
 export function mode(writable: boolean): string {

@@ -27,7 +27,7 @@ export class CustomTarget implements TargetPort {
   readonly target: DmaTarget;
   readonly name: string;
   readonly needsVa: TargetTraits['needsVa'];
-  readonly needsFile: boolean;
+  readonly accepts: TargetTraits['accepts'];
   readonly faultsIn = false;
   readonly isRevoked: DmaTarget['isRevoked'];
   readonly calls: CallGate = new CallGate();
@@ -40,7 +40,7 @@ export class CustomTarget implements TargetPort {
     this.target = traits.target;
     this.name = traits.name;
     this.needsVa = traits.needsVa;
-    this.needsFile = traits.needsFile;
+    this.accepts = traits.accepts;
     this.isRevoked = traits.isRevoked;
   }
 

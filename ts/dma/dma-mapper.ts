@@ -8,8 +8,9 @@ import { isDevice } from '../memory/backing.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
 import { Slices } from '../slices.ts';
 import { publishMap, publishUnmap } from './events.ts';
-import { fileRequired, mapFailed, rollbackFailed } from './mapping-error.ts';
+import { mapFailed, rollbackFailed } from './mapping-error.ts';
 import { type MappingFailure, failureOf } from './mapping-failure.ts';
+import { MemoryFilter } from './memory-filter.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import { TargetMappings, type TargetMaps } from './target-mappings.ts';
 import type { MapFailure, TargetPort, UnmapOptions } from './target-port.ts';
@@ -25,10 +26,10 @@ export interface UnmappedSub {
 
 /** @internal */
 export class DmaMapper {
-  readonly peerToPeer: PeerToPeer;
   /** The states of sub-mappings in the target. */
   readonly status: TargetStatus;
   readonly #port: TargetPort;
+  readonly #filter: MemoryFilter;
   readonly #va: () => VaMapper;
   /** {@link GuestMemory.id}, for events. */
   readonly #memory: number;
@@ -39,13 +40,14 @@ export class DmaMapper {
   /**
    * @param va returns the host view of guest memory, which it makes on first use
    * @param memory {@link GuestMemory.id}
+   * @throws {PeerDmaError} as the constructor of {@link MemoryFilter}
    */
   constructor(port: TargetPort, peerToPeer: PeerToPeer, va: () => VaMapper, memory: number) {
     this.#port = port;
     this.#va = va;
     this.#memory = memory;
-    this.peerToPeer = peerToPeer;
-    this.status = new TargetStatus(port, this.#mappings, (sub) => this.#skips(sub));
+    this.#filter = new MemoryFilter(port.name, port.accepts, peerToPeer);
+    this.status = new TargetStatus(port, this.#mappings, this.#filter);
   }
 
   /** The target object that joined. */
@@ -56,6 +58,11 @@ export class DmaMapper {
   /** Name of the target when it joined. */
   get name(): string {
     return this.#port.name;
+  }
+
+  /** The policy for device memory. */
+  get peerToPeer(): PeerToPeer {
+    return this.#filter.peerToPeer;
   }
 
   /** Whether the target has joined and not left. */
@@ -94,7 +101,9 @@ export class DmaMapper {
   /** Whether the target maps this memory by its host virtual address. */
   usesHostAddress(sub: SubMapping): boolean {
     const { needsVa } = this.#port;
-    return !this.#skips(sub) && (needsVa === true || (needsVa === 'private' && sub.memory.private !== undefined));
+    return (
+      !this.#filter.skips(sub) && (needsVa === true || (needsVa === 'private' && sub.memory.private !== undefined))
+    );
   }
 
   /** Whether {@link DmaMapper.map} faults in the host memory that the target maps. */
@@ -104,13 +113,13 @@ export class DmaMapper {
 
   /** Whether the target maps this memory as a file. */
   mapsFile(sub: SubMapping): boolean {
-    if (sub.memory.file === undefined || this.#skips(sub) || this.usesHostAddress(sub)) return false;
-    return this.#port.needsFile || this.#port.needsVa === 'private';
+    if (sub.memory.file === undefined || this.#filter.skips(sub) || this.usesHostAddress(sub)) return false;
+    return this.#filter.needsFile || this.#port.needsVa === 'private';
   }
 
-  /** Whether the target maps files only, so that {@link DmaMapper.refusal} may return an error. */
+  /** As {@link MemoryFilter.needsFile}. */
   get needsFile(): boolean {
-    return this.#port.needsFile;
+    return this.#filter.needsFile;
   }
 
   /**
@@ -122,15 +131,14 @@ export class DmaMapper {
     return this.closed ? undefined : this.#port.iovaRanges();
   }
 
-  /** Returns why the target cannot map a sub-mapping at any address. Returns `undefined` if only a call can show it. */
+  /** As {@link MemoryFilter.refusal}. */
   refusal(sub: SubMapping): PeerDmaError | undefined {
-    const needsFile = sub.memory.file === undefined && this.#port.needsFile && !this.#skips(sub);
-    return needsFile ? fileRequired(this.name, sub) : undefined;
+    return this.#filter.refusal(sub);
   }
 
   /** Whether a change fails when the target cannot map this sub-mapping. */
   requires(sub: SubMapping): boolean {
-    return sub.kind === 'ram' || this.peerToPeer === 'required';
+    return this.#filter.requires(sub);
   }
 
   /** Returns the target's mappings now, for a later comparison. */
@@ -162,7 +170,7 @@ export class DmaMapper {
 
   /** Returns the tracked device memory that is not skipped, in order of address. */
   deviceMemory(): SubMapping[] {
-    const devices = [...this.#mappings.devices].filter((sub) => isDevice(sub.memory) && !this.#skips(sub));
+    const devices = [...this.#mappings.devices].filter((sub) => isDevice(sub.memory) && !this.#filter.skips(sub));
     return devices.sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
   }
 
@@ -175,7 +183,7 @@ export class DmaMapper {
     const failed: MappingFailure[] = [];
     const done: SubMapping[][] = [];
     const slices = new Slices();
-    for (const unit of await this.#units(subs, failed, slices)) {
+    for (const unit of await this.#units(subs, slices)) {
       const failure = await this.#mapUnit(unit);
       if (failure === undefined) {
         done.push(unit);
@@ -191,7 +199,7 @@ export class DmaMapper {
       throw problems.length === 0 ? failure.error : rollbackFailed(failure.error, problems);
     }
     const missing = new Set(failed.map(({ sub }) => sub));
-    const isMapped = (sub: SubMapping): boolean => !this.#skips(sub) && !missing.has(sub);
+    const isMapped = (sub: SubMapping): boolean => !this.#filter.skips(sub) && !missing.has(sub);
     const pending = this.#mappings.track(subs, isMapped, { failed, all });
     if (pending !== undefined) await pending;
   }
@@ -242,7 +250,8 @@ export class DmaMapper {
   ): Promise<PeerDmaError[]> {
     const problems: PeerDmaError[] = [];
     for (const { sub, error } of unmapped) {
-      const problem = error === undefined && !this.#skips(sub) ? await this.#mapAgain(sub, blocked(sub)) : undefined;
+      const problem =
+        error === undefined && !this.#filter.skips(sub) ? await this.#mapAgain(sub, blocked(sub)) : undefined;
       if (problem !== undefined) problems.push(problem);
       this.#record(sub, error ?? problem);
     }
@@ -290,24 +299,21 @@ export class DmaMapper {
    * Splits sub-mappings into units, in order of address. The target maps all of a unit or none. A sub-mapping that is
    * not required is a unit of its own: if it fails, nothing else has to be unmapped and mapped again.
    *
-   * @param failed receives those that are not required and that the target cannot map
    * @throws {PeerDmaError} when the target cannot map a required one
    */
-  async #units(subs: readonly SubMapping[], failed: MappingFailure[], slices: Slices): Promise<SubMapping[][]> {
+  async #units(subs: readonly SubMapping[], slices: Slices): Promise<SubMapping[][]> {
     const units: SubMapping[][] = [];
     let open: SubMapping[] | undefined;
     for (const sub of subs) {
       const turn = slices.step();
       if (turn !== undefined) await turn;
-      if (this.#skips(sub)) continue;
-      const refusal = this.refusal(sub);
+      if (this.#filter.skips(sub)) continue;
       if (!this.requires(sub)) {
         open = undefined;
-        if (refusal === undefined) units.push([sub]);
-        else failed.push(failureOf(sub, refusal));
+        units.push([sub]);
         continue;
       }
-      throwIf(refusal);
+      throwIf(this.refusal(sub));
       if (open === undefined) units.push((open = [sub]));
       else open.push(sub);
     }
@@ -343,7 +349,7 @@ export class DmaMapper {
 
   /** Unmaps those tracked sub-mappings that are mapped. Quarantines and returns those that the target cannot unmap. */
   async #unmapMapped(tracked: readonly SubMapping[], options: UnmapOptions): Promise<readonly MappingFailure[]> {
-    const allMapped = this.#mappings.failedCount === 0 && this.peerToPeer !== 'off';
+    const allMapped = this.#mappings.failedCount === 0 && this.#filter.passesAll;
     const mapped = allMapped ? tracked : await new Slices().filter(tracked, (sub) => this.#isMapped(sub));
     return this.#unmap(mapped, options);
   }
@@ -376,23 +382,18 @@ export class DmaMapper {
 
   /** Whether the target maps a tracked sub-mapping, revoked or not. */
   #isMapped(sub: SubMapping): boolean {
-    return !this.#skips(sub) && this.#mappings.errorOf(sub) === undefined;
+    return !this.#filter.skips(sub) && this.#mappings.errorOf(sub) === undefined;
   }
 
   /** Tracks a sub-mapping. @param error why it is not mapped, if it is not */
   #record(sub: SubMapping, error: PeerDmaError | undefined): void {
     if (this.#isQuarantined(sub)) return;
-    this.#mappings.track([sub], () => error === undefined && !this.#skips(sub));
+    this.#mappings.track([sub], () => error === undefined && !this.#filter.skips(sub));
     if (error !== undefined) this.#mappings.fail(failureOf(sub, error));
   }
 
   #isQuarantined(sub: SubMapping): boolean {
     const failure = this.quarantined.startingAt(sub.range.start);
     return failure?.sub === sub;
-  }
-
-  /** Whether the policy excludes a sub-mapping from the target. */
-  #skips(sub: SubMapping): boolean {
-    return sub.kind === 'device' && this.peerToPeer === 'off';
   }
 }

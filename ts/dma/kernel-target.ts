@@ -5,6 +5,7 @@
  */
 import type { NativeFailure, NativeMapFailure, NativeMemoryFile, NativeReservation } from '#native';
 import { AddressRange } from '../address-range.ts';
+import { ALL_MEMORY } from './accepted-memory.ts';
 import { CallGate } from './call-gate.ts';
 import { DirtyPages } from './dirty-pages.ts';
 import { mapFailed, unmapFailed } from './mapping-error.ts';
@@ -65,7 +66,7 @@ export interface EncodedBatch {
 export abstract class KernelTarget<L extends IommuLimits = IommuLimits> implements TargetPort {
   readonly name: string;
   abstract readonly needsVa: true | 'private';
-  readonly needsFile = false;
+  readonly accepts = ALL_MEMORY;
   readonly faultsIn = true;
   readonly calls: CallGate = new CallGate();
   readonly #space: NativeSpace;

@@ -1,7 +1,8 @@
 /**
  * Errors of DMA targets. Each names the target, the region and the range.
  */
-import { PeerDmaError, asError } from '../errors.ts';
+import { type ErrorCode, PeerDmaError, asError } from '../errors.ts';
+import type { AcceptedMemory } from './accepted-memory.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import type { MappingStatus } from './target.ts';
 
@@ -58,13 +59,28 @@ export function revocationUnknown(target: string, sub: SubMapping, thrown: unkno
   );
 }
 
-/** The error for private memory in a target that maps files only. @internal */
-export function fileRequired(target: string, sub: SubMapping): PeerDmaError {
-  return new PeerDmaError(
-    'ERR_FILE_REQUIRED',
-    `${target} maps files only, and ${nameWithRange(sub)} is private memory. Back it with a MemoryFile`,
-    { range: sub.range, target },
-  );
+/** Why a target does not accept the backing of a sub-mapping. @param accepted its trait @internal */
+export function backingMismatch(
+  target: string,
+  sub: SubMapping,
+  accepted: Required<AcceptedMemory>['backing'],
+): { readonly code: ErrorCode; readonly reason: string } {
+  const { file } = sub.memory;
+  const files = accepted === 'shareable' ? 'files that other processes can map' : 'files only';
+  const backing = file === undefined ? 'private memory' : `of ${file.name}`;
+  return { code: 'ERR_FILE_REQUIRED', reason: `${target} maps ${files}, and ${nameWithRange(sub)} is ${backing}` };
+}
+
+/** The error for memory that a target requires and whose backing it does not accept. @internal */
+export function backingRejected(
+  target: string,
+  sub: SubMapping,
+  accepted: Required<AcceptedMemory>['backing'],
+): PeerDmaError {
+  const { code, reason } = backingMismatch(target, sub, accepted);
+  const isBar = sub.memory.file?.device !== undefined;
+  const remedy = isBar ? "Add the target with peerToPeer: 'best-effort'" : 'Back it with MemoryFile.create()';
+  return new PeerDmaError(code, `${reason}. ${remedy}`, { range: sub.range, target });
 }
 
 /** The most problems that a message lists; the cause contains all. */

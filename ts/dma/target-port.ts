@@ -5,6 +5,7 @@
 import type { AddressRange } from '../address-range.ts';
 import type { PeerDmaError } from '../errors.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
+import type { AcceptedMemory } from './accepted-memory.ts';
 import type { CallGate } from './call-gate.ts';
 import { rollbackFailed } from './mapping-error.ts';
 import type { MappingFailure } from './mapping-failure.ts';
@@ -50,8 +51,8 @@ export interface TargetPort {
   readonly name: string;
   /** As {@link DmaTarget.needsVa}. */
   readonly needsVa: NonNullable<DmaTarget['needsVa']>;
-  /** As {@link DmaTarget.needsFile}. */
-  readonly needsFile: boolean;
+  /** As {@link DmaTarget.accepts}. */
+  readonly accepts: Required<AcceptedMemory>;
   /** Whether {@link TargetPort.map} faults in the host memory that it maps. */
   readonly faultsIn: boolean;
   readonly calls: CallGate;

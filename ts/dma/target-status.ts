@@ -5,6 +5,7 @@ import type { AddressRange } from '../address-range.ts';
 import type { PeerDmaError } from '../errors.ts';
 import { revocationUnknown, revoked, statusOf } from './mapping-error.ts';
 import type { MappingFailure } from './mapping-failure.ts';
+import type { MemoryFilter } from './memory-filter.ts';
 import type { RevocationState } from './revocations.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import type { TargetMappings } from './target-mappings.ts';
@@ -17,13 +18,12 @@ const NOT_REVOKED: RevocationState = { error: undefined, known: true };
 export class TargetStatus {
   readonly #port: TargetPort;
   readonly #mappings: TargetMappings;
-  readonly #skips: (sub: SubMapping) => boolean;
+  readonly #filter: MemoryFilter;
 
-  /** @param skips whether the policy excludes a sub-mapping from the target */
-  constructor(port: TargetPort, mappings: TargetMappings, skips: (sub: SubMapping) => boolean) {
+  constructor(port: TargetPort, mappings: TargetMappings, filter: MemoryFilter) {
     this.#port = port;
     this.#mappings = mappings;
-    this.#skips = skips;
+    this.#filter = filter;
   }
 
   /** Returns all states, in order of address; quarantined ones are last at each address. */
@@ -45,8 +45,9 @@ export class TargetStatus {
   /** Returns the state of a tracked sub-mapping. @param error why it is not mapped, if it is not */
   tracked(sub: SubMapping, error: PeerDmaError | undefined): MappingStatus {
     const { range, kind, name } = sub;
-    const state = error !== undefined ? 'failed' : this.#skips(sub) ? 'skipped' : 'mapped';
-    return { range, kind, region: name, state, ...statusOf(error) };
+    if (error !== undefined) return { range, kind, region: name, state: 'failed', ...statusOf(error) };
+    if (!this.#filter.skips(sub)) return { range, kind, region: name, state: 'mapped' };
+    return { range, kind, region: name, state: 'skipped', ...this.#filter.skipReason(sub) };
   }
 
   /** Returns the state of a quarantined sub-mapping. */
@@ -62,7 +63,7 @@ export class TargetStatus {
   errorOf(sub: SubMapping): PeerDmaError | undefined {
     const error = this.#mappings.errorOf(sub);
     if (error !== undefined || this.#port.isRevoked === undefined) return error;
-    return this.#skips(sub) || !this.#mappings.devices.has(sub) ? undefined : this.revocation(sub).error;
+    return this.#filter.skips(sub) || !this.#mappings.devices.has(sub) ? undefined : this.revocation(sub).error;
   }
 
   /** Whether a mapping is revoked. */

@@ -5,6 +5,7 @@ import { type AddressRange, isRange } from '../address-range.ts';
 import { readArray } from '../arguments.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
+import { type AcceptedMemory, readAccepted } from './accepted-memory.ts';
 import type { DmaTarget } from './target.ts';
 
 /** @internal */
@@ -13,7 +14,7 @@ export interface TargetTraits {
   readonly target: DmaTarget;
   readonly name: string;
   readonly needsVa: boolean | 'private';
-  readonly needsFile: boolean;
+  readonly accepts: Required<AcceptedMemory>;
   readonly mapDmaBatch: DmaTarget['mapDmaBatch'];
   readonly isRevoked: DmaTarget['isRevoked'];
   readonly iovaRanges: DmaTarget['iovaRanges'];
@@ -38,14 +39,11 @@ export function readTarget(target: DmaTarget): TargetTraits {
   if (typeof needsVa !== 'boolean' && needsVa !== 'private') {
     throw invalid(`needsVa of ${name} is true, false or 'private', not ${valueText(needsVa)}`);
   }
-  const needsFile = read(target, 'needsFile') ?? false;
-  if (typeof needsFile !== 'boolean')
-    throw invalid(`needsFile of ${name} is true or false, not ${valueText(needsFile)}`);
   return {
     target,
     name,
     needsVa,
-    needsFile,
+    accepts: readAccepted(read(target, 'accepts'), name),
     mapDmaBatch: optionalMethod(target, 'mapDmaBatch'),
     isRevoked: optionalMethod(target, 'isRevoked'),
     iovaRanges: optionalMethod(target, 'iovaRanges'),

@@ -6,6 +6,7 @@ import type { AddressRange } from '../address-range.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
+import type { AcceptedMemory } from './accepted-memory.ts';
 
 /** `ram`: memory of the guest; `device`: memory of a device, such as a BAR. */
 export type MemoryKind = 'ram' | 'device';
@@ -51,8 +52,8 @@ export interface DmaTarget {
    * Requires {@link DmaMapRequest.hostMemory} for all memory, or for `private` memory only. Private memory has no file.
    */
   readonly needsVa?: boolean | 'private';
-  /** Cannot map private memory: RAM without a file is rejected before this target is called. */
-  readonly needsFile?: boolean;
+  /** The memory that it can map. Default: all of it */
+  readonly accepts?: AcceptedMemory;
   /**
    * The IOVA ranges that the target can map now, sorted. RAM that none of them contains is rejected before it is
    * allocated, and DMA buffers are placed within them. An empty array means that they are not known.
@@ -97,15 +98,15 @@ export interface MappingStatus {
    * - `mapped`: the target has mapped it
    * - `failed`: the target rejected it, this process could not map it for the target, or its device has revoked it
    *   (`ERR_MAPPING_REVOKED`)
-   * - `skipped`: peer-to-peer is off
+   * - `skipped`: the target does not accept it, or the policy excludes it
    * - `quarantined`: it could not be unmapped. The target may still reach the memory, which is kept until the target is
    *   closed
    */
   readonly state: 'mapped' | 'failed' | 'skipped' | 'quarantined';
-  /** The code of the error, if there was one. */
+  /** The code of the error, if there was one. `ERR_FILE_REQUIRED` also if the target does not accept the backing. */
   readonly code?: ErrorCode;
   /** Name of the kernel's error, if a system call failed. */
   readonly errno?: string;
-  /** The error message, if there was an error. */
+  /** Why it is not mapped: the error message, or the policy. */
   readonly reason?: string;
 }

@@ -98,7 +98,7 @@ export interface MappingStatusSnapshot extends RangeSnapshot {
   readonly code?: ErrorCode;
   /** Name of the kernel's error, if the kernel refused. */
   readonly errno?: string;
-  /** The text of the error, if there is one. */
+  /** Why it is not mapped: the text of the error, or the policy. */
   readonly reason?: string;
 }
 

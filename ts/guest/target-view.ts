@@ -16,7 +16,7 @@ export interface TargetAtAddress {
    * - `mapped`: its devices reach the memory
    * - `failed`: it could not map the memory
    * - `revoked`: the memory's device revoked its mapping
-   * - `skipped`: peer-to-peer is off for it
+   * - `skipped`: it does not accept the memory, or the policy excludes it
    * - `quarantined`: it could not unmap earlier memory there, and may still reach that
    * - `absent`: the memory has not been mapped to it
    * - `nothing`: there is no memory
@@ -48,9 +48,8 @@ export function targetViewAt(
     if (memory === undefined) return { target: target.name, state: 'nothing' };
     return { target: target.name, state: 'absent', reason: whyAbsent(target) };
   }
-  const { start, end, code, errno } = mapping;
+  const { start, end, code, errno, reason } = mapping;
   const state = stateOf(mapping);
-  const reason = mapping.reason ?? (state === 'skipped' ? 'peer-to-peer is off for it' : undefined);
   return {
     target: target.name,
     state,

@@ -1,6 +1,7 @@
 /**
  * Memory that is a file: one object for all {@link MemoryFile} objects of a file.
  */
+import { fstatSync } from 'node:fs';
 import type { NativeMemoryFile } from '#native';
 import { requireViewable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -55,6 +56,8 @@ export class SharedFile {
   #releaseUse: (() => void) | undefined;
   #blocks: FileBlocks | undefined;
 
+  #isRegular: boolean | undefined;
+
   constructor(handle: NativeMemoryFile, name: string) {
     this.handle = handle;
     this.name = name;
@@ -74,6 +77,15 @@ export class SharedFile {
   /** Whether a mapping retains it. */
   get isMapped(): boolean {
     return this.#users > 0;
+  }
+
+  /**
+   * Whether another process can map the file by a descriptor.
+   *
+   * It can map regular files, such as memfds and files of tmpfs or hugetlbfs, but not the memory of a device.
+   */
+  get isShareable(): boolean {
+    return this.device === undefined && (this.#isRegular ??= fstatSync(this.handle.fd).isFile());
   }
 
   /** Keeps the memory, even after the file is closed, until the returned function is called. */

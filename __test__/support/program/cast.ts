@@ -1,7 +1,13 @@
 /**
  * The targets of a random program: one of each kind.
  */
-import { type AddressRange, type DmaMapRequest, type DmaTarget, PeerDmaError } from '../../../ts/index.ts';
+import {
+  type AcceptedMemory,
+  type AddressRange,
+  type DmaMapRequest,
+  type DmaTarget,
+  PeerDmaError,
+} from '../../../ts/index.ts';
 import { type IommuRulesName, SimulatedIommu } from '../../../ts/testing.ts';
 import { BatchRecordingTarget, type Call, RecordingTarget } from '../recording-target.ts';
 import type { FaultInjector } from './faults.ts';
@@ -9,7 +15,7 @@ import type { FaultInjector } from './faults.ts';
 /** A target with visible mappings. */
 export interface CastMember extends DmaTarget {
   readonly needsVa: boolean | 'private';
-  readonly needsFile: boolean;
+  readonly accepts: AcceptedMemory;
   readonly breaches: readonly string[];
   held(): DmaMapRequest[];
   /** Closes it with all its mappings, like a container. */
@@ -18,7 +24,7 @@ export interface CastMember extends DmaTarget {
 
 /** A simulated IOMMU that fails on demand and records its calls. */
 class WatchedIommu extends SimulatedIommu implements CastMember {
-  readonly needsFile = false;
+  readonly accepts: AcceptedMemory = {};
   readonly breaches: string[] = [];
   readonly #judge: (call: Call) => unknown;
   readonly #held = new Map<bigint, DmaMapRequest>();
@@ -89,7 +95,7 @@ export function makeCast(faults: FaultInjector): Readonly<Record<CastName, CastM
     plain: new RecordingTarget({ name: 'plain' }),
     batch: new BatchRecordingTarget({ name: 'batch', needsVa: true, async: true }),
     slow: new RecordingTarget({ name: 'slow', needsVa: true, async: true }),
-    files: new RecordingTarget({ name: 'files', needsFile: true, async: true }),
+    files: new RecordingTarget({ name: 'files', accepts: { backing: 'file' }, async: true }),
   };
   for (const target of [cast.plain, cast.batch, cast.slow, cast.files]) {
     target.judge = (call) => faults.judge(target.name, call);

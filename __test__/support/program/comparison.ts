@@ -7,7 +7,7 @@ import { type ModelCell, type ModelFlat, PRIVATE, sameCell } from '../memory-mod
 import { PAGE, PAGE_BYTES } from '../pages.ts';
 import { mode, usesHostMemory } from '../recording-target.ts';
 import type { CastMember, CastName } from './cast.ts';
-import { hasOtherMemory, overlap, type Quarantined, sharesPrivateMemory } from './expectation.ts';
+import { hasOtherMemory, overlap, type Quarantined, sharesPrivateMemory, skipsDevice } from './expectation.ts';
 import type { Hit } from './faults.ts';
 import { type Pages, SIZE } from './operation.ts';
 import { compareFlat, compareRegions, describeCell, checkedByte, pagesOf, same } from './map-comparison.ts';
@@ -210,7 +210,7 @@ export class Comparison {
         const cell = flat[page];
         if (cell === undefined) throw new Error(`${where} is ${entry.state}, and there is nothing at page ${page}`);
         same(`${where}: region and kind`, `${entry.region} ${entry.kind}`, `${cell.region} ${cell.kind}`);
-        const skips = cell.kind === 'device' && member.policy === 'off';
+        const skips = cell.kind === 'device' && skipsDevice(target, member, cell);
         if (skips !== (entry.state === 'skipped'))
           throw new Error(`${where} is ${entry.state} under peer-to-peer ${member.policy}`);
         if (entry.state === 'mapped') {
@@ -239,11 +239,10 @@ export class Comparison {
     cell: ModelCell,
     flat: ModelFlat,
     { hits, undone, settled }: Events,
-  ): 'refused' | 'kept out' | 'needs a file' | undefined {
+  ): 'refused' | 'kept out' | undefined {
     const target = this.#world.cast[name];
     const byPlace = usesHostMemory(target, cell.store >= PRIVATE);
     const dispensable = cell.kind === 'device' && policy === 'best-effort';
-    if (target.needsFile && cell.store >= PRIVATE && dispensable) return 'needs a file';
     const refused = hits.some(({ on, op, call }) => {
       if (on === 'native') return (undone || dispensable) && byPlace;
       if (on !== name || op !== 'map' || call?.request === undefined) return false;

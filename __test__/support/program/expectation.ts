@@ -1,7 +1,7 @@
 /**
  * The expected outcome of an operation, given the model, the quarantine and the faults.
  */
-import { type MemoryModel, type ModelFlat, PRIVATE, sameCell } from '../memory-model.ts';
+import { type MemoryModel, type ModelCell, type ModelFlat, PRIVATE, sameCell } from '../memory-model.ts';
 import { usesHostMemory } from '../recording-target.ts';
 import type { CastMember, CastName } from './cast.ts';
 import { Remove } from './changes.ts';
@@ -60,6 +60,11 @@ export function sharesPrivateMemory({ cells }: Quarantined, flat: ModelFlat, { a
         cell.store >= PRIVATE &&
         cells.some((kept) => kept?.store === cell.store && kept.page === cell.page),
     );
+}
+
+/** Whether a target is not called for memory of kind device. */
+export function skipsDevice({ accepts }: CastMember, { policy }: Member, { store }: ModelCell): boolean {
+  return policy === 'off' || (policy === 'best-effort' && accepts.backing === 'file' && store >= PRIVATE);
 }
 
 /** Whether a failed map is a result, not an error. */
@@ -164,7 +169,7 @@ function dueOfChange(change: Change, situation: Situation, hits: readonly Hit[])
   const files = members.get('files');
   const needsFile =
     files?.joined === true &&
-    cast.files.needsFile &&
+    cast.files.accepts.backing === 'file' &&
     changed.some(({ at }) => isUnmappablePrivatePage(after, at, files.policy === 'required'));
   // The pages of private memory can be in one place only.
   const taken = after.some(
@@ -198,7 +203,8 @@ function dueOfRegister({ target, policy }: Register, situation: Situation, hits:
   const clear = quarantine.some((kept) => !kept.vague && shown.some((sub) => blocks(kept, sub)));
   if (clear) return { codes: ['ERR_RANGE_QUARANTINED'] };
   const needsFile =
-    cast[target].needsFile && flat.some((_, page) => isUnmappablePrivatePage(flat, page, policy === 'required'));
+    cast[target].accepts.backing === 'file' &&
+    flat.some((_, page) => isUnmappablePrivatePage(flat, page, policy === 'required'));
   const all = new Map<CastName, Member>([...members, [target, { policy, joined: true }]]);
   const missable = (hit: Hit): boolean | undefined => isMissable(hit, [flat], [target], { members: all, cast });
   return dueForEither(hits, missable, (serious) => dueWith(needsFile, foreign, all, serious, hits));

@@ -12,7 +12,7 @@ const STATES: Readonly<Record<ReturnType<typeof stateOf>, readonly [name: string
   mapped: ['mapped', 'devices behind this target reach it'],
   failed: ['failed', 'the target could not map it'],
   revoked: ['revoked', 'the device of the memory has revoked the mapping'],
-  skipped: ['skipped', 'peer-to-peer is off for this target'],
+  skipped: ['skipped', 'the target does not accept it, or the policy excludes it'],
   quarantined: ['quarantined', 'it could not be unmapped, so devices may still reach it'],
 };
 
