@@ -14,9 +14,12 @@ function barBacking(t: ExecutionContext): Backing {
   return bar.backing();
 }
 
-/** Guest memory with RAM of a file, and windows of a memfd, of private memory and of a device's BAR. */
+/** Guest memory with RAM of a file, a ROM, and windows of a memfd, of private memory and of a device's BAR. */
 async function mixed(t: ExecutionContext): Promise<GuestMemory> {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
+  const rom = await memory.regions.addRegion({ name: 'rom', range: pages(2, 1) });
+  await rom.addMapping({ backing: { file: taggedFile(t, 'rom', 1, 1), offset: 0n }, writable: false });
+  await rom.mapToGuest();
   const backings = {
     memfd: { file: taggedFile(t, 'memfd', 1, 1), offset: 0n },
     own: 'private',
@@ -34,18 +37,21 @@ async function mixed(t: ExecutionContext): Promise<GuestMemory> {
 
 const HELD = {
   ram: '0x0..0x1000 rw ram0',
+  rom: '0x2000..0x3000 ro rom',
   memfd: '0x4000..0x5000 rw memfd',
   own: '0x8000..0x9000 rw own',
   bar: '0xc000..0xd000 rw bar',
 };
 
 const CASES: readonly [DmaTarget['accepts'], readonly string[]][] = [
-  [undefined, [HELD.ram, HELD.memfd, HELD.own, HELD.bar]],
-  [{}, [HELD.ram, HELD.memfd, HELD.own, HELD.bar]],
-  [{ kinds: 'ram' }, [HELD.ram]],
+  [undefined, [HELD.ram, HELD.rom, HELD.memfd, HELD.own, HELD.bar]],
+  [{}, [HELD.ram, HELD.rom, HELD.memfd, HELD.own, HELD.bar]],
+  [{ kinds: 'ram' }, [HELD.ram, HELD.rom]],
   [{ kinds: 'device' }, [HELD.memfd, HELD.own, HELD.bar]],
-  [{ backing: 'file' }, [HELD.ram, HELD.memfd, HELD.bar]],
-  [{ backing: 'shareable' }, [HELD.ram, HELD.memfd]],
+  [{ backing: 'file' }, [HELD.ram, HELD.rom, HELD.memfd, HELD.bar]],
+  [{ backing: 'shareable' }, [HELD.ram, HELD.rom, HELD.memfd]],
+  [{ readOnly: false }, [HELD.ram, HELD.memfd, HELD.own, HELD.bar]],
+  [{ kinds: 'ram', backing: 'shareable', readOnly: false }, [HELD.ram]],
   [{ kinds: 'device', backing: 'shareable' }, [HELD.memfd]],
 ];
 
@@ -71,12 +77,12 @@ test('reports the code and the reason of memory that a target does not accept', 
   const memory = await mixed(t);
   const target = new RecordingTarget({ name: 'disk', accepts: { backing: 'shareable' } });
   const handle = await memory.dmaMappers.addDmaMapper(target);
-  const [, , own, bar] = handle.status();
+  const [, , , own, bar] = handle.status();
   t.like(own, { region: 'own', state: 'skipped', code: 'ERR_FILE_REQUIRED' });
   t.regex(own?.reason ?? '', /private memory$/);
   t.like(bar, { region: 'bar', state: 'skipped', code: 'ERR_FILE_REQUIRED' });
   t.regex(memory.explain(at(12), 'disk').text, /disk does not reach it: disk maps files that other processes can map/);
-  const inspected = memory.inspect().targets[0]?.mappings[3];
+  const inspected = memory.inspect().targets[0]?.mappings[4];
   t.like(inspected, { state: 'skipped', code: 'ERR_FILE_REQUIRED' });
   t.is(inspected?.reason, bar?.reason);
 });
@@ -91,6 +97,19 @@ test('skips RAM for a target of device memory, also RAM that is added later', as
   t.like(handle.status().at(-1), { region: 'more', state: 'skipped', reason: 'it accepts device memory only' });
   await region.remove();
   t.false(target.calls.some((call) => call.includes('0x14000')));
+});
+
+test('skips a ROM for a target that cannot map read-only memory, and maps it once it is writable', async (t) => {
+  const memory = await guest(t);
+  const target = new RecordingTarget({ accepts: { readOnly: false } });
+  const handle = await memory.dmaMappers.addDmaMapper(target);
+  const region = await memory.regions.addRegion({ name: 'rom', range: pages(0, 1) });
+  await region.addMapping({ backing: { file: taggedFile(t, 'rom', 1, 1), offset: 0n } });
+  await region.mapToGuest({ writable: false });
+  t.like(handle.status()[0], { region: 'rom', state: 'skipped', reason: 'it cannot map read-only memory as such' });
+  await region.unmapFromGuest();
+  await region.mapToGuest();
+  t.deepEqual(target.heldText(), ['0x0..0x1000 rw rom']);
 });
 
 test('rejects a target of RAM only that requires device memory', async (t) => {
@@ -122,7 +141,7 @@ test('RAM of a file that other processes cannot map is an error before it is fau
   t.deepEqual(target.calls, []);
 });
 
-for (const accepts of [0, 'ram', { kinds: 'rom' }, { backing: 'none' }, { backing: true }]) {
+for (const accepts of [0, 'ram', { kinds: 'rom' }, { backing: 'none' }, { backing: true }, { readOnly: 1 }]) {
   test(`rejects accepts of a target: ${JSON.stringify(accepts)}`, async (t) => {
     const memory = await guest(t);
     const target = Object.assign(new RecordingTarget(), { accepts });

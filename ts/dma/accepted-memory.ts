@@ -1,7 +1,7 @@
 /**
- * The memory that a target accepts: by the kind of its region, and by its backing.
+ * The memory that a target accepts: by the kind of its region, by its backing, and by the access to it.
  */
-import { readOptions } from '../arguments.ts';
+import { readOptions, requireBoolean } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 import type { SubMapping } from './sub-mapping.ts';
@@ -23,10 +23,15 @@ export interface AcceptedMemory {
    *   of tmpfs, hugetlbfs or a disk. The memory of a device and dma-bufs are not
    */
   readonly backing?: 'any' | 'file' | 'shareable';
+  /**
+   * Whether the target can map memory that its device may only read, such as a ROM. Without this, such memory is
+   * skipped. Default: `true`
+   */
+  readonly readOnly?: boolean;
 }
 
 /** @internal */
-export const ALL_MEMORY: Required<AcceptedMemory> = { kinds: 'both', backing: 'any' };
+export const ALL_MEMORY: Required<AcceptedMemory> = { kinds: 'both', backing: 'any', readOnly: true };
 
 const KINDS: readonly unknown[] = ['ram', 'device', 'both'];
 const BACKINGS: readonly unknown[] = ['any', 'file', 'shareable'];
@@ -39,11 +44,12 @@ const BACKINGS: readonly unknown[] = ['any', 'file', 'shareable'];
  */
 export function readAccepted(accepts: unknown, target: string): Required<AcceptedMemory> {
   if (accepts === undefined) return ALL_MEMORY;
-  const given = readOptions(accepts as AcceptedMemory, ['kinds', 'backing'], `accepts of ${target}`);
-  const { kinds, backing } = { ...ALL_MEMORY, ...given };
+  const given = readOptions(accepts as AcceptedMemory, ['kinds', 'backing', 'readOnly'], `accepts of ${target}`);
+  const { kinds, backing, readOnly } = { ...ALL_MEMORY, ...given };
   if (!KINDS.includes(kinds)) throw invalid(`accepts.kinds of ${target} is ${listText(KINDS)}`, kinds);
   if (!BACKINGS.includes(backing)) throw invalid(`accepts.backing of ${target} is ${listText(BACKINGS)}`, backing);
-  return { kinds, backing };
+  requireBoolean(readOnly, `accepts.readOnly of ${target}`);
+  return { kinds, backing, readOnly };
 }
 
 /** Whether a target with that trait can map the backing of a sub-mapping. @internal */

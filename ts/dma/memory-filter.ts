@@ -34,8 +34,8 @@ export class MemoryFilter {
 
   /** Whether it lets all memory pass. */
   get passesAll(): boolean {
-    const { kinds, backing } = this.#accepts;
-    return kinds === 'both' && backing === 'any' && this.peerToPeer !== 'off';
+    const { kinds, backing, readOnly } = this.#accepts;
+    return kinds === 'both' && backing === 'any' && readOnly && this.peerToPeer !== 'off';
   }
 
   /** Whether the target maps files only, so that {@link MemoryFilter.refusal} may return an error. */
@@ -47,16 +47,18 @@ export class MemoryFilter {
   skips(sub: SubMapping): boolean {
     const { kind } = sub;
     if (this.#accepts.kinds !== 'both' && this.#accepts.kinds !== kind) return true;
+    if (!this.#accepts.readOnly && !sub.writable) return true;
     if (kind === 'ram' || this.peerToPeer === 'required') return false;
     return this.peerToPeer === 'off' || !acceptsBacking(this.#accepts.backing, sub);
   }
 
   /** Returns why a skipped sub-mapping is skipped. */
   skipReason(sub: SubMapping): SkipReason {
-    const { kinds, backing } = this.#accepts;
+    const { kinds, backing, readOnly } = this.#accepts;
     if (kinds !== 'both' && kinds !== sub.kind) {
       return { reason: `it accepts ${kinds === 'ram' ? 'RAM' : 'device memory'} only` };
     }
+    if (!readOnly && !sub.writable) return { reason: 'it cannot map read-only memory as such' };
     if (this.peerToPeer === 'off') return { reason: 'peer-to-peer is off for it' };
     return backingMismatch(this.#target, sub, backing);
   }
