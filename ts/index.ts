@@ -51,7 +51,11 @@ export { PciHostBridge, type PciHostBridgeOptions } from './pci/host-bridge/pci-
 export type { GuestPciFunction } from './pci/host-bridge/guest-pci-function.ts';
 export type { PciFaultEvent } from './pci/pci-fault.ts';
 export type { BarEvent, BarSnapshot, BarStatus } from './pci/bar-status.ts';
+export type { AddedCapability } from './pci/config/added-capabilities.ts';
 export type { BarKind } from './pci/config/bar-registers.ts';
+export type { ConfigOverrides } from './pci/config/config-overrides.ts';
+export type { GuestPortType } from './pci/config/port-type.ts';
+export { nvidiaP2pClique } from './pci/nvidia.ts';
 export type { PinnedBars } from './pci/pinned-bars.ts';
 export type { AssignedInterrupts } from './pci/interrupts/assigned-interrupts.ts';
 export type { InterruptVector } from './pci/interrupts/vector.ts';

@@ -11,6 +11,8 @@ import { PeerDmaError } from '../errors.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
 import { type BarSnapshot, type BarStatus, barSnapshot, barStatus } from './bar-status.ts';
+import type { AddedCapability } from './config/added-capabilities.ts';
+import type { ConfigOverrides } from './config/config-overrides.ts';
 import { GuestFunction } from './guest-function.ts';
 import type { GuestPciFunction } from './host-bridge/guest-pci-function.ts';
 import type { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
@@ -31,6 +33,10 @@ export interface AssignedDeviceOptions {
   readonly memory: GuestMemory;
   /** BARs pinned to one guest address, by BAR number: an address, or `host` for the host address. Default: none */
   readonly bars?: PinnedBars;
+  /** Capabilities that the guest has in config space, in addition to those of the device. Default: none */
+  readonly capabilities?: readonly AddedCapability[];
+  /** Values of config space that the guest reads instead of those of the device. Default: none */
+  readonly config?: ConfigOverrides;
 }
 
 /** Result of {@link AssignedDevice.inspect}, ready for `JSON.stringify`. */
@@ -39,6 +45,15 @@ export interface AssignedDeviceSnapshot {
   readonly bdf: string;
   /** In ascending order of their numbers, the ROM last. */
   readonly bars: readonly BarSnapshot[];
+  /** The guest's chain of capabilities in the first 256 bytes of config space, in its order. */
+  readonly capabilities: readonly {
+    /** Identifier, such as 0x11 for MSI-X. */
+    readonly id: number;
+    /** Bytes from the start of config space. */
+    readonly offset: number;
+    /** Whether it is one of {@link AssignedDeviceOptions.capabilities}. */
+    readonly added: boolean;
+  }[];
 }
 
 /** Returns the private parts of an assigned device, for {@link resetDevices}. */
@@ -82,12 +97,15 @@ export class AssignedDevice implements GuestPciFunction {
    * Assigns a function to a guest. The assigned device owns the function from then on and closes it.
    *
    * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` for an invalid config space; `ERR_INVALID_ARGUMENT`,
-   * `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` and `ERR_OVERLAP` for invalid pinned BARs; `ERR_DEVICE_IN_USE` for a function
-   * that is already assigned. If it fails, the caller still owns the function
+   * `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE` and `ERR_OVERLAP` for other invalid options, and `ERR_OVERLAP` for config space
+   * without room for a capability. `ERR_UNSUPPORTED` for a port type that the device cannot have; `ERR_DEVICE_IN_USE`
+   * for a function that is already assigned. If it fails, the caller still owns the function
    */
   static async create(options: AssignedDeviceOptions): Promise<AssignedDevice> {
-    const { device, memory, bars = {} } = readOptions(options, ['device', 'memory', 'bars']);
-    return new AssignedDevice(PACKAGE_KEY, memory, await GuestFunction.create(device, memory, bars));
+    const given = readOptions(options, ['device', 'memory', 'bars', 'capabilities', 'config']);
+    const { device, memory, bars = {}, capabilities = [], config = {} } = given;
+    const func = await GuestFunction.create(device, memory, { bars, capabilities, config });
+    return new AssignedDevice(PACKAGE_KEY, memory, func);
   }
 
   /** The function. This object owns it until it is closed. */
@@ -255,9 +273,10 @@ export class AssignedDevice implements GuestPciFunction {
     return barStatus(this.#memory, this.#function.windows);
   }
 
-  /** {@link AssignedDevice.status} as plain data. */
+  /** {@link AssignedDevice.status} and the capabilities as plain data. */
   inspect(): AssignedDeviceSnapshot {
-    const snapshot = { bdf: this.bdf, bars: this.status().map(barSnapshot) };
+    const capabilities = this.#function.capabilities.map(({ id, offset, added }) => ({ id, offset, added }));
+    const snapshot = { bdf: this.bdf, bars: this.status().map(barSnapshot), capabilities };
     return withSnapshotText('AssignedDeviceSnapshot', snapshot);
   }
 

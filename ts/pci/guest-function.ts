@@ -12,7 +12,10 @@ import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts'
 import { type Undo, transaction } from '../guest/transaction.ts';
 import { alignedAccesses, requireAccessLength } from './aligned-accesses.ts';
 import { type BarAddresses, BarWindows } from './bar-windows.ts';
+import { type AddedCapability, readCapabilities } from './config/added-capabilities.ts';
+import type { VisibleCapability } from './config/chain-view.ts';
 import { at } from './config/config-image.ts';
+import { type ConfigOverrides, readOverrides } from './config/config-overrides.ts';
 import { type Bar, ConfigSpace, type ConfigState, type ConfigWrite } from './config/config-space.ts';
 import { COMMAND } from './config/registers.ts';
 import { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
@@ -24,6 +27,13 @@ import { tryAccess, allOnes } from './pci-fault.ts';
 
 /** PME_Status, in the upper byte of PMCSR. Writing a one clears it, so writes restore the register without it. */
 const PME_STATUS = 0x80;
+
+/** Changes that the VMM makes to the function for its guest. See {@link AssignedDeviceOptions}. @internal */
+export interface GuestChanges {
+  readonly bars: PinnedBars;
+  readonly capabilities: readonly AddedCapability[];
+  readonly config: ConfigOverrides;
+}
 
 /** Functions that are assigned, in any guest memory. */
 const assigned = new WeakSet<PhysicalFunction>();
@@ -62,7 +72,7 @@ export class GuestFunction {
   }
 
   /** See {@link AssignedDevice.create}. */
-  static async create(device: PhysicalFunction, memory: GuestMemory, bars: PinnedBars): Promise<GuestFunction> {
+  static async create(device: PhysicalFunction, memory: GuestMemory, changes: GuestChanges): Promise<GuestFunction> {
     guestAddressSpaceOf(memory); // throws if it is not a GuestMemory
     requireFunction(device);
     const { bdf } = device;
@@ -78,7 +88,7 @@ export class GuestFunction {
         bdf,
       });
     }
-    const config = readable(`the device ${bdf}`, () => openConfig(device, bars));
+    const config = readable(`the device ${bdf}`, () => openConfig(device, changes));
     const release = claimPinned(bdf, memory, config.bars);
     assigned.add(device);
     try {
@@ -99,6 +109,11 @@ export class GuestFunction {
       assigned.delete(device);
       throw unreadable(`the device ${bdf}`, thrown);
     }
+  }
+
+  /** See {@link ConfigSpace.capabilities}. */
+  get capabilities(): readonly VisibleCapability[] {
+    return this.#config.capabilities;
   }
 
   /** See {@link ConfigSpace.countPresentBytes}. */
@@ -288,15 +303,17 @@ export class GuestFunction {
   }
 }
 
-function openConfig(device: PhysicalFunction, bars: PinnedBars): ConfigSpace {
+function openConfig(device: PhysicalFunction, changes: GuestChanges): ConfigSpace {
   const { bdf, config, regions, interrupts } = device;
   return new ConfigSpace({
     bdf,
     bytes: config.read(0n, Number(config.length)),
     regionLengths: regions.map((region) => region?.length),
-    pinned: pinnedAddresses(device, bars),
+    pinned: pinnedAddresses(device, changes.bars),
     intx: interrupts.count('intx') > 0,
     msiVectors: interrupts.count('msi'),
+    added: readCapabilities(bdf, changes.capabilities),
+    overrides: readOverrides(bdf, changes.config),
   });
 }
 

@@ -2,7 +2,14 @@
  * Calls of simulated IOMMUs and devices, and of devices that are assigned to a guest.
  */
 import type { ExecutionContext } from 'ava';
-import { AssignedDevice, GuestMemory, MemoryFile, type PhysicalFunction, resetDevices } from '../../../ts/index.ts';
+import {
+  AssignedDevice,
+  GuestMemory,
+  MemoryFile,
+  type PhysicalFunction,
+  nvidiaP2pClique,
+  resetDevices,
+} from '../../../ts/index.ts';
 import { SimulatedDevice, SimulatedIommu } from '../../../ts/testing.ts';
 import { PAGE } from '../../support/pages.ts';
 import { type Anything, type Calls, RANGE, options } from '../values.ts';
@@ -43,6 +50,7 @@ export async function simulationCalls(t: ExecutionContext): Promise<Record<strin
     ...iommuCalls(file),
     ...deviceCalls(t, free),
     ...assignedCalls(memory, assigned, free),
+    nvidiaP2pClique: { clique: nvidiaP2pClique },
     resetDevices: {
       devices: (value) => resetDevices(value),
       'one of devices': (value) => resetDevices([value]),
@@ -147,6 +155,29 @@ function deviceCalls(t: ExecutionContext, device: SimulatedDevice): Record<strin
   };
 }
 
+/** Changes by the VMM, each with one part of another type. */
+function changes(memory: GuestMemory, own: PhysicalFunction): Calls {
+  const make = async (given: object): Promise<void> =>
+    (await AssignedDevice.create({ device: { ...own }, memory, ...given })).close();
+  const capability = { id: 9, body: Uint8Array.of(4, 0), offset: 0x40, preferredOffsets: [0x40] };
+  const ids = { vendorId: 1, deviceId: 1, subsystemVendorId: 1, subsystemId: 1, revisionId: 1, classCode: 1 };
+  const named = (name: string, calls: Calls): Calls =>
+    Object.fromEntries(Object.entries(calls).map(([key, call]) => [`${name} ${key}`, call]));
+  const preferred = (value: Anything): Promise<void> =>
+    make({ capabilities: [{ ...capability, preferredOffsets: [value] }] });
+  return {
+    ...named(
+      'capability',
+      options(capability, (one) => make({ capabilities: [one] })),
+    ),
+    'one of preferredOffsets': preferred,
+    ...named(
+      'config',
+      options({ ...ids, portType: 'conventional' }, (config) => make({ config })),
+    ),
+  };
+}
+
 function assignedCalls(memory: GuestMemory, assigned: AssignedDevice, free: SimulatedDevice): Record<string, Calls> {
   const vector = assigned.interrupts.vector('error');
   const create = async (given: Anything): Promise<void> => void (await AssignedDevice.create(given));
@@ -155,7 +186,8 @@ function assignedCalls(memory: GuestMemory, assigned: AssignedDevice, free: Simu
   const own: PhysicalFunction = { bdf, config, regions, interrupts, ...methods };
   return {
     'AssignedDevice.create': {
-      ...options({ device: undefined, memory, bars: {} }, create),
+      ...options({ device: undefined, memory, bars: {}, capabilities: [], config: {} }, create),
+      ...changes(memory, own),
       ...options({ 0: 0n }, (bars) => create({ device: { ...own, bdf: undefined }, memory, bars })),
       ...options({ ...own }, async (device) => (await AssignedDevice.create({ device, memory })).close()),
     },

@@ -1,22 +1,24 @@
 /** The chains of capabilities as a guest walks them, without the hidden ones. */
+import { type AddedCapability, type PlacedCapability, placeCapabilities } from './added-capabilities.ts';
 import {
   type Capability,
   type Chain,
+  type Structure,
   capabilities,
   extendedCapabilities,
   hiddenLength,
   requireDisjoint,
   requireWithin,
 } from './capabilities.ts';
+import { leastLength } from './capability-lengths.ts';
 import type { ConfigImage } from './config-image.ts';
 import type { Emulation } from './emulation.ts';
-import { MsiCapability, msiLength } from './msi.ts';
+import { MsiCapability } from './msi.ts';
 import { MsixCapability } from './msix.ts';
+import { type GuestPortType, PortTypeOverride } from './port-type.ts';
 import { PowerManagement } from './power-management.ts';
 import {
-  AF_SIZEOF,
   CAPABILITY_LIST,
-  CAP_ID_AF,
   CAP_ID_EXP,
   CAP_ID_MSI,
   CAP_ID_MSIX,
@@ -24,40 +26,54 @@ import {
   CAP_SIZEOF,
   CFG_SPACE_EXP_SIZE,
   CFG_SPACE_SIZE,
-  EXP_LEAST_SIZEOF,
   EXT_CAP_SIZEOF,
-  MSIX_SIZEOF,
-  MSI_FLAGS,
-  PM_SIZEOF,
   STATUS,
   STATUS_CAP_LIST,
 } from './registers.ts';
 
-/** Properties of the device outside its config space. @internal */
+/** Properties of the device outside its config space, and changes by the VMM. @internal */
 export interface ChainOptions {
   /** Lengths of the regions of memory BARs, by VFIO's index. */
   readonly regions: ReadonlyMap<number, bigint>;
   /** How many MSI vectors the host supports; 0 hides MSI. */
   readonly msiVectors: number;
+  /** Capabilities that only the guest has. */
+  readonly added: readonly AddedCapability[];
+  /** Overrides the type in the PCI Express hierarchy. */
+  readonly portType: GuestPortType | undefined;
+}
+
+/** A capability in the guest's chain. @internal */
+export interface VisibleCapability extends Capability {
+  /** Whether the VMM has added it. */
+  readonly added: boolean;
 }
 
 /** @internal */
 export class ChainView {
-  /** The conventional chain of the device. */
-  readonly capabilities: readonly Capability[];
+  /** The conventional chain of the guest: the device's without hidden ones, then the added ones. */
+  readonly visible: readonly VisibleCapability[];
   readonly power: PowerManagement | undefined;
   /** `undefined` if it is absent or hidden from the guest. */
   readonly msi: MsiCapability | undefined;
   readonly msix: MsixCapability | undefined;
   readonly #image: ConfigImage;
   readonly #extended: readonly Capability[];
-  /** The MSI capability if it is hidden from the guest. */
-  readonly #hiddenMsi: MsiCapability | undefined;
+  /** The conventional chain of the device. */
+  readonly #own: readonly Capability[];
+  /** Capabilities of it that the guest does not have. */
+  readonly #hidden: readonly Structure[];
+  readonly #added: readonly PlacedCapability[];
+  readonly #portType: PortTypeOverride | undefined;
 
-  /** @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` */
-  constructor(image: ConfigImage, { regions, msiVectors }: ChainOptions) {
+  /**
+   * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE`; `ERR_OVERLAP` and `ERR_OUT_OF_RANGE` for added capabilities without
+   * room; `ERR_UNSUPPORTED` for a port type that the device cannot have
+   */
+  constructor(image: ConfigImage, { regions, msiVectors, added, portType }: ChainOptions) {
     this.#image = image;
-    this.capabilities = requireUnbroken(capabilities(image)).filter((found) => !isTruncated(image, found));
+    const all = requireUnbroken(capabilities(image));
+    this.#own = all.filter((found) => !isTruncated(image, found));
     this.#extended = requireUnbroken(extendedCapabilities(image));
     this.#requireValid(); // the code below relies on offsets within config space
     const power = this.#only(CAP_ID_PM);
@@ -65,23 +81,32 @@ export class ChainView {
     const msi = this.#only(CAP_ID_MSI);
     const made = msi && new MsiCapability(image, msi, Math.max(msiVectors, 1));
     this.msi = msiVectors > 0 ? made : undefined;
-    this.#hiddenMsi = msiVectors > 0 ? undefined : made;
+    this.#portType = portType && new PortTypeOverride(image, this.#only(CAP_ID_EXP), portType);
+    this.#hidden = [msiVectors > 0 ? undefined : made, this.#portType?.hidden].filter((each) => each !== undefined);
     const msix = this.#only(CAP_ID_MSIX);
     this.msix = msix && new MsixCapability(image, msix, regions);
+    this.#added = placeCapabilities(image, all, added);
+    const own = this.#own.filter(({ offset }) => !this.#hidden.some((hidden) => hidden.offset === offset));
+    this.visible = [
+      ...own.map((each) => ({ ...each, added: false })),
+      ...this.#added.map(({ id, offset }) => ({ id, offset, added: true })),
+    ];
   }
 
   /** Defines the rules of links, hidden capabilities and emulated capabilities. */
   define(emulation: Emulation): void {
+    for (const { offset, length } of this.#hidden) emulation.defineReserved(offset, length);
+    for (const { offset, bytes } of this.#added) emulation.defineReadOnly(offset, bytes);
     this.#defineChain(emulation);
     if (this.#image.size > CFG_SPACE_SIZE) this.#defineExtendedChain(emulation);
+    this.#portType?.define(emulation);
     this.power?.define(emulation);
     this.msi?.define(emulation);
     this.msix?.define(emulation);
   }
 
   #defineChain(emulation: Emulation): void {
-    const hidden = this.#hiddenMsi;
-    const visible = this.capabilities.filter(({ offset }) => offset !== hidden?.offset);
+    const { visible } = this;
     const first = visible[0]?.offset ?? 0;
     emulation.define({
       offset: STATUS,
@@ -90,7 +115,6 @@ export class ChainView {
       emulated: STATUS_CAP_LIST,
     });
     emulation.define({ offset: CAPABILITY_LIST, length: 1, value: first, emulated: 0xff });
-    if (hidden !== undefined) emulation.defineReserved(hidden.offset, hidden.length);
     for (const [index, { id, offset }] of visible.entries()) {
       const next = visible[index + 1]?.offset ?? 0;
       emulation.define({ offset, length: CAP_SIZEOF, value: id | (next << 8), emulated: 0xffff });
@@ -123,7 +147,7 @@ export class ChainView {
   }
 
   #only(wanted: number): Capability | undefined {
-    const [first, second] = this.capabilities.filter(({ id }) => id === wanted);
+    const [first, second] = this.#own.filter(({ id }) => id === wanted);
     if (second !== undefined) {
       throw this.#image.bad(second.offset, `it is the second capability of type 0x${wanted.toString(16)}`);
     }
@@ -132,7 +156,7 @@ export class ChainView {
 
   #requireValid(): void {
     const image = this.#image;
-    const conventional = this.capabilities.map((found) => ({
+    const conventional = this.#own.map((found) => ({
       offset: found.offset,
       length: leastLength(image, found),
     }));
@@ -154,22 +178,4 @@ function requireUnbroken({ found, problem }: Chain): readonly Capability[] {
 /** Whether the end of a truncated config space cuts a capability: it is hidden from the guest then. */
 function isTruncated(image: ConfigImage, capability: Capability): boolean {
   return image.size < CFG_SPACE_SIZE && capability.offset + leastLength(image, capability) > image.size;
-}
-
-/** Returns the minimum length of a capability, or the length of its emulated part. @internal */
-export function leastLength(image: ConfigImage, capability: Capability): number {
-  switch (capability.id) {
-    case CAP_ID_PM:
-      return PM_SIZEOF;
-    case CAP_ID_MSI:
-      return msiLength(image.u16(capability.offset + MSI_FLAGS));
-    case CAP_ID_MSIX:
-      return MSIX_SIZEOF;
-    case CAP_ID_EXP:
-      return EXP_LEAST_SIZEOF;
-    case CAP_ID_AF:
-      return AF_SIZEOF;
-    default:
-      return CAP_SIZEOF;
-  }
 }

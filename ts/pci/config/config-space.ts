@@ -7,8 +7,10 @@
 import { PeerDmaError } from '../../errors.ts';
 import { requireNumber } from '../../number-types.ts';
 import { type Bar, BarRegisters } from './bar-registers.ts';
-import { ChainView } from './chain-view.ts';
+import type { AddedCapability } from './added-capabilities.ts';
+import { ChainView, type VisibleCapability } from './chain-view.ts';
 import { ConfigImage, at, u16 } from './config-image.ts';
+import { type ConfigOverrides, defineIds } from './config-overrides.ts';
 import { Emulation, type ForwardedWrite, copyOf } from './emulation.ts';
 import { type ResetBit, resetBits, resetsFunction } from './function-reset.ts';
 import type { InterruptControl } from './interrupt-control.ts';
@@ -16,6 +18,7 @@ import type { MsixShape } from './msix.ts';
 import {
   BIST,
   CFG_SPACE_EXP_SIZE,
+  CFG_SPACE_SIZE,
   COMMAND,
   COMMAND_INTX_DISABLE,
   COMMAND_IO,
@@ -70,6 +73,10 @@ export interface ConfigSpaceOptions {
   readonly intx: boolean;
   /** How many MSI vectors the host supports. */
   readonly msiVectors: number;
+  /** Capabilities that only the guest has, checked. Default: none */
+  readonly added?: readonly AddedCapability[];
+  /** Values that the guest reads instead of the device's, checked. Default: none */
+  readonly overrides?: ConfigOverrides;
 }
 
 /**
@@ -77,7 +84,7 @@ export interface ConfigSpaceOptions {
  *
  * BARs and ROM, MSI, MSI-X control, the interrupt line and the links between capabilities are emulated. Memory enable
  * is emulated and forwarded to the device. All other registers are the device's. I/O BARs, further functions, the self
- * test, SR-IOV, ARI and Resizable BAR are hidden from a guest.
+ * test, SR-IOV, ARI and Resizable BAR are hidden from a guest. The VMM can add capabilities and override IDs.
  *
  * @internal
  */
@@ -108,10 +115,12 @@ export class ConfigSpace {
   /**
    * @throws {PeerDmaError} `ERR_BAD_CONFIG_SPACE` for a device that does not respond, a bridge, broken chains of
    * capabilities, and invalid BARs or MSI-X tables; for pinned BARs `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE`,
-   * `ERR_UNALIGNED` and `ERR_OVERLAP`
+   * `ERR_UNALIGNED` and `ERR_OVERLAP`; as the constructor of {@link ChainView} for changes by the VMM
    */
-  constructor({ bdf, bytes, regionLengths, pinned = new Map(), intx, msiVectors }: ConfigSpaceOptions) {
-    const image = new ConfigImage(bdf, bytes);
+  constructor(options: ConfigSpaceOptions) {
+    const { bdf, bytes, regionLengths, pinned = new Map(), intx, msiVectors, added = [], overrides = {} } = options;
+    const { portType } = overrides;
+    const image = new ConfigImage(bdf, portType === 'conventional' ? bytes.subarray(0, CFG_SPACE_SIZE) : bytes);
     requireFunction(image);
     this.#bdf = bdf;
     this.size = image.size;
@@ -119,9 +128,9 @@ export class ConfigSpace {
     this.bars = this.#registers.bars;
     const memory = this.bars.filter(({ kind }) => kind !== 'rom');
     const regions = new Map(memory.map(({ index }) => [index, regionLengths[index] ?? 0n]));
-    this.#chain = new ChainView(image, { regions, msiVectors });
+    this.#chain = new ChainView(image, { regions, msiVectors, added, portType });
     this.msix = this.#chain.msix?.shape;
-    this.#resets = resetBits(image, this.#chain.capabilities);
+    this.#resets = resetBits(image, this.#chain.visible);
     const { power } = this.#chain;
     this.powerRegister = power?.register;
     this.decodeRegisters = power === undefined ? [COMMAND] : [COMMAND, power.register];
@@ -130,7 +139,13 @@ export class ConfigSpace {
     defineHeader(this.#emulation, image, intx);
     this.#registers.define(this.#emulation);
     this.#chain.define(this.#emulation);
+    defineIds(this.#emulation, overrides);
     this.initial = new ConfigState(this.#emulation.initial());
+  }
+
+  /** The guest's conventional chain of capabilities, in its order. */
+  get capabilities(): readonly VisibleCapability[] {
+    return this.#chain.visible;
   }
 
   /**

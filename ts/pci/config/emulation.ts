@@ -51,6 +51,13 @@ export class Emulation {
     for (let index = 0; index < length; index++) this.define({ offset: offset + index, length: 1, emulated: 0xff });
   }
 
+  /** Defines bytes that the guest reads, and whose writes are dropped. */
+  defineReadOnly(offset: number, bytes: Uint8Array): void {
+    for (const [index, value] of bytes.entries()) {
+      this.define({ offset: offset + index, length: 1, value, emulated: 0xff });
+    }
+  }
+
   /** The power-on values of the first 256 bytes. */
   initial(): Uint8Array {
     return this.#values.slice(0, CFG_SPACE_SIZE);

@@ -12,7 +12,13 @@ export const CFG_SPACE_EXP_SIZE = 0x1000;
 
 // The header of type 0: functions that are not bridges.
 
+/** 2 bytes each, except for the class (3 bytes, from 0x09 on) and the revision before it (1). */
 export const VENDOR_ID = 0x00;
+export const DEVICE_ID = 0x02;
+export const REVISION_ID = 0x08;
+export const CLASS_CODE = 0x09;
+export const SUBSYSTEM_VENDOR_ID = 0x2c;
+export const SUBSYSTEM_ID = 0x2e;
 
 /** 2 bytes. */
 export const COMMAND = 0x04;
@@ -82,7 +88,10 @@ export const CAP_LIST_NEXT = 1;
 export const CAP_POINTER_MASK = 0xffc;
 export const CAP_SIZEOF = 2;
 export const CAP_ID_PM = 0x01;
+export const CAP_ID_VPD = 0x03;
 export const CAP_ID_MSI = 0x05;
+export const CAP_ID_VNDR = 0x09;
+export const CAP_ID_SSVID = 0x0d;
 export const CAP_ID_EXP = 0x10;
 export const CAP_ID_MSIX = 0x11;
 export const CAP_ID_AF = 0x13;
@@ -130,10 +139,21 @@ export const MSIX_SIZEOF = 12;
 /** Bytes of one entry of the table. */
 export const MSIX_ENTRY_SIZE = 16;
 
+/** Vital product data, and subsystem IDs of a bridge. */
+export const VPD_SIZEOF = 8;
+export const SSVID_SIZEOF = 8;
+/** Vendor-specific: its length. 1 byte. */
+export const VNDR_LENGTH = 2;
+export const VNDR_LEAST_SIZEOF = 3;
+
 /** PCI Express: capabilities register. 2 bytes. */
 export const EXP_FLAGS = 2;
+export const EXP_FLAGS_VERS = 0x000f;
 export const EXP_FLAGS_TYPE = 0x00f0;
 export const EXP_FLAGS_TYPE_SHIFT = 4;
+export const EXP_TYPE_ENDPOINT = 0x0;
+export const EXP_TYPE_LEG_END = 0x1;
+export const EXP_TYPE_RC_END = 0x9;
 /** PCI Express: device capabilities. 4 bytes. */
 export const EXP_DEVCAP = 4;
 /** The function can be reset by {@link EXP_DEVCTL_BCR_FLR}. */
@@ -141,8 +161,22 @@ export const EXP_DEVCAP_FLR = 0x10000000;
 /** PCI Express: device control. 2 bytes. */
 export const EXP_DEVCTL = 8;
 export const EXP_DEVCTL_BCR_FLR = 0x8000;
+/** PCI Express: capabilities (4 bytes), control and status (2 each) of the link. */
+export const EXP_LNKCAP = 0x0c;
+export const EXP_LNKCTL = 0x10;
+export const EXP_LNKSTA = 0x12;
+/** The same in version 2. */
+export const EXP_LNKCAP2 = 0x2c;
+export const EXP_LNKCTL2 = 0x30;
+/** A link of 2.5 GT/s with one lane, in capabilities and status. */
+export const EXP_LNK_2_5GT = 0x0001;
+export const EXP_LNK_X1 = 0x0010;
 /** Length of the registers that every PCI Express function has. */
 export const EXP_LEAST_SIZEOF = 12;
+/** Bytes of a capability of version 1 that has link registers. */
+export const EXP_ENDPOINT_SIZEOF_V1 = 0x14;
+/** Bytes of a capability of version 2. */
+export const EXP_V2_SIZEOF = 0x3c;
 
 /** Advanced features: capabilities. 1 byte. */
 export const AF_CAP = 3;

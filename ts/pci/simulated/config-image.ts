@@ -19,9 +19,11 @@ import {
   COMMAND,
   COMMAND_IO,
   COMMAND_MEMORY,
+  DEVICE_ID,
   EXP_DEVCAP,
   EXP_DEVCAP_FLR,
   EXP_FLAGS,
+  EXP_V2_SIZEOF,
   INTERRUPT_PIN,
   MSIX_ENTRY_SIZE,
   MSIX_FLAGS,
@@ -36,26 +38,20 @@ import {
   PM_CTRL,
   PM_PMC,
   PM_SIZEOF,
+  REVISION_ID,
   ROM_ADDRESS,
   STATUS,
   STATUS_CAP_LIST,
   STD_HEADER_SIZEOF,
+  SUBSYSTEM_ID,
+  SUBSYSTEM_VENDOR_ID,
   VENDOR_ID,
 } from '../config/registers.ts';
 import { typeBits } from '../config/bar-registers.ts';
 import { CONFIG_LENGTHS, isConfigLength } from '../config/config-image.ts';
 import { msiLength } from '../config/msi.ts';
 import type { BarLayout } from './bar-layout.ts';
-import {
-  AF_CAP_TP,
-  AF_LENGTH,
-  DEVICE_ID,
-  EXP_V2_SIZEOF,
-  PM_CTRL_NO_SOFT_RESET,
-  REVISION_ID,
-  SUBSYSTEM_ID,
-  SUBSYSTEM_VENDOR_ID,
-} from './found-capabilities.ts';
+import { AF_CAP_TP, AF_LENGTH, PM_CTRL_NO_SOFT_RESET } from './found-capabilities.ts';
 import type { SimulatedDeviceOptions, SimulatedIds, SimulatedMsix } from './options.ts';
 import { valueText } from '../../value-text.ts';
 

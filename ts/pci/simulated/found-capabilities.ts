@@ -4,24 +4,18 @@
  * Other registers are in `config/registers.ts`. Names and numbers: Linux `pci_regs.h`, without the prefix PCI_.
  */
 import { type Capability, capabilities } from '../config/capabilities.ts';
-import { leastLength } from '../config/chain-view.ts';
+import { leastLength } from '../config/capability-lengths.ts';
 import type { ConfigImage } from '../config/config-image.ts';
 import { CFG_SPACE_SIZE } from '../config/registers.ts';
 
-/** 2 bytes each, except for the class (3) and the revision before it (1). */
-export const DEVICE_ID = 0x02;
-export const REVISION_ID = 0x08;
+/** 1 byte. */
 export const CACHE_LINE_SIZE = 0x0c;
-export const SUBSYSTEM_VENDOR_ID = 0x2c;
-export const SUBSYSTEM_ID = 0x2e;
 
 /** The function keeps its registers on the transition from D3hot to D0: a bit of {@link PM_CTRL}. */
 export const PM_CTRL_NO_SOFT_RESET = 0x0008;
 
 /** PCI Express: device control 2, in capabilities of version 2. 2 bytes. */
 export const EXP_DEVCTL2 = 0x28;
-/** Bytes of a capability of version 2. */
-export const EXP_V2_SIZEOF = 0x3c;
 
 /** Advanced features: its length. 1 byte. */
 export const AF_LENGTH = 2;

@@ -17,6 +17,7 @@ import {
   EXP_DEVCTL,
   EXP_DEVCTL_BCR_FLR,
   EXP_FLAGS,
+  EXP_V2_SIZEOF,
   INTERRUPT_LINE,
   MSI_ADDRESS_LO,
   MSI_FLAGS,
@@ -29,7 +30,7 @@ import {
   ROM_ADDRESS_ENABLE,
 } from '../config/registers.ts';
 import type { BarLayout } from './bar-layout.ts';
-import { CACHE_LINE_SIZE, EXP_DEVCTL2, EXP_V2_SIZEOF, type FoundCapabilities } from './found-capabilities.ts';
+import { CACHE_LINE_SIZE, EXP_DEVCTL2, type FoundCapabilities } from './found-capabilities.ts';
 
 /** Command: parity error response and SERR# enable (PCI Express Base Specification, 7.5.1.1.3). */
 const COMMAND_ERRORS = 0x0140;
