@@ -32,6 +32,7 @@ const NOT_INTERPRETED = [
   'memory::pool_test',
   'vfio::unmap_test',
   'vfio::reset_test',
+  'vfio::migration_test',
   'vfio::unclosed_test',
   'iommufd::unclosed_test',
   'iommufd::unmap_test',

@@ -126,6 +126,10 @@ export type ErrorCode =
   | 'ERR_NO_SUCH_REGION'
   /** The device cannot be reset that way. */
   | 'ERR_RESET_UNSUPPORTED'
+  /** The device did not change its migration state, or its state does not allow the call. */
+  | 'ERR_MIGRATION_STATE'
+  /** The device rejected migration data, or failed to return it. */
+  | 'ERR_MIGRATION_DATA'
   /** The device has no such interrupt, or not as many. */
   | 'ERR_INTERRUPT_UNSUPPORTED'
   /** The kernel refused to set up the interrupt. */

@@ -40,6 +40,13 @@ export type { Explanation, MemoryAtAddress } from './guest/explain.ts';
 export type { RegionAtAddress } from './guest/layers.ts';
 export type { TargetAtAddress } from './guest/target-view.ts';
 
+export type {
+  DeviceDmaLog,
+  DeviceMigration,
+  MigrationState,
+  MigrationSupport,
+  PreCopyData,
+} from './pci/migration/device-migration.ts';
 export type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from './pci/physical-function.ts';
 export {
   AssignedDevice,

@@ -27,6 +27,7 @@ import './event-loop.test.ts';
 import './hot-reset.test.ts';
 import './huge-pages.test.ts';
 import './interrupts.test.ts';
+import './migration.test.ts';
 import './nvme.test.ts';
 import './opening.test.ts';
 import './peer-to-peer.test.ts';

@@ -18,6 +18,14 @@ const NODE_DEVICE = /^pci[_-]([0-9a-f]+)_([0-9a-f]+)_([0-9a-f]+)_([0-7])$/;
 /** A GPU in /dev/dri/by-path. */
 const GRAPHICS = /^(pci-.*)-(?:card|render)$/;
 
+/** The kernel's name of a mediated device: a UUID. */
+const MEDIATED = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** Whether the text is the name of a mediated device. @internal */
+export function isMediatedName(text: string): boolean {
+  return MEDIATED.test(text);
+}
+
 /** Whether the text is an address in the form of /sys. @internal */
 export function isPciAddress(text: string): boolean {
   return FULL.test(text);

@@ -1,7 +1,7 @@
 /**
  * Reads IOMMUs and their groups: /sys/class/iommu and /sys/kernel/iommu_groups.
  */
-import { isPciAddress } from './address.ts';
+import { isMediatedName, isPciAddress } from './address.ts';
 import type { PciFunction, UnknownFact } from './model.ts';
 import type { SysFiles } from './sys-files.ts';
 
@@ -10,9 +10,6 @@ export const GROUPS = 'kernel/iommu_groups';
 const IOMMUS = 'class/iommu';
 /** Name of a group of VFIO for a device without an IOMMU (Linux, `vfio_noiommu_group_alloc`). @internal */
 export const NO_IOMMU_NAME = 'vfio-noiommu';
-
-/** Name of a mediated device. Linux 5.15 makes a group without an IOMMU for it (`mdev_attach_iommu`). */
-const MEDIATED = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** Devices that an IOMMU cannot isolate from each other. A group is assigned as a whole. */
 export interface IommuGroup {
@@ -110,7 +107,8 @@ export function readGroups(files: SysFiles): Map<number, IommuGroup> {
     }
     if (isWithoutIommu(files, Number(name))) continue;
     const devices = files.names(`${path}/devices`);
-    if (devices.length > 0 && devices.every((device) => MEDIATED.test(device))) continue;
+    // Linux 5.15 makes a group without an IOMMU for a mediated device (`mdev_attach_iommu`).
+    if (devices.length > 0 && devices.every(isMediatedName)) continue;
     groups.set(Number(name), {
       number: Number(name),
       members: devices.filter(isPciAddress),

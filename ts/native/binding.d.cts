@@ -422,6 +422,29 @@ export declare class NativeVfioDevice {
   close(): void
   /** As `close`, on a worker thread: the kernel may reset the device. */
   closeAsync(): Promise<void>
+  /** Returns the migration features, or `null` if the device cannot migrate. */
+  migrationSupport(): NativeMigrationSupport | null
+  /** Returns the kernel's number of the migration state. */
+  migrationState(): number
+  /** Changes the migration state, on a worker thread: the device completes its DMA first. */
+  setMigrationState(number: Index): Promise<void>
+  /** Returns the estimated bytes of data that the device transfers when it is stopped. */
+  migrationDataSize(): U64
+  /** Returns how much data can be read before the device is stopped. */
+  precopyInfo(): NativePreCopyInfo
+  /** Returns the next migration data, of no bytes at its end. Reads on a worker thread. */
+  readMigration(limit: Index): Promise<Uint8Array>
+  /** Writes migration data, on a worker thread with a copy of the bytes. */
+  writeMigration(from: Bytes): Promise<void>
+  /** Starts the device's log of DMA writes to ranges, pairs of start and length, on a worker thread. */
+  startDmaLog(ranges: BigUint64Array, pageSize: U64): Promise<void>
+  /** Stops the device's log of DMA writes, on a worker thread. */
+  stopDmaLog(): Promise<void>
+  /**
+   * Returns a bit for each page, set if the device may have written it since the last call. Reads the log on a
+   * worker thread.
+   */
+  readDmaLog(iova: U64, length: U64, pageSize: U64): Promise<BigUint64Array>
 }
 
 /** Devices that the IOMMU cannot isolate from each other. */
@@ -481,6 +504,24 @@ export interface NativeMapFailure {
   failed: NativeFailure
   /** The earlier requests that could not be unmapped again. The others are not mapped. */
   stillMapped: Array<NativeFailure>
+}
+
+/** The migration features of a device. */
+export interface NativeMigrationSupport {
+  /** Whether it can stop DMA to other devices and still accept theirs. */
+  peerToPeer: boolean
+  /** Whether it transfers data while it runs. */
+  preCopy: boolean
+  /** Whether it has a log of its DMA writes. */
+  dmaLog: boolean
+}
+
+/** The data that can be read before a device is stopped, in bytes. */
+export interface NativePreCopyInfo {
+  /** Initial data. */
+  initial: U64
+  /** Changes of data that was read. */
+  dirty: U64
 }
 
 /** Addresses that an error is about. */

@@ -7,6 +7,7 @@ import { PeerDmaError } from '../errors.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
 import type { Backing } from '../memory/backing.ts';
 import type { EventFd } from '../event-fd.ts';
+import type { DeviceMigration } from './migration/device-migration.ts';
 
 /** A region of a device: config space, a BAR, the ROM. Offsets are in bytes from its start. */
 export interface DeviceRegion {
@@ -135,6 +136,8 @@ export interface PhysicalFunction {
    * A simulated function has none, because its IOMMU is part of its options.
    */
   readonly guestMemory?: GuestMemory | undefined;
+  /** Its migration; `undefined` if it cannot migrate. */
+  readonly migration?: DeviceMigration | undefined;
   /** The device in the native core, if it is one of VFIO. @internal */
   readonly nativeDevice?: NativeVfioDevice | undefined;
   /**

@@ -93,7 +93,7 @@ export class VfioContainerManager {
    * Opens a device. It joins an existing address space if the kernel accepts that, otherwise a new one, into which all
    * of guest memory is mapped before the device can do DMA.
    *
-   * @param bdf PCI address, such as `0000:01:00.0`
+   * @param bdf PCI address, such as `0000:01:00.0`, or the UUID of a mediated device
    * @param options.vfToken the UUID that the user of a physical function shares with the users of its virtual
    * functions. A virtual function requires it while its physical function is bound to vfio-pci. Opening a physical
    * function sets the token; while virtual functions of it are open, the token that is already set is required.
@@ -122,7 +122,7 @@ export class VfioContainerManager {
       if (vfToken !== undefined) requireVfToken(vfToken);
       const pci = { ...this.#sysfs.device(bdf), vfToken };
       groupOf(pci); // throws if it has no group
-      if (!isVfioDriver(pci.driver)) throw notBound(pci);
+      if (pci.isMediated !== true && !isVfioDriver(pci.driver)) throw notBound(pci);
       for (const { bdf: open } of this.#devices.keys()) {
         if (open !== pci.bdf) continue;
         throw new PeerDmaError('ERR_DEVICE_IN_USE', `${open} is already open. Close it first`, { bdf: open });

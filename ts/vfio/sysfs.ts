@@ -2,7 +2,8 @@
  * Facts of /sys for opening a device, by `SysFiles`. Unlike `readHost`, without config space.
  */
 import { release } from 'node:os';
-import { noSuchDevice, pciAddress } from '../host/address.ts';
+import { PeerDmaError } from '../errors.ts';
+import { isMediatedName, noSuchDevice, pciAddress } from '../host/address.ts';
 import { keepsDirectRegions } from '../host/direct-regions.ts';
 import { GROUPS, readGroupNumbers, readGroups, readReserved } from '../host/iommu.ts';
 import type { UnknownFact } from '../host/model.ts';
@@ -15,13 +16,19 @@ import type { RequestedDevice } from './vf-token.ts';
 
 /** @internal */
 export interface PciDevice {
+  /** PCI address, or the UUID of a mediated device. */
   readonly bdf: string;
+  /** Whether it is a mediated device: its driver is one of VFIO, and its group has no IOMMU. */
+  readonly isMediated?: boolean;
   /** Name of its driver, if it has one. */
   readonly driver: string | undefined;
   readonly iommuGroup: number | undefined;
   /** Whether the IOMMU is on but this device is not in a group. */
   readonly isLeftOut?: boolean;
 }
+
+/** The folder of mediated devices. */
+const MEDIATED_DEVICES = 'bus/mdev/devices';
 
 /** VFIO's regions with an address: BARs 0 to 5 and the ROM. */
 const REGIONS = 7;
@@ -43,10 +50,11 @@ export class Sysfs {
   }
 
   /**
-   * @param bdf `0000:01:00.0`, or `01:00.0` in the first domain
+   * @param bdf `0000:01:00.0`, or `01:00.0` in the first domain; the UUID of a mediated device
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_NOT_FOUND`
    */
   device(bdf: string): PciDevice {
+    if (typeof bdf === 'string' && isMediatedName(bdf)) return this.#mediated(bdf.toLowerCase());
     const full = pciAddress(bdf);
     const files = this.#files;
     const folder = `${DEVICES}/${full}`;
@@ -65,6 +73,7 @@ export class Sysfs {
    * @throws {PeerDmaError} `ERR_DEVICE_NOT_FOUND` if the device was removed or its resources cannot be read
    */
   hostAddresses(bdf: string): (bigint | undefined)[] {
+    if (isMediatedName(bdf)) return Array.from({ length: REGIONS }, () => undefined);
     const files = this.#files;
     const { bars } = readResources(files, `${DEVICES}/${bdf}`, false);
     if (bars.length === 0 && files.text(`${DEVICES}/${bdf}/resource`) === undefined) throw noSuchDevice(bdf);
@@ -73,14 +82,14 @@ export class Sysfs {
 
   /** Returns the number of the device file `/dev/vfio/devices/vfioN`; `undefined` if the device has none. */
   deviceFile(bdf: string): number | undefined {
-    const name = readVfioFile(this.#files, `${DEVICES}/${bdf}`);
+    const name = readVfioFile(this.#files, folderOf(bdf));
     return name === undefined ? undefined : Number(name.slice('vfio'.length));
   }
 
   /** Returns facts that explain why the kernel rejects a device. */
   refusalFacts({ bdf, iommuGroup, vfToken }: RequestedDevice): RefusalFacts {
     const files = this.#files;
-    const folder = `${DEVICES}/${bdf}`;
+    const folder = folderOf(bdf);
     const physical = files.linkName(`${folder}/physfn`);
     return {
       token: {
@@ -92,6 +101,23 @@ export class Sysfs {
       group: iommuGroup,
       directRegions: iommuGroup === undefined ? undefined : this.#directRegions(files, iommuGroup, folder),
     };
+  }
+
+  /**
+   * Reads a mediated device.
+   *
+   * The kernel makes a group without an IOMMU for each (Linux `vfio_register_emulated_iommu_dev`).
+   */
+  #mediated(uuid: string): PciDevice {
+    const files = this.#files;
+    const folder = folderOf(uuid);
+    if (!files.isFolder(folder)) {
+      const text = `there is no mediated device ${uuid}. List /sys/${MEDIATED_DEVICES}.`;
+      throw new PeerDmaError('ERR_DEVICE_NOT_FOUND', text, { bdf: uuid });
+    }
+    const { group, noIommuGroup } = readGroupNumbers(files, folder);
+    const driver = files.linkName(`${folder}/driver`);
+    return { bdf: uuid, isMediated: true, driver, iommuGroup: group ?? noIommuGroup };
   }
 
   /** Returns `undefined` if they are not known, and none if the kernel ignores them for VFIO. */
@@ -114,6 +140,10 @@ export class Sysfs {
       return { bdf, driver, iommuGroup: id };
     });
   }
+}
+
+function folderOf(bdf: string): string {
+  return isMediatedName(bdf) ? `${MEDIATED_DEVICES}/${bdf}` : `${DEVICES}/${bdf}`;
 }
 
 /** Returns the group of a device. @throws {PeerDmaError} `ERR_NO_IOMMU_GROUP` @internal */

@@ -16,7 +16,9 @@ import type { PhysicalFunction } from '../pci/physical-function.ts';
 import type { VfioBackendName } from './backend.ts';
 import { regionAccess } from './region-access.ts';
 import { requireVfToken } from './vf-token.ts';
+import type { DeviceMigration } from '../pci/migration/device-migration.ts';
 import { VfioInterrupts } from './vfio-interrupts.ts';
+import { VfioMigration } from './vfio-migration.ts';
 import { VfioRegion } from './vfio-region.ts';
 
 /** VFIO region index of config space; 0 to 6 are the BARs and the ROM (`linux/vfio.h`). */
@@ -34,6 +36,7 @@ export interface DeviceOwner {
 
 /** An open PCI device. Returned by {@link VfioContainerManager.open}. */
 export class VfioDevice implements PhysicalFunction {
+  /** PCI address, such as `0000:01:00.0`, or the UUID of a mediated device. */
   readonly bdf: string;
   readonly config: VfioRegion;
   readonly regions: readonly (VfioRegion | undefined)[];
@@ -44,6 +47,8 @@ export class VfioDevice implements PhysicalFunction {
   #closed = false;
   /** The memory of its BARs. @internal */
   readonly memory: SharedFile;
+  /** `null` until it is read. */
+  #migration: VfioMigration | undefined | null = null;
   /** The state of its memory when its mappings were last updated. */
   #mappedState: string;
 
@@ -97,6 +102,16 @@ export class VfioDevice implements PhysicalFunction {
 
   get guestMemory(): GuestMemory {
     return this.#owner.memory;
+  }
+
+  /**
+   * Its migration; `undefined` if its driver does not support it.
+   *
+   * @throws {PeerDmaError} `ERR_CLOSED`, `ERR_SYSTEM` when it is read for the first time
+   */
+  get migration(): DeviceMigration | undefined {
+    if (this.#migration === null) this.#migration = VfioMigration.of(this.bdf, this.#device);
+    return this.#migration;
   }
 
   /**

@@ -97,6 +97,10 @@ codes! {
     InterruptUnsupported = "ERR_INTERRUPT_UNSUPPORTED",
     /// The kernel refused to set up an interrupt.
     InterruptSetup = "ERR_INTERRUPT_SETUP",
+    /// The device did not change its migration state, or its state does not allow the call.
+    MigrationState = "ERR_MIGRATION_STATE",
+    /// The device or its driver rejected migration data, or failed to return it.
+    MigrationData = "ERR_MIGRATION_DATA",
     /// The kernel returned an inconsistent structure.
     BadKernelData = "ERR_BAD_KERNEL_DATA",
     /// The device does not respond: its config space reads as all ones.

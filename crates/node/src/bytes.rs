@@ -2,7 +2,9 @@
 
 use std::ptr;
 
-use napi::bindgen_prelude::{FromNapiValue, TypeName, ValidateNapiValue};
+use napi::bindgen_prelude::{
+    FromNapiValue, ToNapiValue, TypeName, Uint8ArraySlice, ValidateNapiValue,
+};
 use napi::{Env, ValueType, sys};
 use peerdma_core::memory::{ByteSink, ByteSource};
 
@@ -67,5 +69,27 @@ impl FromNapiValue for Bytes {
             address: address.cast(),
             length,
         })
+    }
+}
+
+/// A `Uint8Array` with a buffer of the environment, so that JavaScript can transfer it.
+#[derive(Debug)]
+pub struct NewBytes(pub Vec<u8>);
+
+impl TypeName for NewBytes {
+    fn type_name() -> &'static str {
+        "Uint8Array"
+    }
+
+    fn value_type() -> ValueType {
+        ValueType::Object
+    }
+}
+
+impl ToNapiValue for NewBytes {
+    unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
+        let copy = Uint8ArraySlice::copy_from(&Env::from_raw(env), value.0)?;
+        // SAFETY: created just now, in this environment.
+        unsafe { Uint8ArraySlice::to_napi_value(env, copy) }
     }
 }

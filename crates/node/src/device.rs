@@ -45,7 +45,6 @@ impl NativeVfioDevice {
         Self { device }
     }
 
-    #[cfg(target_arch = "x86_64")]
     pub(crate) const fn device(&self) -> &Device {
         &self.device
     }

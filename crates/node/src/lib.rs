@@ -17,6 +17,7 @@ mod iommufd;
 #[cfg(target_arch = "x86_64")]
 mod kvm;
 mod memory;
+mod migration;
 mod numbers;
 mod reservation;
 mod space;

@@ -33,6 +33,8 @@ pub(super) struct OpenDevice {
     pub(super) windows: Mutex<Vec<RegionWindow>>,
     /// The areas of BARs exported to iommufd.
     pub(super) dma_bufs: Mutex<Vec<Arc<DmaBuf>>>,
+    /// The session that transfers migration data. Drivers expect that it ends before the device is closed.
+    pub(super) migration: Mutex<Option<Arc<OwnedFd>>>,
     pub(super) fd: OwnedFd,
     pub(super) owner: DeviceOwner,
 }
@@ -83,6 +85,7 @@ impl Device {
         let open = OpenDevice {
             windows: Mutex::default(),
             dma_bufs: Mutex::default(),
+            migration: Mutex::default(),
             fd,
             owner,
         };
@@ -166,6 +169,7 @@ impl Device {
         let open = OpenDevice {
             windows: Mutex::default(),
             dma_bufs: Mutex::default(),
+            migration: Mutex::default(),
             fd,
             owner: DeviceOwner::Group(group.fake_use()),
         };

@@ -20,6 +20,7 @@ mod device;
 mod dirty;
 mod dma;
 mod dma_buf;
+mod dma_log;
 mod group;
 mod hot_reset;
 mod info;
@@ -27,9 +28,13 @@ mod ioctl;
 mod ioctl_feature;
 mod ioctl_hot_reset;
 mod ioctl_irq;
+mod ioctl_migration;
 mod irq;
 #[cfg(target_arch = "x86_64")]
 mod kernel_file;
+mod migration;
+#[cfg(test)]
+mod migration_test;
 mod region;
 #[cfg(test)]
 mod reset_test;
@@ -50,3 +55,4 @@ pub use info::{ContainerInfo, RegionInfo};
 pub use irq::IrqKind;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use kernel_file::KernelFile;
+pub use migration::{MigrationState, MigrationSupport, PreCopyInfo};
