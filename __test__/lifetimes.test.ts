@@ -1,12 +1,13 @@
 // Objects that own something end alike: one verb, once or many times, by hand or at the end of a scope.
 import test, { type ExecutionContext } from 'ava';
 import { join } from 'node:path';
-import { AssignedDevice, EventFd, GuestMemory, MemoryFile, VfioContainerManager } from '../ts/index.ts';
+import { AssignedDevice, EventFd, GuestMemory, MemoryFile, UnixSocket, VfioContainerManager } from '../ts/index.ts';
 import { DmaBuffer } from '../ts/driver.ts';
 import { SimulatedDevice, SimulatedIommu } from '../ts/testing.ts';
 import { recordJournal } from '../ts/inspect.ts';
 import { guestAddressSpaceOf } from '../ts/guest/guest-memory.ts';
 import { DirtyTracking } from '../ts/guest/dirty-tracking.ts';
+import { duplicateDescriptor } from '../ts/owned-descriptor.ts';
 import { publicMethods } from './public-arguments/surface.ts';
 import { stubDevice } from './public-arguments/calls/vfio.ts';
 import { stubbedMachine } from './support/native-machine-stub.ts';
@@ -19,6 +20,8 @@ const ENDS: Readonly<Record<string, 'close' | 'remove' | 'stop'>> = {
   MemoryFile: 'close',
   GuestMemory: 'close',
   EventFd: 'close',
+  UnixSocket: 'close',
+  OwnedDescriptor: 'close',
   DmaBuffer: 'close',
   AssignedDevice: 'close',
   SimulatedDevice: 'close',
@@ -43,7 +46,7 @@ const EDITORS = ['MemoryChange', 'PciHostBridge'];
 const OTHER_ENDS: Readonly<Record<string, string>> = { VirtualMachine: 'stop' };
 
 /** Classes whose verb returns no promise. */
-const SYNCHRONOUS = ['MemoryFile', 'EventFd', 'Journal', 'Registration'];
+const SYNCHRONOUS = ['MemoryFile', 'EventFd', 'UnixSocket', 'OwnedDescriptor', 'Journal', 'Registration'];
 
 test('each class with an end has one of the verbs, and disposes with it', async (t) => {
   const found: Record<string, string> = {};
@@ -69,6 +72,8 @@ async function objects(t: ExecutionContext): Promise<Readonly<Record<string, obj
     MemoryFile: MemoryFile.create(PAGE),
     GuestMemory: await GuestMemory.create({ addressWidth: 32 }),
     EventFd: EventFd.create(),
+    UnixSocket: UnixSocket.pair()[0],
+    OwnedDescriptor: duplicateDescriptor(0),
     DmaBuffer: await DmaBuffer.allocate(memory, PAGE),
     AssignedDevice: await AssignedDevice.create({ device: other('0000:00:04.0'), memory }),
     SimulatedDevice: other('0000:00:05.0'),

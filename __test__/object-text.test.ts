@@ -9,6 +9,7 @@ import {
   GuestMemory,
   type HostMemory,
   MemoryFile,
+  UnixSocket,
   VfioContainerManager,
 } from '../ts/index.ts';
 import { DmaBuffer } from '../ts/driver.ts';
@@ -38,6 +39,19 @@ test('shows whether an event is open, listens or is closed, and reads no count',
   event.close();
   t.is(inspect(event), 'EventFd { closed }');
   t.is(nested(event), '{ value: [EventFd] }');
+});
+
+test('shows whether a socket and a descriptor are open', async (t) => {
+  const [one, other] = UnixSocket.pair();
+  t.is(inspect(one), `UnixSocket { fd: ${one.fd}, open }`);
+  await one.send(Uint8Array.of(1), { descriptors: [one] });
+  const descriptor = (await other.receive(1))?.descriptors[0];
+  t.is(inspect(descriptor), `OwnedDescriptor { fd: ${descriptor?.fd}, open }`);
+  descriptor?.close();
+  t.is(inspect(descriptor), 'OwnedDescriptor { closed }');
+  one.close();
+  other.close();
+  t.is(inspect(one), 'UnixSocket { closed }');
 });
 
 test('shows the size, the descriptor and the mappings of a file', async (t) => {

@@ -52,6 +52,8 @@ export type ErrorCode =
   | 'ERR_VA_IN_USE'
   /** Memory for a target is not mapped in this process, since an earlier change could not be undone. */
   | 'ERR_VA_NOT_MAPPED'
+  /** The process at the other end of a socket has closed it, or has ended. */
+  | 'ERR_PEER_CLOSED'
   /** Another error of the kernel: see `errno` and `syscall`. */
   | 'ERR_SYSTEM'
   // DMA targets

@@ -1,7 +1,9 @@
 /** Eventfds: kernel counters that devices, hypervisors (irqfd, ioeventfd) and this process signal. */
-import { NativeEventFd, NativeEventWatcher } from '#native';
+import { NativeEventFd } from '#native';
 import { type AbortOptions, readSignal, throwIfAborted } from './abort.ts';
+import { requireIndex } from './arguments.ts';
 import { PeerDmaError } from './errors.ts';
+import { listenerOf, removeUndelivered, replaceListener, unwatch, watchEvent } from './event-watcher.ts';
 import { keepAlive } from './keep-alive.ts';
 import { native } from './native-call.ts';
 import { requireBigint } from './number-types.ts';
@@ -79,6 +81,22 @@ export class EventFd {
     );
   }
 
+  /**
+   * Duplicates the descriptor of an eventfd, for example one that another process sent. The caller still owns the given
+   * one. Makes the eventfd non-blocking for all of its owners.
+   *
+   * @param fd a descriptor of this process, 0 to 2^31 - 1
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if it is not the descriptor of an eventfd (without `/proc`: not that
+   * of an anonymous file); `ERR_SYSTEM`
+   */
+  static fromFd(fd: number): EventFd {
+    requireIndex(fd, 'fd');
+    return new EventFd(
+      PACKAGE_KEY,
+      native(() => NativeEventFd.fromFd(fd)),
+    );
+  }
+
   /** The file descriptor, e.g. for an irqfd, `SCM_RIGHTS` or `/proc/self/fd`. This object owns it. */
   get fd(): number {
     return native(() => this.#open().fd);
@@ -127,9 +145,9 @@ export class EventFd {
     if (callback === undefined) {
       this.#stop();
     } else if (this.#id === undefined) {
-      this.#id = watch(handle, callback);
+      this.#id = watchEvent(handle, callback);
     } else {
-      listeners.set(this.#id, callback);
+      replaceListener(this.#id, callback);
     }
   }
 
@@ -159,7 +177,7 @@ export class EventFd {
     /** Stops listening, unless another wait or listener has replaced this one. */
     const stop = (): void => {
       if (this.#rejectWaiter === onClose) this.#rejectWaiter = undefined;
-      if (id !== undefined && listeners.get(id) === onCount) this.#stop();
+      if (id !== undefined && listenerOf(id) === onCount) this.#stop();
     };
     try {
       return await new Promise<bigint>((resolve, reject) => {
@@ -216,56 +234,12 @@ export class EventFd {
     if (id === undefined) return;
     const undelivered = removeUndelivered(id);
     this.#id = undefined;
-    listeners.delete(id);
-    native(() => watcher?.remove(id));
+    unwatch(id);
     if (undelivered > 0n) native(() => this.#handle.signal(undelivered));
   }
 
   #open(): NativeEventFd {
     if (this.#closed) throw new PeerDmaError('ERR_CLOSED', 'the event is closed');
     return this.#handle;
-  }
-}
-
-/** Waits for all events of this thread that have a listener. Created on first use; it lives as long as the thread. */
-let watcher: NativeEventWatcher | undefined;
-/** Callbacks by the ID of their event in the watcher. An ID is used once. */
-const listeners = new Map<number, (count: bigint) => void>();
-/** Counts collected from the watcher and not delivered yet. Empty except during {@link deliver}. */
-const collected = new Map<number, bigint>();
-let ids = 0;
-
-function watch(event: NativeEventFd, callback: (count: bigint) => void): number {
-  watcher ??= native(() => new NativeEventWatcher(deliver));
-  const waiting = watcher;
-  const id = ids++;
-  native(() => waiting.add(id, event));
-  listeners.set(id, callback);
-  return id;
-}
-
-/** Removes and returns the undelivered count of an event. */
-function removeUndelivered(id: number | undefined): bigint {
-  if (id === undefined) return 0n;
-  const count = collected.get(id) ?? 0n;
-  collected.delete(id);
-  return count;
-}
-
-/** Delivers the counts. The watcher calls it after signals. */
-function deliver(): void {
-  const counts = native(() => watcher?.collect()) ?? [];
-  for (let at = 0; at + 1 < counts.length; at += 2) collected.set(Number(counts[at]), counts[at + 1] ?? 0n);
-  // A callback may stop other listeners or take their counts.
-  for (const id of collected.keys()) {
-    const count = removeUndelivered(id);
-    if (count === 0n) continue;
-    try {
-      listeners.get(id)?.(count);
-    } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
   }
 }

@@ -68,6 +68,8 @@ export type { AssignedInterrupts } from './pci/interrupts/assigned-interrupts.ts
 export type { InterruptVector } from './pci/interrupts/vector.ts';
 export type { InterruptMessage } from './pci/interrupts/msix-table.ts';
 export { EventFd } from './event-fd.ts';
+export { UnixSocket, type ReceivedMessage, type SendOptions } from './unix-socket.ts';
+export type { DescriptorSource, OwnedDescriptor } from './owned-descriptor.ts';
 export {
   VfioContainerManager,
   type DeviceOpenOptions,

@@ -12,6 +12,7 @@ const FACTORIES: Readonly<Record<string, string>> = {
   EventFd: 'EventFd.create()',
   GuestMemory: 'GuestMemory.create()',
   MemoryFile: 'MemoryFile.create()',
+  UnixSocket: 'UnixSocket.connect()',
   VirtualMachine: 'VirtualMachine.create()',
 };
 

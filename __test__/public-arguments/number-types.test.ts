@@ -72,6 +72,9 @@ const BIGINTS: Readonly<Record<string, readonly string[]>> = {
 
 const NUMBERS: Readonly<Record<string, readonly string[]>> = {
   'MemoryFile.fromFd': ['fd'],
+  'EventFd.fromFd': ['fd'],
+  'UnixSocket.fromFd': ['fd'],
+  'UnixSocket#receive': ['length'],
   'MemoryFile#read': ['length'],
   'GuestMemory.create': ['addressWidth', 'ram numaNode'],
   'GuestMemory#read': ['length'],

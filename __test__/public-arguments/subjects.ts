@@ -10,6 +10,7 @@ import { journalCalls } from './calls/journal.ts';
 import { kvmCalls } from './calls/kvm.ts';
 import { memoryCalls } from './calls/memory.ts';
 import { simulationCalls } from './calls/simulation.ts';
+import { socketCalls } from './calls/socket.ts';
 import { vfioCalls } from './calls/vfio.ts';
 import type { Calls } from './values.ts';
 
@@ -24,6 +25,7 @@ export const SUBJECTS: Readonly<Record<string, (t: ExecutionContext) => Table | 
   'buffers, registers and events': driverCalls,
   'hosts and the doctor': hostCalls,
   'journals and explanations': journalCalls,
+  'sockets and their descriptors': socketCalls,
   'VFIO devices': vfioCalls,
   'virtual machines': kvmCalls,
 };

@@ -5,8 +5,8 @@
 type U64 = bigint;
 /** An integer in 0..2^53. */
 type Index = number;
-/** An integer in -2^53..2^53. */
-type Signed = number;
+/** An integer in 0..2^31. */
+type Fd = number;
 /** Bytes that devices may write at the same time. */
 type Bytes = Uint8Array;
 /** Unsigned integers of 64 bits. */

@@ -5,8 +5,8 @@
 type U64 = bigint;
 /** An integer in 0..2^53. */
 type Index = number;
-/** An integer in -2^53..2^53. */
-type Signed = number;
+/** An integer in 0..2^31. */
+type Fd = number;
 /** Bytes that devices may write at the same time. */
 type Bytes = Uint8Array;
 /** Unsigned integers of 64 bits. */
@@ -24,10 +24,22 @@ export interface NativeError extends Error {
   readonly range?: NativeRange;
 }
 
+/** An open descriptor of any file. */
+export declare class NativeDescriptor {
+  /** Duplicates a descriptor; the caller still owns the original. */
+  static duplicate(fd: Fd): NativeDescriptor
+  /** The number of the descriptor. */
+  get fd(): number
+  /** Closes it. */
+  close(): void
+}
+
 /** A counter of events. */
 export declare class NativeEventFd {
   /** Creates an eventfd with count 0. */
   static create(): NativeEventFd
+  /** Duplicates the descriptor of an eventfd; the caller still owns the original. */
+  static fromFd(fd: Fd): NativeEventFd
   /** The number of the descriptor. */
   get fd(): number
   /** Adds to the count. */
@@ -38,15 +50,17 @@ export declare class NativeEventFd {
   close(): void
 }
 
-/** Waits for eventfds on a separate thread. */
+/** Waits for eventfds and sockets on a separate thread. */
 export declare class NativeEventWatcher {
   /** `notify` is called when there are counts to collect. It does not keep a process or worker alive. */
   constructor(notify: () => void)
   /** Adds an eventfd under an unused id. */
   add(id: Index, event: NativeEventFd): void
-  /** Removes an eventfd. A count that was not collected stays in the eventfd. */
+  /** Waits until a socket is ready, once, under its own unused id. Replaces the readiness waited for before. */
+  awaitSocket(id: Index, socket: NativeUnixSocket, receive: boolean, send: boolean): void
+  /** Removes an eventfd or socket. A count that was not collected stays in the eventfd. */
   remove(id: Index): void
-  /** Takes the counts of signalled eventfds: pairs of id and count. */
+  /** Takes the counts of signalled eventfds: pairs of id and count. The count of a ready socket is 1. */
   collect(): Words
 }
 
@@ -231,7 +245,7 @@ export declare class NativeMemoryFile {
   /** Creates a memfd of zeros. `hugePageShift` is 0, 21 (2 MiB) or 30 (1 GiB). */
   static create(length: U64, name: string, hugePageShift: Index): NativeMemoryFile
   /** Duplicates a descriptor; the caller still owns the original. */
-  static fromFd(fd: Signed): NativeMemoryFile
+  static fromFd(fd: Fd): NativeMemoryFile
   /** The number of its own descriptor; fails for a device. */
   get fd(): number
   /** The offset of this part in its pool's file; 0 for a file of its own. */
@@ -321,6 +335,27 @@ export declare class NativeReservation {
   close(): void
   /** Unmaps everything on a worker thread. Keeps the address space until `close` or the end of this object. */
   closeAsync(): Promise<void>
+}
+
+/** A connected Unix domain socket of type `SOCK_STREAM`. */
+export declare class NativeUnixSocket {
+  /** Creates two sockets that are connected to each other. */
+  static pair(): [NativeUnixSocket, NativeUnixSocket]
+  /** Connects to the socket at a path. Returns `null` while the listener's queue is full. */
+  static connect(path: string): NativeUnixSocket | null
+  /** Duplicates the descriptor of a connected socket; the caller still owns the original. */
+  static fromFd(fd: Fd): NativeUnixSocket
+  /** The number of the descriptor. */
+  get fd(): number
+  /**
+   * Sends bytes, and descriptors with the first of them. Returns the number of bytes sent; 0 while the peer's
+   * queue is full.
+   */
+  send(from: Bytes, descriptors: Array<Fd>): Index
+  /** Fills `into` with at most as many bytes as it has. Returns `null` if nothing has arrived. */
+  receive(into: Bytes): NativeReceived | null
+  /** Closes the handle. A watcher closes its own when the socket is removed from it. */
+  close(): void
 }
 
 /** A VFIO container: an IOMMU address space. */
@@ -530,6 +565,14 @@ export interface NativeRange {
   start: U64
   /** The first address after the range. */
   end: U64
+}
+
+/** Bytes that were received. */
+export interface NativeReceived {
+  /** The number of bytes; 0 at the end of the stream. */
+  count: Index
+  /** The descriptors that were sent with these bytes. */
+  descriptors: Array<NativeDescriptor>
 }
 
 /** A region of a device. */

@@ -131,6 +131,7 @@ function machineAbsence() {
 
 const take = (name) => (core === undefined ? standIn(absence) : core[name]);
 
+export const NativeDescriptor = take('NativeDescriptor');
 export const NativeEventFd = take('NativeEventFd');
 export const NativeEventWatcher = take('NativeEventWatcher');
 export const NativeFileBlock = take('NativeFileBlock');
@@ -141,6 +142,7 @@ export const NativeMachine = take('NativeMachine') ?? standIn(machineAbsence());
 export const NativeMemoryFile = take('NativeMemoryFile');
 export const NativePrivateMemory = take('NativePrivateMemory');
 export const NativeReservation = take('NativeReservation');
+export const NativeUnixSocket = take('NativeUnixSocket');
 export const NativeVfioContainer = take('NativeVfioContainer');
 export const NativeVfioDevice = take('NativeVfioDevice');
 export const NativeVfioGroup = take('NativeVfioGroup');

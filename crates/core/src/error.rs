@@ -53,6 +53,8 @@ codes! {
     Overlap = "ERR_OVERLAP",
     /// No huge pages of that size are free.
     HugePagesUnavailable = "ERR_HUGE_PAGES_UNAVAILABLE",
+    /// The process at the other end of a socket has closed it, or has ended.
+    PeerClosed = "ERR_PEER_CLOSED",
     /// The kernel reported another error.
     System = "ERR_SYSTEM",
     /// `/dev/vfio/vfio` cannot be opened.

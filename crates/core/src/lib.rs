@@ -1,4 +1,4 @@
-//! The system calls of peerdma: host memory, address-space reservations, events, VFIO and iommufd.
+//! The system calls of peerdma: host memory, reservations, events, sockets, VFIO and iommufd.
 //!
 //! This crate does not depend on Node. Functions take plain integers, check them, and return an [`Error`] with a
 //! stable code, the errno and the system call; no input makes them panic. Guest and device memory is only accessed
@@ -11,6 +11,7 @@ compile_error!("peerdma needs 64-bit Linux");
 
 mod batch;
 mod bitmap;
+mod descriptor;
 mod device_file;
 mod dropper;
 mod error;
@@ -26,12 +27,14 @@ pub mod memory;
 mod page;
 mod range;
 mod range_list;
+pub mod socket;
 mod space;
 #[cfg(test)]
 mod space_test;
 pub mod vfio;
 
 pub use batch::{Batch, BatchError, MapRequest, MemorySource};
+pub use descriptor::Descriptor;
 pub use dropper::flush;
 pub use error::{Error, ErrorCode, Result};
 pub use page::{check_page_size, host_page_size};

@@ -1,14 +1,15 @@
-//! Eventfds, and the watcher that notifies JavaScript of them.
+//! Eventfds, and the watcher that notifies JavaScript of them and of sockets.
 
 use napi::bindgen_prelude::Function;
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, Status};
 use napi_derive::napi;
 use peerdma_core::Result;
-use peerdma_core::event::{EventFd, Watcher};
+use peerdma_core::event::{EventFd, Readiness, Watcher};
 
 use crate::error::{closed, or_throw};
-use crate::numbers::{Index, U64, Words};
+use crate::numbers::{Fd, Index, U64, Words};
+use crate::socket::NativeUnixSocket;
 
 /// A counter of events.
 #[napi]
@@ -29,6 +30,14 @@ impl NativeEventFd {
     pub fn create(env: &Env) -> napi::Result<Self> {
         or_throw(env, || {
             EventFd::new().map(|event| Self { event: Some(event) })
+        })
+    }
+
+    /// Duplicates the descriptor of an eventfd; the caller still owns the original.
+    #[napi(factory)]
+    pub fn from_fd(env: &Env, fd: Fd) -> napi::Result<Self> {
+        or_throw(env, || {
+            EventFd::from_fd(fd.0).map(|event| Self { event: Some(event) })
         })
     }
 
@@ -57,7 +66,7 @@ impl NativeEventFd {
     }
 }
 
-/// Waits for eventfds on a separate thread.
+/// Waits for eventfds and sockets on a separate thread.
 //
 // The thread ends when this object is dropped, at the latest with its environment. It does not call the function
 // after that: nothing of it outlives a worker.
@@ -93,13 +102,29 @@ impl NativeEventWatcher {
         or_throw(env, || self.watcher.add(id.0, event.event()?))
     }
 
-    /// Removes an eventfd. A count that was not collected stays in the eventfd.
+    /// Waits until a socket is ready, once, under its own unused id. Replaces the readiness waited for before.
+    #[napi]
+    pub fn await_socket(
+        &self,
+        env: &Env,
+        id: Index,
+        socket: &NativeUnixSocket,
+        receive: bool,
+        send: bool,
+    ) -> napi::Result<()> {
+        let readiness = Readiness { receive, send };
+        or_throw(env, || {
+            self.watcher.await_socket(id.0, socket.socket()?, readiness)
+        })
+    }
+
+    /// Removes an eventfd or socket. A count that was not collected stays in the eventfd.
     #[napi]
     pub fn remove(&self, env: &Env, id: Index) -> napi::Result<()> {
         or_throw(env, || self.watcher.remove(id.0))
     }
 
-    /// Takes the counts of signalled eventfds: pairs of id and count.
+    /// Takes the counts of signalled eventfds: pairs of id and count. The count of a ready socket is 1.
     #[napi]
     pub fn collect(&self, env: &Env) -> napi::Result<Words> {
         let counts = or_throw(env, || self.watcher.collect())?.into_iter();

@@ -20,6 +20,7 @@ mod memory;
 mod migration;
 mod numbers;
 mod reservation;
+mod socket;
 mod space;
 mod task;
 mod vfio;

@@ -8,7 +8,7 @@ use peerdma_core::memory::{FilePool, HugePages, MemoryFile, PrivateMemory};
 
 use crate::bytes::Bytes;
 use crate::error::{closed, invalid, or_throw};
-use crate::numbers::{Index, Signed, U64};
+use crate::numbers::{Fd, Index, U64};
 use crate::task::Work;
 use crate::view::{NativeFileBlock, array_buffer};
 
@@ -46,12 +46,8 @@ impl NativeMemoryFile {
 
     /// Duplicates a descriptor; the caller still owns the original.
     #[napi(factory)]
-    pub fn from_fd(env: &Env, fd: Signed) -> napi::Result<Self> {
-        or_throw(env, || {
-            let fd = i32::try_from(fd.0)
-                .map_err(|_| invalid(format!("{} is not a file descriptor", fd.0)))?;
-            MemoryFile::from_fd(fd).map(Self::new)
-        })
+    pub fn from_fd(env: &Env, fd: Fd) -> napi::Result<Self> {
+        or_throw(env, || MemoryFile::from_fd(fd.0).map(Self::new))
     }
 
     /// The number of its own descriptor; fails for a device.

@@ -187,3 +187,31 @@ impl FromNapiValue for Signed {
         })
     }
 }
+
+/// The number of a descriptor: a `number` that is an integer in 0..2^31.
+#[derive(Debug, Clone, Copy)]
+pub struct Fd(pub i32);
+
+impl TypeName for Fd {
+    fn type_name() -> &'static str {
+        "number"
+    }
+
+    fn value_type() -> ValueType {
+        ValueType::Number
+    }
+}
+
+impl ValidateNapiValue for Fd {}
+
+impl FromNapiValue for Fd {
+    unsafe fn from_napi_value(env: sys::napi_env, value: sys::napi_value) -> napi::Result<Self> {
+        // SAFETY: env and value are the running call's.
+        let Signed(number) = unsafe { Signed::from_napi_value(env, value) }?;
+        or_throw(&Env::from_raw(env), || {
+            let fd = i32::try_from(number).ok().filter(|fd| *fd >= 0);
+            fd.map(Self)
+                .ok_or_else(|| invalid(format!("{number} is not a file descriptor")))
+        })
+    }
+}

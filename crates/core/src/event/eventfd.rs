@@ -1,17 +1,18 @@
 //! An eventfd: a counter in the kernel, to which every owner of the descriptor can add.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::sys::eventfd::{EfdFlags, EventFd as Descriptor};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::eventfd::{EfdFlags, EventFd as Counter};
 
-use crate::{Error, ErrorCode, Result};
+use crate::{Descriptor, Error, ErrorCode, Result};
 
 /// A counter of events. Clones share it; the kernel (an interrupt, an irqfd) holds its own reference.
 #[derive(Debug, Clone)]
 pub struct EventFd {
-    descriptor: Arc<Descriptor>,
+    descriptor: Arc<Counter>,
 }
 
 impl EventFd {
@@ -20,11 +21,31 @@ impl EventFd {
     /// # Errors
     /// `ERR_SYSTEM`: too many open files.
     pub fn new() -> Result<Self> {
-        Descriptor::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+        Counter::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map(|descriptor| Self {
                 descriptor: Arc::new(descriptor),
             })
             .map_err(|errno| failed(errno, "eventfd2", "creating an event descriptor"))
+    }
+
+    /// Duplicates the descriptor of an eventfd; the caller still owns the given one. Makes the eventfd non-blocking
+    /// for all of its owners (`O_NONBLOCK`).
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT` if it is not the descriptor of an eventfd; `ERR_SYSTEM`.
+    pub fn from_fd(fd: RawFd) -> Result<Self> {
+        let copy = Descriptor::duplicate(fd)?;
+        copy.require_anonymous("eventfd")?;
+        let operation = "making an event descriptor non-blocking";
+        let failed = |errno| failed(errno, "fcntl(F_SETFL)", operation);
+        let flags = fcntl(&copy, FcntlArg::F_GETFL).map_err(failed)?;
+        let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
+        fcntl(&copy, FcntlArg::F_SETFL(flags)).map_err(failed)?;
+        // SAFETY: the descriptor is that of an eventfd, and owned.
+        let counter = unsafe { Counter::from_owned_fd(OwnedFd::from(copy)) };
+        Ok(Self {
+            descriptor: Arc::new(counter),
+        })
     }
 
     /// Returns the number of the descriptor, which the eventfd still owns.

@@ -1,7 +1,7 @@
-//! Events between the kernel, hypervisors and this process: eventfds, and a thread that waits for them.
+//! Eventfds, which the kernel, hypervisors and this process signal. A thread waits for them and for sockets.
 
 mod eventfd;
 mod watcher;
 
 pub use eventfd::EventFd;
-pub use watcher::Watcher;
+pub use watcher::{Readiness, Watcher};

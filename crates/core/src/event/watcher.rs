@@ -1,7 +1,8 @@
-//! A thread that waits for any number of eventfds, and notifies a possibly busy receiver once.
+//! A thread that waits for eventfds and sockets, and notifies a possibly busy receiver once.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -10,6 +11,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::EventFd;
 use crate::locked::lock;
+use crate::socket::UnixSocket;
 use crate::{Error, ErrorCode, Result};
 
 /// The name of the thread; at most 15 bytes.
@@ -19,11 +21,13 @@ const STOP: u64 = u64::MAX;
 /// The largest number of events per wait; the next wait returns the others.
 const BATCH: usize = 64;
 
-/// Waits for eventfds.
+/// Waits for eventfds, and for sockets.
 ///
 /// The thread never takes a count: it notifies the receiver, which collects the counts later. Until then the thread
 /// sleeps, however often an eventfd is signalled, and the kernel counts. So a count is always in its eventfd or with
 /// the receiver, and none is lost.
+///
+/// A socket is watched until it is ready once.
 #[derive(Debug)]
 pub struct Watcher {
     shared: Arc<Shared>,
@@ -38,9 +42,24 @@ struct Shared {
     state: Mutex<WatcherState>,
 }
 
+/// The calls of a socket that a receiver waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readiness {
+    /// Something can be received, or the stream has ended.
+    pub receive: bool,
+    /// Something can be sent.
+    pub send: bool,
+}
+
+#[derive(Debug)]
+enum Source {
+    Event(EventFd),
+    Socket(UnixSocket),
+}
+
 #[derive(Debug, Default)]
 struct WatcherState {
-    watched: BTreeMap<u64, EventFd>,
+    watched: BTreeMap<u64, Source>,
     /// The ids that have reported since the last `collect`.
     ready: Vec<u64>,
     /// Whether the receiver was notified since the last `collect`.
@@ -89,36 +108,67 @@ impl Watcher {
         let mut state = lock(&self.shared.state);
         let entry = match state.watched.entry(id) {
             Entry::Vacant(entry) if id != STOP => entry,
-            _ => {
-                let message = format!("the id {id} is in use or reserved");
-                return Err(Error::new(ErrorCode::InvalidArgument, message));
-            }
+            _ => return Err(id_in_use(id)),
         };
         self.shared
             .epoll
             .add(event, armed(id))
             .map_err(|errno| failed(errno, "epoll_ctl(EPOLL_CTL_ADD)"))?;
-        entry.insert(event.clone());
+        entry.insert(Source::Event(event.clone()));
         Ok(())
     }
 
-    /// Removes an eventfd: `collect` does not return its id from now on. A count that was not collected stays in the
-    /// eventfd. Does nothing if the id is not in use.
+    /// Waits until a socket is ready, under an id that the caller chooses for the socket. Replaces the readiness that
+    /// was waited for before. The watcher keeps the socket open until it is removed.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT` if the id is that of an eventfd, or 2^64 - 1; `ERR_SYSTEM`.
+    pub fn await_socket(&self, id: u64, socket: &UnixSocket, readiness: Readiness) -> Result<()> {
+        let mut flags = EpollFlags::EPOLLONESHOT;
+        flags.set(EpollFlags::EPOLLIN, readiness.receive);
+        flags.set(EpollFlags::EPOLLOUT, readiness.send);
+        let mut event = EpollEvent::new(flags, id);
+        let mut state = lock(&self.shared.state);
+        match state.watched.entry(id) {
+            Entry::Vacant(entry) if id != STOP => {
+                self.shared
+                    .epoll
+                    .add(socket, event)
+                    .map_err(|errno| failed(errno, "epoll_ctl(EPOLL_CTL_ADD)"))?;
+                entry.insert(Source::Socket(socket.clone()));
+                Ok(())
+            }
+            Entry::Occupied(entry) if matches!(entry.get(), Source::Socket(_)) => self
+                .shared
+                .epoll
+                .modify(socket, &mut event)
+                .map_err(|errno| failed(errno, "epoll_ctl(EPOLL_CTL_MOD)")),
+            _ => Err(id_in_use(id)),
+        }
+    }
+
+    /// Removes an eventfd or socket: `collect` does not return its id from now on. A count that was not collected stays
+    /// in the eventfd. Does nothing if the id is not in use.
     ///
     /// # Errors
     /// `ERR_SYSTEM` for an unexpected errno.
     pub fn remove(&self, id: u64) -> Result<()> {
         let mut state = lock(&self.shared.state);
-        let Some(event) = state.watched.remove(&id) else {
+        let Some(source) = state.watched.remove(&id) else {
             return Ok(());
+        };
+        let fd = match &source {
+            Source::Event(event) => event.as_fd(),
+            Source::Socket(socket) => socket.as_fd(),
         };
         self.shared
             .epoll
-            .delete(&event)
+            .delete(fd)
             .map_err(|errno| failed(errno, "epoll_ctl(EPOLL_CTL_DEL)"))
     }
 
-    /// Takes the counts of signalled eventfds, as pairs of id and count. Does not read the others.
+    /// Takes the counts of signalled eventfds, as pairs of id and count. The count of a ready socket is 1. Does not
+    /// read the others.
     ///
     /// # Errors
     /// `ERR_SYSTEM` for an unexpected errno.
@@ -130,8 +180,13 @@ impl Watcher {
         let mut problem = None;
         for id in ready {
             // It was removed after it had reported.
-            let Some(event) = state.watched.get(&id) else {
-                continue;
+            let event = match state.watched.get(&id) {
+                None => continue,
+                Some(Source::Socket(_)) => {
+                    counts.push((id, 1));
+                    continue;
+                }
+                Some(Source::Event(event)) => event,
             };
             // Armed after the count is taken, so that a signal between the two is reported.
             match event.take() {
@@ -187,6 +242,11 @@ impl Drop for Watcher {
             let _ = thread.join();
         }
     }
+}
+
+fn id_in_use(id: u64) -> Error {
+    let message = format!("the id {id} is in use or reserved");
+    Error::new(ErrorCode::InvalidArgument, message)
 }
 
 const fn armed(id: u64) -> EpollEvent {

@@ -4,7 +4,6 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::ProtFlags;
@@ -17,7 +16,7 @@ use super::memory_fd::MemoryFd;
 use super::sys::Window;
 use crate::range::{check_aligned, to_offset, to_usize};
 use crate::vfio::DeviceInner;
-use crate::{Error, ErrorCode, Range, Result, host_page_size};
+use crate::{Descriptor, Error, ErrorCode, Range, Result, host_page_size};
 
 impl MemoryFile {
     /// Creates an anonymous file of `length` zero bytes (`memfd_create`). Its length is sealed: the file cannot
@@ -78,22 +77,7 @@ impl MemoryFile {
     /// # Errors
     /// `ERR_INVALID_ARGUMENT` if `fd` is not open (`EBADF`), `ERR_SYSTEM`.
     pub fn from_fd(fd: RawFd) -> Result<Self> {
-        if fd < 0 {
-            return Err(bad_fd(fd));
-        }
-        // SAFETY: the argument is a plain number; the kernel returns EBADF if it is not an open descriptor.
-        let result = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
-        let copy = Errno::result(result).map_err(|errno| match errno {
-            Errno::EBADF => bad_fd(fd),
-            _ => Error::os(
-                ErrorCode::System,
-                errno,
-                "fcntl(F_DUPFD_CLOEXEC)",
-                format!("duplicating fd {fd}"),
-            ),
-        })?;
-        // SAFETY: the kernel created this descriptor just now and nobody else owns it.
-        let fd = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(copy) };
+        let fd = OwnedFd::from(Descriptor::duplicate(fd)?);
         let host_page = host_page_size()?;
         let (hugetlb, page_size) = match fstatfs(&fd) {
             Ok(fs) if fs.filesystem_type() == HUGETLBFS_MAGIC => {
@@ -128,14 +112,4 @@ impl MemoryFile {
             part: None,
         })
     }
-}
-
-fn bad_fd(fd: RawFd) -> Error {
-    let operation = format!("fd {fd} is not an open file descriptor");
-    Error::os(
-        ErrorCode::InvalidArgument,
-        Errno::EBADF,
-        "fcntl(F_DUPFD_CLOEXEC)",
-        operation,
-    )
 }
