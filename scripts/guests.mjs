@@ -40,6 +40,7 @@ const GUESTS = [
     tests: 'without-interrupt-remapping.test',
     options: [...IOMMUFD, '--unmapped-interrupts'],
   },
+  { what: 'no IOMMU', kernel: '7.3', tests: 'without-iommu.test', options: ['--without-iommu'] },
   {
     what: 'an IOMMU of 39 address bits',
     kernel: '6.12',

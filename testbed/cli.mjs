@@ -25,6 +25,7 @@ after the timeout.
   --env NAME[=VALUE] sets a variable for COMMAND, or passes on the present value; can be repeated
   --share FOLDER     mounts a folder, writable, as /mnt/share
   --unmapped-interrupts  an IOMMU without interrupt remapping, which VFIO rejects
+  --without-iommu    no IOMMU: VFIO makes groups without one (only with a kernel that is built here)
   --address-bits N   an IOMMU that translates addresses of 39 or of 48 bits (default 48)
   --processors N     1 or 2 processors (default 2)
   --thread-each      a host thread for each processor: for a COMMAND that moves no BAR
@@ -39,6 +40,7 @@ const OPTIONS = /** @type {const} */ ({
   env: { type: 'string', multiple: true },
   share: { type: 'string' },
   'unmapped-interrupts': { type: 'boolean', default: false },
+  'without-iommu': { type: 'boolean', default: false },
   'address-bits': { type: 'string', default: '48' },
   processors: { type: 'string', default: '2' },
   'thread-each': { type: 'boolean', default: false },
@@ -136,6 +138,7 @@ async function main() {
     folder,
     env,
     memory,
+    iommu: !options['without-iommu'],
     remapping: !options['unmapped-interrupts'],
     addressBits: Number(options['address-bits']),
     processors: options.processors,

@@ -30,6 +30,7 @@ const POLL_MILLISECONDS = 25;
  * @property {string} folder the folder of the host in which the command runs
  * @property {Readonly<Record<string, string>>} env
  * @property {string} memory
+ * @property {boolean} iommu whether the machine has an IOMMU
  * @property {boolean} remapping whether the IOMMU remaps interrupts
  * @property {number} addressBits the width of the addresses that the IOMMU translates
  * @property {string} processors the number of processors

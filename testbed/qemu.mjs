@@ -56,6 +56,9 @@ const folder = (tag, path, more = '') => [
 const KERNEL_LINE =
   'console=ttyS0 loglevel=7 panic=-1 intel_iommu=on,sm_off random.trust_cpu=on tsc=reliable no_timer_check mitigations=off nokaslr';
 
+/** Lets VFIO make groups for devices without an IOMMU. Otherwise vfio-pci does not bind to them. */
+const WITHOUT_IOMMU = 'vfio.enable_unsafe_noiommu_mode=1';
+
 /**
  * Both processors are emulated by one thread. With a thread for each (QEMU 7 to 11) one can access a device while the
  * other moves a BAR: the access is then lost, and the guest waits for ever, or QEMU aborts (`iotlb_to_section:
@@ -78,6 +81,7 @@ const PROCESSOR = 'max,erms=off,fsrm=off';
  * @param {string} options.initramfs
  * @param {boolean} options.igb whether the machine has an igb, a network card with virtual functions
  * @param {string} options.memory the value of QEMU's -m
+ * @param {boolean} options.iommu whether the machine has an IOMMU
  * @param {boolean} options.remapping whether the IOMMU remaps interrupts
  * @param {number} options.addressBits the width of the addresses that the IOMMU translates
  * @param {string} options.processors the number of processors
@@ -88,13 +92,16 @@ const PROCESSOR = 'max,erms=off,fsrm=off';
  * @returns {string[]}
  */
 export function qemuArguments(options) {
-  const { image, initramfs, igb, memory, remapping, addressBits, processors, threadEach, control, share } = options;
+  const { image, initramfs, igb, memory, iommu, remapping, addressBits, processors, threadEach, control, share } =
+    options;
   /** @type {Option[]} */
   const card = [
     // Virtual functions (SR-IOV) require a port above them that forwards alternative routing ids.
     ['device', 'pcie-root-port,id=port1,chassis=2,slot=2,addr=0xa'],
     ['device', 'igb,bus=port1'],
   ];
+  /** @type {Option[]} */
+  const translation = [['device', `intel-iommu,intremap=${remapping ? 'on' : 'off'},aw-bits=${addressBits}`]];
   /** @type {Option[]} */
   const machine = [
     ['display', 'none'],
@@ -107,7 +114,7 @@ export function qemuArguments(options) {
     ['chardev', `file,id=console,path=${inOption(join(control, 'console'))}`],
     ['serial', 'chardev:console'],
     // Before the devices: the IOMMU does not cover those that come before it.
-    ['device', `intel-iommu,intremap=${remapping ? 'on' : 'off'},aw-bits=${addressBits}`],
+    ...(iommu ? translation : []),
     ['device', 'edu,addr=4,dma_mask=0xffffffffffffffff'],
     ['device', 'edu,addr=5,dma_mask=0xffffffffffffffff'],
     ['object', 'memory-backend-memfd,id=ivshmem0,size=16M,share=on'],
@@ -127,7 +134,7 @@ export function qemuArguments(options) {
     ...(share === undefined ? [] : folder('share', share)),
     ['kernel', image],
     ['initrd', initramfs],
-    ['append', KERNEL_LINE],
+    ['append', iommu ? KERNEL_LINE : `${KERNEL_LINE} ${WITHOUT_IOMMU}`],
   ];
   const flags = ['-nodefaults', '-no-user-config', '-no-reboot'];
   return [...flags, ...machine.flatMap(([option, value]) => [`-${option}`, value])];
