@@ -35,3 +35,4 @@ import './process-death.test.ts';
 import './random-programs.test.ts';
 import './topology.test.ts';
 import './vf-token.test.ts';
+import './virtual-functions.test.ts';
