@@ -53,7 +53,7 @@ test('reports as pending the messages of MSI-X entries that the guest has not un
   const assigned = await fixture.assign(device);
   const control = capability(assigned, 0x11) + 2;
   const mask = (entry: number, masked: boolean): void =>
-    assigned.mmioWrite(TABLE + BigInt(entry * 16 + 12), Uint8Array.of(masked ? 1 : 0, 0, 0, 0));
+    void assigned.mmioWrite(TABLE + BigInt(entry * 16 + 12), Uint8Array.of(masked ? 1 : 0, 0, 0, 0));
   const pending = (): number[] => [...assigned.mmioRead(PENDING, 8)];
   await writeBar32(assigned, 0, REGISTERS);
   await command(assigned, MEMORY | MASTER);

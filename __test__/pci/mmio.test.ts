@@ -94,6 +94,7 @@ test('accesses emulated areas with relative offsets, and never the device', (t) 
   const area: EmulatedArea = {
     bar: 0,
     range: AddressRange.of(0x40n, 0x20n),
+    reason: 'it is emulated',
     read: (offset, length) => {
       asked.push(`read ${length} at ${offset}`);
       return new Uint8Array(length).fill(0x5a);

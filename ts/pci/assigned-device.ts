@@ -9,7 +9,7 @@ import { readArray, readOptions, requireBytes } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
-import { MutationQueue } from '../guest/mutation-queue.ts';
+import type { BarTrap, ConfigMirror } from './bar-quirks.ts';
 import { type BarSnapshot, type BarStatus, barSnapshot, barStatus } from './bar-status.ts';
 import type { AddedCapability } from './config/added-capabilities.ts';
 import type { ConfigOverrides } from './config/config-overrides.ts';
@@ -37,7 +37,13 @@ export interface AssignedDeviceOptions {
   readonly capabilities?: readonly AddedCapability[];
   /** Values of config space that the guest reads instead of those of the device. Default: none */
   readonly config?: ConfigOverrides;
+  /** Parts of BARs whose pages are not mapped, so that accesses trap to the VMM. Default: none */
+  readonly traps?: readonly BarTrap[];
+  /** Parts of BARs in which the device repeats its config space. Default: none */
+  readonly mirrors?: readonly ConfigMirror[];
 }
+
+const OPTIONS = ['device', 'memory', 'bars', 'capabilities', 'config', 'traps', 'mirrors'] as const;
 
 /** Result of {@link AssignedDevice.inspect}, ready for `JSON.stringify`. */
 export interface AssignedDeviceSnapshot {
@@ -57,7 +63,7 @@ export interface AssignedDeviceSnapshot {
 }
 
 /** Returns the private parts of an assigned device, for {@link resetDevices}. */
-let internalsOf: (device: AssignedDevice) => { order: number; queue: MutationQueue; func: GuestFunction };
+let internalsOf: (device: AssignedDevice) => { order: number; func: GuestFunction };
 
 let createdCount = 0;
 
@@ -72,14 +78,13 @@ let createdCount = 0;
 export class AssignedDevice implements GuestPciFunction {
   readonly #memory: GuestMemory;
   readonly #function: GuestFunction;
-  readonly #queue: MutationQueue;
   readonly #order = createdCount++;
   readonly #closing = new Closing();
 
   static {
     internalsOf = (device) => {
-      if (typeof device === 'object' && device !== null && #queue in device) {
-        return { order: device.#order, queue: device.#queue, func: device.#function };
+      if (typeof device === 'object' && device !== null && #function in device) {
+        return { order: device.#order, func: device.#function };
       }
       const text = 'an AssignedDevice is expected. Pass the result of AssignedDevice.create.';
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
@@ -90,7 +95,6 @@ export class AssignedDevice implements GuestPciFunction {
     requirePackageKey(key, 'AssignedDevice.create()');
     this.#memory = memory;
     this.#function = func;
-    this.#queue = new MutationQueue(`the assigned device ${func.device.bdf}`);
   }
 
   /**
@@ -102,9 +106,10 @@ export class AssignedDevice implements GuestPciFunction {
    * for a function that is already assigned. If it fails, the caller still owns the function
    */
   static async create(options: AssignedDeviceOptions): Promise<AssignedDevice> {
-    const given = readOptions(options, ['device', 'memory', 'bars', 'capabilities', 'config']);
-    const { device, memory, bars = {}, capabilities = [], config = {} } = given;
-    const func = await GuestFunction.create(device, memory, { bars, capabilities, config });
+    const given = readOptions(options, OPTIONS);
+    const { device, memory, bars = {}, capabilities = [], config = {}, traps = [], mirrors = [] } = given;
+    const changes = { bars, capabilities, config, traps, mirrors };
+    const func = await GuestFunction.create(device, memory, changes);
     return new AssignedDevice(PACKAGE_KEY, memory, func);
   }
 
@@ -177,7 +182,7 @@ export class AssignedDevice implements GuestPciFunction {
     }
     const bytes = new Uint8Array(present);
     for (let index = 0; index < present; index++) bytes[index] = value >>> (8 * index);
-    await this.#queue.run(() => this.#function.write(offset, bytes));
+    await this.#function.queue.run(() => this.#function.write(offset, bytes));
   }
 
   /**
@@ -210,7 +215,7 @@ export class AssignedDevice implements GuestPciFunction {
   async ecamWrite(offset: number, bytes: Uint8Array): Promise<void> {
     const copy = requireBytes(bytes).slice();
     this.#function.requireEcam(offset, copy.length);
-    await this.#queue.run(() => this.#function.ecamWrite(offset, copy));
+    await this.#function.queue.run(() => this.#function.ecamWrite(offset, copy));
   }
 
   /**
@@ -238,12 +243,15 @@ export class AssignedDevice implements GuestPciFunction {
    * Bytes that no BAR decodes, and bytes that the device does not accept, are dropped.
    *
    * @param gpa guest-physical address
+   * @param bytes 1 to 4096; not changed until a returned promise settles
+   * @returns a promise if the write takes effect later: that of a mirror of config space, which rejects as
+   * {@link AssignedDevice.configWrite}, or that of a {@link BarTrap}. Otherwise nothing
    * @throws {PeerDmaError} as {@link AssignedDevice.mmioRead}; `ERR_INTERRUPT_SETUP` if the guest unmasks an entry of
    * the MSI-X table that the host cannot connect
    */
-  mmioWrite(gpa: bigint, bytes: Uint8Array): void {
+  mmioWrite(gpa: bigint, bytes: Uint8Array): void | Promise<void> {
     this.#requireOpen();
-    this.#function.mmioWrite(gpa, bytes);
+    return this.#function.mmioWrite(gpa, bytes);
   }
 
   /** The guest-physical addresses that its BARs decode, their mapped and their trapped parts. Empty if none decodes. */
@@ -303,7 +311,7 @@ export class AssignedDevice implements GuestPciFunction {
    * @throws {PeerDmaError} the error of a target or of the kernel; call it again to retry
    */
   close(): Promise<void> {
-    return this.#closing.once(() => this.#queue.close(() => this.#function.close()));
+    return this.#closing.once(() => this.#function.queue.close(() => this.#function.close()));
   }
 
   /** As {@link AssignedDevice.close}. */
@@ -316,12 +324,12 @@ export class AssignedDevice implements GuestPciFunction {
     return objectText(depth, 'AssignedDevice', () => {
       const { addresses } = this.#function.windows;
       const bars = [...addresses].map(([index, gpa]) => `BAR ${index}: ${hex(gpa)}`);
-      return [this.bdf, ...bars, this.#queue.closed ? 'closed' : 'open'];
+      return [this.bdf, ...bars, this.#function.queue.closed ? 'closed' : 'open'];
     });
   }
 
   #requireOpen(): void {
-    if (this.#queue.closed) {
+    if (this.#function.queue.closed) {
       throw new PeerDmaError('ERR_CLOSED', `the assigned device ${this.bdf} is closed`, { bdf: this.bdf });
     }
   }
@@ -348,7 +356,7 @@ export async function resetDevices(devices: readonly AssignedDevice[], options: 
   all.sort((a, b) => a.order - b.order);
   const holding = async (rest: typeof all, onTurn: () => void): Promise<void> => {
     const [first, ...others] = rest;
-    if (first !== undefined) return first.queue.run(() => holding(others, onTurn));
+    if (first !== undefined) return first.func.queue.run(() => holding(others, onTurn));
     onTurn();
     const functions = all.map(({ func }) => func);
     await resetFunctions(functions, signal);

@@ -105,13 +105,20 @@ function statusOf(memory: GuestMemory, windows: BarWindows, window: BarWindow): 
     ...facts,
     range,
     mapped: subs.filter((sub) => sub.regionId === regionId).map((sub) => sub.range),
-    trapped: trappedAreas(bar.length, window.areas).map((area) => ({ range: inGuest(area), reason: TRAPPED })),
+    trapped: trappedAreas(bar.length, window.areas).map((area) => ({
+      range: inGuest(area),
+      reason: trapReasonOf(window, area),
+    })),
     hidden: subs.filter((sub) => sub.regionId !== regionId).map((sub) => ({ range: sub.range, by: sub.name })),
     unreachable: areas.flatMap((area) => unreachableIn(memory, regionId, area)),
   };
 }
 
-const TRAPPED = 'it holds the MSI-X table or pending bits, or VFIO does not support mapping it';
+/** @param area offsets in the BAR */
+function trapReasonOf({ traps }: BarWindow, area: AddressRange): string {
+  const reasons = new Set(traps.filter(({ range }) => range.overlaps(area)).map(({ reason }) => reason));
+  return reasons.size > 0 ? [...reasons].join('; ') : 'VFIO does not support mapping it';
+}
 
 /** Returns the sub-mappings of the flat map within a range. */
 function subMappingsIn(

@@ -10,6 +10,7 @@ import { Registration } from '../registration.ts';
 import { publishBars } from './bar-status.ts';
 import type { Bar } from './config/config-space.ts';
 import { mappableAreas } from './mappable-areas.ts';
+import type { EmulatedArea } from './mmio.ts';
 import type { DeviceRegion } from './physical-function.ts';
 
 /** Guest addresses of the BARs that decode, by BAR number. @internal */
@@ -21,6 +22,8 @@ export interface BarWindow {
   readonly region: DeviceRegion;
   /** The parts that can be mapped into guest memory, as offsets. */
   readonly areas: readonly AddressRange[];
+  /** The parts whose pages trap to the VMM, with the reason. */
+  readonly traps: readonly Pick<EmulatedArea, 'range' | 'reason'>[];
   /** The device memory that maps them; `undefined` if there are none. */
   readonly memory: DeviceMemory | undefined;
   /** The guest address at which they are mapped; `undefined` while they are not. */
@@ -48,26 +51,28 @@ export class BarWindows {
   /**
    * Creates the windows, without addresses.
    *
-   * @param emulated returns the emulated offsets of a BAR
+   * @param trapped the parts of BARs whose pages are not mapped
    * @throws {PeerDmaError} as {@link MemoryRegion.addMapping}; all windows are removed then
    */
   static async create(
     bdf: string,
     memory: GuestMemory,
     bars: readonly (readonly [Bar, DeviceRegion])[],
-    emulated: (bar: number) => readonly AddressRange[],
+    trapped: readonly Pick<EmulatedArea, 'bar' | 'range' | 'reason'>[],
   ): Promise<BarWindows> {
     const windows = new Map<number, BarWindow>();
     const made = new BarWindows(bdf, memory, windows);
     return transaction(async (undo) => {
       undo.push(() => made.close());
       for (const [bar, region] of bars) {
-        const areas = mappableAreas(region, emulated(bar.index), hostPageSize());
+        const traps = trapped.filter((area) => area.bar === bar.index);
+        const holes = traps.map(({ range }) => range);
+        const areas = mappableAreas(region, holes, hostPageSize());
         const name = `BAR ${bar.index} of ${bdf}`;
         // A BAR larger than the guest's address space is trapped wherever the guest places it.
         const fits = bar.length <= made.#end;
         const window = areas.length > 0 && fits ? memory.newDeviceMemory({ name, length: bar.length }) : undefined;
-        windows.set(bar.index, { bar, region, areas, memory: window, mappedAt: undefined });
+        windows.set(bar.index, { bar, region, areas, traps, memory: window, mappedAt: undefined });
         for (const area of areas) {
           await window?.addMapping({ range: area, backing: region.backing(area.start) });
         }

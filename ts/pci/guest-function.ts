@@ -9,9 +9,12 @@ import { AddressRange } from '../address-range.ts';
 import { readable, unreadable } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
+import { MutationQueue } from '../guest/mutation-queue.ts';
 import { type Undo, transaction } from '../guest/transaction.ts';
 import { alignedAccesses, requireAccessLength } from './aligned-accesses.ts';
+import { type BarTrap, type ConfigMirror, type PlacedMirror, readMirrors, readTraps } from './bar-quirks.ts';
 import { type BarAddresses, BarWindows } from './bar-windows.ts';
+import { mirrorAreas } from './config-mirror.ts';
 import { type AddedCapability, readCapabilities } from './config/added-capabilities.ts';
 import type { VisibleCapability } from './config/chain-view.ts';
 import { at } from './config/config-image.ts';
@@ -19,10 +22,11 @@ import { type ConfigOverrides, readOverrides } from './config/config-overrides.t
 import { type Bar, ConfigSpace, type ConfigState, type ConfigWrite } from './config/config-space.ts';
 import { COMMAND } from './config/registers.ts';
 import { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
-import { Mmio, type PlacedBar } from './mmio.ts';
+import { type EmulatedArea, Mmio, type PlacedBar } from './mmio.ts';
 import { msixAreas, pendingBitsOf } from './msix-areas.ts';
 import { type DeviceRegion, type PhysicalFunction, requireFunction } from './physical-function.ts';
 import { type PinnedBars, claimPinned, pinnedAddresses } from './pinned-bars.ts';
+import type { Pending } from './pending.ts';
 import { tryAccess, allOnes } from './pci-fault.ts';
 
 /** PME_Status, in the upper byte of PMCSR. Writing a one clears it, so writes restore the register without it. */
@@ -33,6 +37,8 @@ export interface GuestChanges {
   readonly bars: PinnedBars;
   readonly capabilities: readonly AddedCapability[];
   readonly config: ConfigOverrides;
+  readonly traps: readonly BarTrap[];
+  readonly mirrors: readonly ConfigMirror[];
 }
 
 /** Functions that are assigned, in any guest memory. */
@@ -43,6 +49,8 @@ export class GuestFunction {
   readonly device: PhysicalFunction;
   readonly interrupts: AssignedInterrupts;
   readonly windows: BarWindows;
+  /** Changes of its state, one at a time. */
+  readonly queue: MutationQueue;
   readonly #config: ConfigSpace;
   readonly #mmio: Mmio;
   /** Releases the claim on the addresses of pinned BARs. */
@@ -59,14 +67,24 @@ export class GuestFunction {
     config: ConfigSpace;
     windows: BarWindows;
     interrupts: AssignedInterrupts;
-    mmio: Mmio;
+    memory: GuestMemory;
+    emulated: readonly EmulatedArea[];
+    mirrors: readonly PlacedMirror[];
     release: () => void;
   }) {
     this.device = parts.device;
     this.interrupts = parts.interrupts;
     this.windows = parts.windows;
     this.#config = parts.config;
-    this.#mmio = parts.mmio;
+    const { bdf } = parts.device;
+    this.queue = new MutationQueue(`the assigned device ${bdf}`);
+    const mirrored = {
+      msiOffset: parts.config.msiOffset,
+      read: (offset: number, length: number) => this.ecamRead(offset, length),
+      write: (offset: number, bytes: Uint8Array) => this.queue.run(() => this.ecamWrite(offset, bytes)),
+    };
+    const mirrors = parts.mirrors.flatMap((mirror) => mirrorAreas(mirror, mirrored));
+    this.#mmio = new Mmio({ memory: parts.memory.id, bdf }, [...parts.emulated, ...mirrors]);
     this.#release = parts.release;
     this.#state = parts.config.initial;
   }
@@ -98,12 +116,11 @@ export class GuestFunction {
         msixVectors: config.msix?.vectors ?? 0,
         readPending: pendingBitsOf(config, device),
       });
-      const emulated = msixAreas(config, interrupts);
-      const windows = await BarWindows.create(bdf, memory, withRegions(config.bars, device), (bar) =>
-        emulated.filter((area) => area.bar === bar).map(({ range }) => range),
-      );
-      const mmio = new Mmio({ memory: memory.id, bdf }, emulated);
-      return new GuestFunction({ device, config, windows, interrupts, mmio, release });
+      const areas = msixAreas(config, interrupts);
+      const mirrors = readMirrors(changes.mirrors, { device, config, emulated: areas });
+      const emulated = [...areas, ...readTraps(changes.traps, { device, config, emulated: [...areas, ...mirrors] })];
+      const windows = await BarWindows.create(bdf, memory, withRegions(config.bars, device), [...emulated, ...mirrors]);
+      return new GuestFunction({ device, config, windows, interrupts, memory, emulated, mirrors, release });
     } catch (thrown) {
       release();
       assigned.delete(device);
@@ -213,8 +230,8 @@ export class GuestFunction {
     return this.#mmio.read(this.#placedBars(), gpa, length);
   }
 
-  mmioWrite(gpa: bigint, bytes: Uint8Array): void {
-    this.#mmio.write(this.#placedBars(), gpa, bytes);
+  mmioWrite(gpa: bigint, bytes: Uint8Array): Pending<void> {
+    return this.#mmio.write(this.#placedBars(), gpa, bytes);
   }
 
   /** Unmaps the BARs from guest memory. @returns maps them again */

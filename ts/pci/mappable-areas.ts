@@ -7,21 +7,21 @@ type Bounds = readonly [start: bigint, end: bigint];
 /**
  * Returns the mappable parts as offsets, in whole pages.
  *
- * These are the parts that the host can map, without the pages of emulated structures. A device that could write the
- * MSI-X table of another one could inject interrupts, and the table contains the host's entries.
+ * These are the parts that the host can map, without the pages of emulated structures and of the VMM's traps. A device
+ * that could write the MSI-X table of another one could inject interrupts, and the table contains the host's entries.
  *
- * @param emulated offsets of emulated structures, such as the MSI-X table
+ * @param trapped offsets of emulated structures, such as the MSI-X table, and of traps
  * @internal
  */
 export function mappableAreas(
   { length, mmapAreas }: Pick<DeviceRegion, 'length' | 'mmapAreas'>,
-  emulated: readonly AddressRange[],
+  trapped: readonly AddressRange[],
   pageSize: bigint,
 ): readonly AddressRange[] {
   const down = (offset: bigint): bigint => offset - (offset % pageSize);
   const up = (offset: bigint): bigint => down(offset + pageSize - 1n);
   let areas = nonEmpty(mmapAreas.map(({ start, end }): Bounds => [up(start), down(end < length ? end : length)]));
-  for (const { start, end } of emulated) {
+  for (const { start, end } of trapped) {
     const [holeStart, holeEnd] = [down(start), up(end)];
     areas = nonEmpty(
       areas.flatMap((area): Bounds[] => [

@@ -5,6 +5,7 @@ import { requireBigint } from '../number-types.ts';
 import { alignedAccesses, requireAccessLength } from './aligned-accesses.ts';
 import { ROM_INDEX } from './config/bar-registers.ts';
 import type { DeviceRegion } from './physical-function.ts';
+import { type Pending, inTurn } from './pending.ts';
 import { type PciFaultEvent, tryAccess, allOnes } from './pci-fault.ts';
 
 /** An emulated part of a BAR, such as the MSI-X table. Offsets are relative to its start. @internal */
@@ -12,8 +13,12 @@ export interface EmulatedArea {
   readonly bar: number;
   /** Offsets within the BAR. */
   readonly range: AddressRange;
-  read(offset: bigint, length: number): Uint8Array;
-  write(offset: bigint, bytes: Uint8Array): void;
+  /** Why its pages are not mapped, for people. */
+  readonly reason: string;
+  /** Default: reads the device. */
+  read?(offset: bigint, length: number): Uint8Array;
+  /** Default: writes the device. */
+  write?(offset: bigint, bytes: Uint8Array): Pending<void>;
 }
 
 /** A BAR at its guest address. @internal */
@@ -32,6 +37,7 @@ export class Mmio {
   readonly source: Pick<PciFaultEvent, 'memory' | 'bdf'>;
   readonly #emulated: readonly EmulatedArea[];
 
+  /** @param emulated the first one that contains an access takes it */
   constructor(source: Pick<PciFaultEvent, 'memory' | 'bdf'>, emulated: readonly EmulatedArea[]) {
     this.source = source;
     this.#emulated = emulated;
@@ -56,25 +62,22 @@ export class Mmio {
    *
    * @throws {PeerDmaError} `ERR_INTERRUPT_SETUP` if an entry of the MSI-X table cannot be connected
    */
-  write(bars: Iterable<PlacedBar>, gpa: bigint, bytes: Uint8Array): void {
+  write(bars: Iterable<PlacedBar>, gpa: bigint, bytes: Uint8Array): Pending<void> {
     const { length } = requireBytes(bytes);
-    for (const { bar, offset, at, width } of pieces([...bars], this.#range(gpa, length))) {
+    return inTurn(pieces([...bars], this.#range(gpa, length)), ({ bar, offset, at, width }) => {
       const part = bytes.subarray(at, at + width);
-      const area = this.#emulatedAt(bar.index, offset);
-      if (area !== undefined) {
-        area.write(offset - area.range.start, part);
-        continue;
-      }
-      tryAccess(
+      const area = this.#emulatedAt(bar.index, offset, width);
+      if (area?.write !== undefined) return area.write(offset - area.range.start, part);
+      return tryAccess(
         () => this.#event('BAR write', bar, offset, width),
         () => writeRegion(bar, offset, part),
       );
-    }
+    });
   }
 
   #read({ index, region }: PlacedBar, offset: bigint, width: number): Uint8Array | undefined {
-    const area = this.#emulatedAt(index, offset);
-    if (area !== undefined) return area.read(offset - area.range.start, width);
+    const area = this.#emulatedAt(index, offset, width);
+    if (area?.read !== undefined) return area.read(offset - area.range.start, width);
     // The register of a BAR is a power of two; its region may be shorter.
     if (offset + BigInt(width) > region.length) return undefined;
     if (width < WIDEST) return region.read(offset, width);
@@ -98,8 +101,10 @@ export class Mmio {
     return { ...this.source, access, bar: index, offset, length };
   }
 
-  #emulatedAt(bar: number, offset: bigint): EmulatedArea | undefined {
-    return this.#emulated.find((area) => area.bar === bar && area.range.contains(offset));
+  #emulatedAt(bar: number, offset: bigint, width: number): EmulatedArea | undefined {
+    return this.#emulated.find(
+      ({ bar: index, range }) => index === bar && range.start <= offset && offset + BigInt(width) <= range.end,
+    );
   }
 }
 

@@ -24,12 +24,14 @@ export function msixAreas({ msix }: ConfigSpace, interrupts: AssignedInterrupts)
     {
       bar: table.bar,
       range: rangeOf(table),
+      reason: 'it holds the MSI-X table',
       read: (offset, length) => interrupts.readTable(Number(offset), length),
       write: (offset, bytes) => interrupts.writeTable(Number(offset), bytes),
     },
     {
       bar: pending.bar,
       range: rangeOf(pending),
+      reason: 'it holds the MSI-X pending bits',
       read: (offset, length) => interrupts.readPending(Number(offset), length),
       write: () => {}, // read-only
     },

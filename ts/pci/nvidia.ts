@@ -1,7 +1,9 @@
-/** Data for GPUs of NVIDIA: the approval of peer-to-peer DMA. */
+/** Data for GPUs of NVIDIA: the approval of peer-to-peer DMA, and mirrors of config space. */
+import { readOptions, requireBoolean } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import { requireNumber } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
+import type { ConfigMirror } from './bar-quirks.ts';
 import type { AddedCapability } from './config/added-capabilities.ts';
 import { CAP_ID_VNDR } from './config/registers.ts';
 
@@ -44,4 +46,27 @@ export function nvidiaP2pClique(clique: number): AddedCapability {
     body: Uint8Array.of(LENGTH, ...signature, clique << CLIQUE_SHIFT, 0),
     preferredOffsets: OFFSETS,
   };
+}
+
+/**
+ * Returns the mirrors of config space in the BARs of NVIDIA's VGA controllers.
+ *
+ * Their drivers and ROMs use config space through BAR 0 also. Without the mirror, they find the host's BAR addresses
+ * there, and not the capabilities and overrides of the guest. QEMU mirrors the same parts, for devices of class 0x0300
+ * (`vfio_probe_nvidia_bar0_quirk`); 3D controllers need none.
+ *
+ * @param options.legacyVga adds the 256 bytes at 0x1800, which only the VGA ROM uses. Their page also has registers of
+ * the GPU, whose accesses become slow. Default: false
+ */
+export function nvidiaConfigMirrors(options: NvidiaMirrorOptions = {}): ConfigMirror[] {
+  const { legacyVga = false } = readOptions(options, ['legacyVga']);
+  requireBoolean(legacyVga, '"legacyVga"');
+  const whole: ConfigMirror = { bar: 0, offset: 0x88000n, msiAcknowledge: true };
+  return legacyVga ? [whole, { bar: 0, offset: 0x1800n, length: 0x100n, msiAcknowledge: true }] : [whole];
+}
+
+/** Options of {@link nvidiaConfigMirrors}. */
+export interface NvidiaMirrorOptions {
+  /** Whether the guest runs the VGA ROM of the GPU. Default: false */
+  readonly legacyVga?: boolean;
 }

@@ -7,6 +7,7 @@ import {
   GuestMemory,
   MemoryFile,
   type PhysicalFunction,
+  nvidiaConfigMirrors,
   nvidiaP2pClique,
   resetDevices,
 } from '../../../ts/index.ts';
@@ -51,6 +52,7 @@ export async function simulationCalls(t: ExecutionContext): Promise<Record<strin
     ...deviceCalls(t, free),
     ...assignedCalls(memory, assigned, free),
     nvidiaP2pClique: { clique: nvidiaP2pClique },
+    nvidiaConfigMirrors: options({ legacyVga: true }, nvidiaConfigMirrors),
     resetDevices: {
       devices: (value) => resetDevices(value),
       'one of devices': (value) => resetDevices([value]),
@@ -161,6 +163,8 @@ function changes(memory: GuestMemory, own: PhysicalFunction): Calls {
     (await AssignedDevice.create({ device: { ...own }, memory, ...given })).close();
   const capability = { id: 9, body: Uint8Array.of(4, 0), offset: 0x40, preferredOffsets: [0x40] };
   const ids = { vendorId: 1, deviceId: 1, subsystemVendorId: 1, subsystemId: 1, revisionId: 1, classCode: 1 };
+  const methods = { read: undefined, write: undefined };
+  const mirror = { bar: 0, offset: 0n, length: 8n, msiAcknowledge: true };
   const named = (name: string, calls: Calls): Calls =>
     Object.fromEntries(Object.entries(calls).map(([key, call]) => [`${name} ${key}`, call]));
   const preferred = (value: Anything): Promise<void> =>
@@ -171,6 +175,14 @@ function changes(memory: GuestMemory, own: PhysicalFunction): Calls {
       options(capability, (one) => make({ capabilities: [one] })),
     ),
     'one of preferredOffsets': preferred,
+    ...named(
+      'trap',
+      options({ bar: 0, offset: 0n, length: 8n, ...methods }, (one) => make({ traps: [one] })),
+    ),
+    ...named(
+      'mirror',
+      options(mirror, (one) => make({ mirrors: [one] })),
+    ),
     ...named(
       'config',
       options({ ...ids, portType: 'conventional' }, (config) => make({ config })),
@@ -186,7 +198,7 @@ function assignedCalls(memory: GuestMemory, assigned: AssignedDevice, free: Simu
   const own: PhysicalFunction = { bdf, config, regions, interrupts, ...methods };
   return {
     'AssignedDevice.create': {
-      ...options({ device: undefined, memory, bars: {}, capabilities: [], config: {} }, create),
+      ...options({ device: undefined, memory, bars: {}, capabilities: [], config: {}, traps: [], mirrors: [] }, create),
       ...changes(memory, own),
       ...options({ 0: 0n }, (bars) => create({ device: { ...own, bdf: undefined }, memory, bars })),
       ...options({ ...own }, async (device) => (await AssignedDevice.create({ device, memory })).close()),

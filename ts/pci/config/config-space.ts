@@ -148,6 +148,11 @@ export class ConfigSpace {
     return this.#chain.visible;
   }
 
+  /** Offset of the guest's MSI capability, if it has one. */
+  get msiOffset(): number | undefined {
+    return this.#chain.msi?.offset;
+  }
+
   /**
    * Checks an access.
    *

@@ -7,6 +7,7 @@ import type { GuestMemory } from '../../guest/guest-memory.ts';
 import { type Registration, endQuietly } from '../../registration.ts';
 import { valueText } from '../../value-text.ts';
 import { allOnes } from '../pci-fault.ts';
+import type { Pending } from '../pending.ts';
 import { type FunctionAddress, addressText } from './function-address.ts';
 import { type FunctionParts, type GuestPciFunction, readFunction } from './guest-pci-function.ts';
 import { OrderedAccesses } from './ordered-accesses.ts';
@@ -82,12 +83,14 @@ export class AttachedFunction {
   }
 
   /** @param offset a multiple of `size`, which is 1, 2 or 4 */
-  configWrite(offset: number, size: number, value: number): void | Promise<void> {
+  configWrite(offset: number, size: number, value: number): Pending<void> {
     const pending: unknown = Reflect.apply(this.#parts.configWrite, this.given, [offset, size, value]);
     if (pending === undefined) return this.#updateBars();
-    if (!types.isPromise(pending)) {
-      throw this.#invalid(`a config write returned ${valueText(pending)}. Return a promise or nothing.`);
-    }
+    if (types.isPromise(pending)) return this.#updateBarsAfter(pending);
+    throw this.#invalid(`a config write returned ${valueText(pending)}. Return a promise or nothing.`);
+  }
+
+  #updateBarsAfter(pending: Promise<unknown>): Promise<void> {
     const update = (): void => this.#updateBars();
     return Promise.resolve(pending).then(update, (error: unknown) => {
       update();
@@ -104,10 +107,11 @@ export class AttachedFunction {
     throw this.#invalid(`a read of its BARs returned ${valueText(bytes)}. Return a Uint8Array of ${length} bytes.`);
   }
 
-  /** Writes addresses that it decodes. */
-  mmioWrite(gpa: bigint, bytes: Uint8Array): void {
+  /** Writes addresses that it decodes. A write that takes effect later may change its BARs. */
+  mmioWrite(gpa: bigint, bytes: Uint8Array): Pending<void> {
     const { mmioWrite } = this.#parts;
-    if (mmioWrite !== undefined) Reflect.apply(mmioWrite, this.given, [gpa, bytes]);
+    const pending: unknown = mmioWrite && Reflect.apply(mmioWrite, this.given, [gpa, bytes]);
+    return types.isPromise(pending) ? this.#updateBarsAfter(pending) : undefined;
   }
 
   #startWatch(watchBars: NonNullable<FunctionParts['watchBars']>): Pick<Registration, 'remove'> {

@@ -2,10 +2,10 @@
 import { alignedAccesses } from '../aligned-accesses.ts';
 import { HEADER_TYPE, HEADER_TYPE_MFD } from '../config/registers.ts';
 import { allOnes } from '../pci-fault.ts';
+import { type Pending, inTurn } from '../pending.ts';
 import type { AttachedFunction } from './attached-function.ts';
 import { type FunctionAddress, isFunction0 } from './function-address.ts';
 import type { FunctionTable } from './function-table.ts';
-import { type Pending, inTurn } from './ordered-accesses.ts';
 
 /** Bytes of the widest access to config space. */
 const WIDEST = 4;

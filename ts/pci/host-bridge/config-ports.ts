@@ -10,7 +10,7 @@ import { valueText } from '../../value-text.ts';
 import { allOnes } from '../pci-fault.ts';
 import type { ConfigAccesses } from './config-accesses.ts';
 import type { FunctionAddress } from './function-address.ts';
-import type { Pending } from './ordered-accesses.ts';
+import type { Pending } from '../pending.ts';
 
 /** @internal */
 export const CONFIG_ADDRESS = 0xcf8;

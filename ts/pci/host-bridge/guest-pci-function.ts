@@ -62,9 +62,10 @@ export interface GuestPciFunction {
    * Writes a BAR for the guest. Required with `decodedBars`.
    *
    * @param gpa guest-physical address
-   * @param bytes 1 to 4096, all in one of `decodedBars`
+   * @param bytes 1 to 4096, all in one of `decodedBars`; not changed until a returned promise settles
+   * @returns a promise if the write takes effect later, as a config write does, or nothing
    */
-  mmioWrite?(gpa: bigint, bytes: Uint8Array): void;
+  mmioWrite?(gpa: bigint, bytes: Uint8Array): void | Promise<void>;
   /** The guest memory that has its BARs, if it is fixed. That of the bridge must be the same. */
   readonly memory?: GuestMemory;
 }

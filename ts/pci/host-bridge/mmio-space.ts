@@ -2,11 +2,12 @@
 import { AddressRange } from '../../address-range.ts';
 import { CFG_SPACE_EXP_SIZE } from '../config/registers.ts';
 import { allOnes } from '../pci-fault.ts';
+import { type Pending, inTurn } from '../pending.ts';
 import type { AttachedFunction } from './attached-function.ts';
 import type { ConfigAccesses } from './config-accesses.ts';
 import type { FunctionAddress } from './function-address.ts';
 import type { FunctionTable } from './function-table.ts';
-import { type OrderedAccesses, type Pending, inTurn, runAfter } from './ordered-accesses.ts';
+import { type OrderedAccesses, runAfter } from './ordered-accesses.ts';
 
 /** Bits of an offset within ECAM: of a register, then of a function. PCI Express Base, 7.2.2. */
 const REGISTER_BITS = 12n;
@@ -75,12 +76,12 @@ export class MmioSpace {
     return bytes;
   }
 
-  #writeBars(gpa: bigint, bytes: Uint8Array): void {
+  #writeBars(gpa: bigint, bytes: Uint8Array): Pending<void> {
     const owner = this.#ownerOf(gpa, bytes.length);
-    if (owner !== undefined) return owner.mmioWrite(gpa, bytes);
-    for (const { owner: each, start, at, length } of this.#parts(gpa, bytes.length)) {
-      each.mmioWrite(start, bytes.subarray(at, at + length));
-    }
+    if (owner !== undefined) return owner.accesses.track(owner.mmioWrite(gpa, bytes));
+    return inTurn(this.#parts(gpa, bytes.length).values(), ({ owner: each, start, at, length }) =>
+      each.accesses.track(each.mmioWrite(start, bytes.subarray(at, at + length))),
+    );
   }
 
   /** Returns the function that decodes a whole access: the usual one, which is not split. */

@@ -3,15 +3,15 @@
  *
  * An access runs at once unless a config write is in flight. Otherwise it waits for its turn.
  */
-
-/** The result of an access: a promise only if it waits, or takes effect later. @internal */
-export type Pending<T> = T | Promise<T>;
+import type { Pending } from '../pending.ts';
 
 /** @internal */
 export class OrderedAccesses {
   /** The functions of a bridge with a config write in flight. */
   readonly #inFlight: Set<OrderedAccesses>;
   readonly #waiting: (() => void)[] = [];
+  /** Results that are not settled: an access may contain another one of the same function. */
+  #tracked = 0;
 
   constructor(inFlight: Set<OrderedAccesses>) {
     this.#inFlight = inFlight;
@@ -19,11 +19,11 @@ export class OrderedAccesses {
 
   /** Runs an access after those that were called before it, whether they succeed or not. */
   run<T>(access: () => Pending<T>): Pending<T> {
-    if (!this.#inFlight.has(this)) return this.#start(access);
+    if (!this.#inFlight.has(this)) return this.track(access());
     return new Promise<T>((resolve, reject) => {
       this.#waiting.push(() => {
         try {
-          resolve(this.#start(access));
+          resolve(this.track(access()));
         } catch (error) {
           reject(error as Error);
         }
@@ -31,11 +31,14 @@ export class OrderedAccesses {
     });
   }
 
-  #start<T>(access: () => Pending<T>): Pending<T> {
-    const result = access();
+  /** Lets later accesses wait for the result of one, if it is a promise. @returns the result */
+  track<T>(result: Pending<T>): Pending<T> {
     if (!(result instanceof Promise)) return result;
     this.#inFlight.add(this);
+    this.#tracked += 1;
     const end = (): void => {
+      this.#tracked -= 1;
+      if (this.#tracked > 0) return;
       this.#inFlight.delete(this);
       while (!this.#inFlight.has(this)) {
         const next = this.#waiting.shift();
@@ -55,18 +58,9 @@ export class OrderedAccesses {
  *
  * @internal
  */
-export function runAfter<T>(functions: readonly OrderedAccesses[], access: () => T): Pending<T> {
+export function runAfter<T>(functions: readonly OrderedAccesses[], access: () => Pending<T>): Pending<T> {
   const [first, ...others] = functions;
   if (first === undefined) return access();
   if (others.length === 0) return first.run(access);
   return Promise.all(functions.map((one) => one.run(() => undefined))).then(access);
-}
-
-/** Calls `act` for each item after the promise of the previous call has resolved. @internal */
-export function inTurn<T>(items: Iterator<T>, act: (item: T) => Pending<void>): Pending<void> {
-  for (let next = items.next(); next.done !== true; next = items.next()) {
-    const pending = act(next.value);
-    if (pending instanceof Promise) return pending.then(() => inTurn(items, act));
-  }
-  return undefined;
 }
