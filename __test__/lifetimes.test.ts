@@ -32,6 +32,7 @@ const ENDS: Readonly<Record<string, 'close' | 'remove' | 'stop'>> = {
   // a part of guest memory
   Region: 'remove',
   DeviceMemory: 'remove',
+  Ram: 'remove',
   DmaMapperHandle: 'remove',
   // a handler, a connection or a callback
   Registration: 'remove',
@@ -82,6 +83,7 @@ async function objects(t: ExecutionContext): Promise<Readonly<Record<string, obj
     VirtualMachine: (await stubbedMachine(t)).vm,
     Journal: recordJournal(memory, join(scratchFolder(t), 'journal')),
     Region: await memory.regions.addRegion({ name: 'r', range: pages(16, 1) }),
+    Ram: await memory.addRam({ start: 64n * PAGE, length: PAGE }),
     DeviceMemory: memory.newDeviceMemory({ name: 'w', length: PAGE }),
     DmaMapperHandle: await memory.dmaMappers.addDmaMapper(new SimulatedIommu()),
     Registration: (await stubbedMachine(t)).vm.ports.add(0x510, 1, { read: () => 0, write: () => {} }),

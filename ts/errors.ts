@@ -37,6 +37,12 @@ export type ErrorCode =
   | 'ERR_NOT_MAPPED'
   /** A target failed to unmap some of these addresses, and may still reach the memory. Close that target. */
   | 'ERR_RANGE_QUARANTINED'
+  /** Some of these blocks of RAM are plugged already. */
+  | 'ERR_ALREADY_PLUGGED'
+  /** Some of these blocks of RAM are not plugged. */
+  | 'ERR_NOT_PLUGGED'
+  /** Blocks of RAM are unplugged, but the kernel could not discard their bytes. */
+  | 'ERR_DISCARD_FAILED'
   /** A change failed, and undoing it failed too: the message lists what could not be undone. */
   | 'ERR_ROLLBACK_FAILED'
   // Host memory (native core)

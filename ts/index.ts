@@ -20,7 +20,9 @@ export type { DmaMapRequest, DmaTarget, MappingStatus, MemoryKind, PeerToPeer } 
 export type { DirtyPages } from './dma/dirty-pages.ts';
 
 export { GuestMemory, type GuestMemoryOptions } from './guest/guest-memory.ts';
-export type { RamOptions } from './guest/ram.ts';
+export type { Ram } from './guest/ram.ts';
+export type { PluggableRam } from './guest/pluggable-ram.ts';
+export type { PluggableRamOptions, RamOptions } from './guest/ram-options.ts';
 export type { MapToGuestOptions, MappingOptions, MemoryChange, MemoryRegion } from './guest/memory-change.ts';
 export type { Region } from './guest/region.ts';
 export type { RegionManager, RegionOptions } from './guest/region-manager.ts';

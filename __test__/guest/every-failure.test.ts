@@ -308,7 +308,7 @@ test.serial('guest memory is created and faulted in, and any step fails', async 
   inject(() => false);
   await (await GuestMemory.create({ addressWidth: 20, ram })).close();
   const steps = heal().taken.length;
-  t.is(steps, 3);
+  t.is(steps, 2);
   for (let k = 0; k < steps; k++) {
     const before = descriptors();
     inject((step) => step === k);

@@ -1,13 +1,22 @@
 /**
  * Intercepts the calls between this worker and its native core, to count them and to make them fail.
  */
-import { type NativeError, type NativeFailure, NativeReservation } from '#native';
+import {
+  type NativeError,
+  type NativeFailure,
+  NativeMemoryFile,
+  NativePrivateMemory,
+  NativeReservation,
+} from '#native';
 import { nativeError } from './native-error.ts';
 
 /**
  * The calls that can fail for a correct caller. Releasing a lease and closing an empty reservation are not among them.
  */
 export const NATIVE_CALLS = ['mapFile', 'mapPrivate', 'unmap', 'ensureMapped', 'ensureMappedAsync', 'lease'] as const;
+
+/** Calls of memory that is not mapped. */
+const PAGE_CALLS = ['faultIn', 'discard'] as const;
 
 /** Words of a part that `mapFiles` takes; the first two are offset and length. */
 const PART = 4;
@@ -21,16 +30,22 @@ export function interposeNative(call: Before): void {
   const first = before === undefined;
   before = call;
   if (!first) return;
-  const prototype = NativeReservation.prototype as unknown as Record<string, (...args: unknown[]) => unknown>;
-  for (const op of NATIVE_CALLS) {
-    const real = prototype[op];
+  interposeMethods(NativeReservation.prototype, NATIVE_CALLS);
+  interposeMapFiles(NativeReservation.prototype);
+  for (const { prototype } of [NativeMemoryFile, NativePrivateMemory]) interposeMethods(prototype, PAGE_CALLS, false);
+}
+
+/** @param hasAddresses whether the arguments are addresses of the reservation */
+function interposeMethods(prototype: object, ops: readonly string[], hasAddresses = true): void {
+  const methods = prototype as Record<string, (...args: unknown[]) => unknown>;
+  for (const op of ops) {
+    const real = methods[op];
     if (real === undefined) throw new Error(`the native core has no ${op}`);
-    prototype[op] = function interposed(this: unknown, ...args: unknown[]): unknown {
-      before?.(op, args);
+    methods[op] = function interposed(this: unknown, ...args: unknown[]): unknown {
+      before?.(op, hasAddresses ? args : []);
       return real.apply(this, args);
     };
   }
-  interposeMapFiles(NativeReservation.prototype);
 }
 
 /**

@@ -31,6 +31,7 @@ import './migration.test.ts';
 import './nvme.test.ts';
 import './opening.test.ts';
 import './peer-to-peer.test.ts';
+import './pluggable-ram.test.ts';
 import './process-death.test.ts';
 import './random-programs.test.ts';
 import './topology.test.ts';

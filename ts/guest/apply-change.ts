@@ -9,6 +9,7 @@ import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
 import { catchUp } from './catch-up.ts';
+import { runsOf } from './adjoining.ts';
 import {
   faultIn,
   faultInFiles,
@@ -77,13 +78,14 @@ function unmapFromHostView(
   mappers: ReadonlySet<DmaMapper>,
   undo: Undo[],
 ): void {
-  for (const sub of removed) {
-    if (!sub.isInHostView) continue;
-    va.unmap(sub);
-    undo.push(() => {
-      // If a quarantine blocks it, the undo of the quarantined step reports that.
-      if (quarantineAgainst(mappers, sub) === undefined) va.map(sub);
-    });
+  for (const run of runsOf(removed.filter(({ isInHostView }) => isInHostView))) {
+    va.unmap(run);
+    for (const sub of run) {
+      undo.push(() => {
+        // If a quarantine blocks it, the undo of the quarantined step reports that.
+        if (quarantineAgainst(mappers, sub) === undefined) va.map(sub);
+      });
+    }
   }
 }
 
@@ -95,16 +97,18 @@ async function mapInHostView(
   undo: Undo[],
 ): Promise<void> {
   const due = mappedByHostAddress(added, mappers);
+  const required: SubMapping[] = [];
+  const others: SubMapping[] = [];
   for (const sub of due) {
-    if (isRequiredByHostAddress(sub, mappers)) {
-      va.map(sub);
-    } else {
-      await mapOrRecordFailure(sub, va);
-    }
+    (isRequiredByHostAddress(sub, mappers) ? required : others).push(sub);
     undo.push(() => {
       if (!isQuarantined(mappers, sub)) va.discard(sub);
     });
   }
+  const [only, ...more] = required;
+  if (only !== undefined && more.length === 0) va.map(only);
+  else if (only !== undefined) await va.mapAll(required);
+  for (const sub of others) await mapOrRecordFailure(sub, va);
   const pending = faultIn(due, mappers, va);
   if (pending !== undefined) await pending;
 }

@@ -13,7 +13,6 @@ import { type MemoryAction, publishChange, thenSettled } from '../dma/events.ts'
 import type { MemoryOwner } from '../memory/backing.ts';
 import type { SharedFile } from '../memory/shared-file.ts';
 import { FilePool } from '../memory/file-pool.ts';
-import type { MemoryFile } from '../memory/memory-file.ts';
 import { VaMapper } from '../memory/va-mapper.ts';
 import { nativeAsync } from '../native-call.ts';
 import { Slices, batchesOf } from '../slices.ts';
@@ -52,8 +51,7 @@ export class GuestAddressSpace {
   readonly pinned = new Set<AddressRange>();
   /** The memory of DMA buffers. */
   readonly buffers: FilePool = new FilePool('dma-buffers');
-  /** The files that {@link GuestAddressSpace.close} closes. */
-  readonly #files: MemoryFile[] = [];
+  #ramNames = 0;
 
   /** @param id default: the next number */
   constructor(width: number, id: number = made++) {
@@ -78,9 +76,9 @@ export class GuestAddressSpace {
     return this.#regionIds++;
   }
 
-  /** Takes ownership of files: {@link GuestAddressSpace.close} closes them. */
-  ownFiles(files: readonly MemoryFile[]): void {
-    this.#files.push(...files);
+  /** The name of the next RAM without a name of its own. */
+  nextRamName(): string {
+    return `ram${this.#ramNames++}`;
   }
 
   /**
@@ -92,6 +90,20 @@ export class GuestAddressSpace {
    */
   change(edit: (draft: MemoryMapDraft) => void, onTurn?: () => void): Promise<void> {
     return this.#run('change', () => this.#change(edit), onTurn);
+  }
+
+  /**
+   * Runs steps between which no other change is made.
+   *
+   * @param act makes changes by its argument, each as {@link GuestAddressSpace.change} does
+   */
+  sequence<T>(act: (change: (edit: (draft: MemoryMapDraft) => void) => Promise<void>) => Promise<T>): Promise<T> {
+    return this.#run('change', () => act((edit) => this.#change(edit)));
+  }
+
+  /** Unmaps memory from the host view that a rollback could not unmap, as far as possible. */
+  sweepHostView(): void {
+    this.#va?.sweep();
   }
 
   /**
@@ -221,15 +233,6 @@ export class GuestAddressSpace {
     return this.#queue.runAlways(async () => act());
   }
 
-  /** Faults memory in. */
-  prefault(ranges: readonly AddressRange[]): Promise<void> {
-    return this.#queue.run(async () => {
-      const va = this.#openVa();
-      await va.mapAll(this.#map.flat.values());
-      await va.ensureMapped(ranges);
-    });
-  }
-
   /**
    * Waits for queued changes, unmaps everything from all targets, and releases the memory. Can be called again after a
    * failure.
@@ -268,7 +271,6 @@ export class GuestAddressSpace {
     await this.#va?.close();
     this.#va = undefined;
     await this.#drop();
-    for (const file of this.#files.splice(0)) file.close();
     // The next guest memory may need these pages.
     await nativeAsync(() => memorySettled());
   }
@@ -281,6 +283,7 @@ export class GuestAddressSpace {
     const slices = new Slices();
     for (const group of groups) {
       for (const region of group) {
+        region.memory?.owner.count(-1);
         for (const { memory } of await region.mappings.valuesInTurns(slices)) {
           memory.owner.count(-1);
           const turn = slices.step();

@@ -1,6 +1,8 @@
 /**
  * Guest memory: RAM, device memory, and the DMA targets that follow them.
  */
+import { type AbortOptions, readSignal, runAbortable } from '../abort.ts';
+import { AddressRange } from '../address-range.ts';
 import { readOptions } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
@@ -14,7 +16,18 @@ import { GuestAccess } from './guest-access.ts';
 import type { Explanation } from './explain.ts';
 import { type MemorySnapshot, snapshot } from './inspect.ts';
 import { type MemoryChange, changeMemory } from './memory-change.ts';
-import { type RamOptions, addRam, readRam, requireApart } from './ram.ts';
+import { type NewRam, addRam } from './new-ram.ts';
+import { PluggableRam } from './pluggable-ram.ts';
+import {
+  type PluggableRamOptions,
+  type RamOptions,
+  readPluggableRam,
+  readRam,
+  readRams,
+  requireApart,
+} from './ram-options.ts';
+import { Ram } from './ram.ts';
+import type { RegionState } from './region-state.ts';
 import { rehearseMove } from './rehearsal.ts';
 import { RegionManager } from './region-manager.ts';
 import { transaction } from './transaction.ts';
@@ -81,17 +94,55 @@ export class GuestMemory {
    */
   static async create(options: GuestMemoryOptions = {}): Promise<GuestMemory> {
     const { ram: asked = [], addressWidth } = readOptions(options, ['ram', 'addressWidth']);
-    const ram = readRam(asked);
+    const ram = readRams(asked);
     const memory = new GuestMemory(
       PACKAGE_KEY,
       new GuestAddressSpace(addressWidthFor(requireApart(ram), addressWidth)),
     );
     return transaction(async (undo) => {
       undo.push(() => memory.close());
-      await addRam(memory.#space, ram); // before anything else: the caller may close its files now
+      await addRam(
+        memory.#space,
+        ram.map((options) => ({ options })),
+      ); // before anything else: the caller may close its files now
       await rehearseMove();
       return memory;
     });
+  }
+
+  /**
+   * Adds RAM, as one change. If it fails, nothing remains.
+   *
+   * @param options as for {@link GuestMemory.create}, whose `addressWidth` has to suffice
+   * @param abort.signal aborts the call. RAM that is mapped by then is removed again
+   * @throws {PeerDmaError} `ERR_OVERLAP` with other RAM; `ERR_OUT_OF_RANGE` beyond the address width;
+   * `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_EMPTY_RANGE`, `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_MEMORY_FAULT`,
+   * `ERR_RANGE_QUARANTINED`, `ERR_CLOSED`; the error of a target
+   * @throws the reason of the signal
+   */
+  async addRam(options: RamOptions, abort: AbortOptions = {}): Promise<Ram> {
+    const ram = readRam(options);
+    const range = AddressRange.of(ram.start, ram.length);
+    return this.#addRam({ options: ram }, abort, (state) => new Ram(PACKAGE_KEY, this.#space, state, range));
+  }
+
+  /**
+   * Adds RAM whose blocks are plugged and unplugged, as one change. If it fails, nothing remains.
+   *
+   * @param options as for {@link GuestMemory.addRam}, with blocks
+   * @param abort as for {@link GuestMemory.addRam}
+   * @throws {PeerDmaError} as {@link GuestMemory.addRam}
+   * @throws the reason of the signal
+   */
+  async addPluggableRam(options: PluggableRamOptions, abort: AbortOptions = {}): Promise<PluggableRam> {
+    const { ram, blocks, plugged } = readPluggableRam(options);
+    const range = AddressRange.of(ram.start, ram.length);
+    const parts = { blocks, prefault: ram.prefault === true };
+    return this.#addRam(
+      { options: ram, pluggable: { blocks, plugged } },
+      abort,
+      (state) => new PluggableRam(PACKAGE_KEY, this.#space, state, range, parts),
+    );
   }
 
   /**
@@ -279,6 +330,15 @@ export class GuestMemory {
       `targets: ${this.#space.mappers.size}`,
       this.#space.closed ? 'closed' : 'open',
     ]);
+  }
+
+  /** @param handleOf makes the handle of the region */
+  #addRam<R extends Ram>(ram: NewRam, abort: AbortOptions, handleOf: (state: RegionState) => R): Promise<R> {
+    const add = async (onTurn: () => void): Promise<R> => {
+      const [state] = await addRam(this.#openSpace(), [ram], onTurn);
+      return handleOf(state as RegionState);
+    };
+    return runAbortable(readSignal(abort), add, (handle) => handle.remove());
   }
 
   #openSpace(): GuestAddressSpace {

@@ -1,10 +1,13 @@
 /**
  * Maps and faults in the memory that targets map by host virtual address.
  */
+import { AddressRange } from '../address-range.ts';
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import { type SubMapping, isFaultedIn } from '../dma/sub-mapping.ts';
 import { throwIf } from '../errors.ts';
+import { faultInMemory } from '../memory/backing.ts';
 import type { VaMapper } from '../memory/va-mapper.ts';
+import { runsOf } from './adjoining.ts';
 import { quarantineAgainst } from './quarantine.ts';
 
 /** Some of the targets, or all. @internal */
@@ -90,11 +93,18 @@ export function faultIn(subs: readonly SubMapping[], mappers: Mappers, va: VaMap
 
 /** Faults in files that the kernel would allocate with other pages than requested. @internal */
 export async function faultInFiles(subs: readonly SubMapping[], mappers: Mappers): Promise<void> {
-  for (const sub of subs) {
-    const { kind, memory, range } = sub;
-    if (kind !== 'ram' || memory.file === undefined || !memory.faultInFirst) continue;
-    if ([...mappers].some((mapper) => mapper.mapsFile(sub))) {
-      await memory.file.faultIn(memory.offset, range.length, memory.transparentHugePages);
-    }
+  const due = subs.filter((sub) => {
+    const { kind, memory } = sub;
+    if (kind !== 'ram' || memory.file === undefined || !memory.faultInFirst) return false;
+    return [...mappers].some((mapper) => mapper.mapsFile(sub));
+  });
+  for (const run of runsOf(due, isContinuedInFile)) {
+    const [{ memory }] = run as [SubMapping];
+    const length = run.reduce((sum, { range }) => sum + range.length, 0n);
+    await faultInMemory(memory, [AddressRange.between(0n, length)]);
   }
+}
+
+function isContinuedInFile({ memory, range }: SubMapping, next: SubMapping): boolean {
+  return memory.file === next.memory.file && memory.offset + range.length === next.memory.offset;
 }

@@ -7,7 +7,7 @@ import { PeerDmaError } from '../errors.ts';
 import { SortedTree } from '../sorted-tree.ts';
 import { IntervalMap } from '../interval-map.ts';
 import { type EntryChange, treeChanges, valueGroups } from '../tree-changes.ts';
-import { type MemoryOwner, advance, isDevice } from '../memory/backing.ts';
+import { type MemoryOwner, type MemorySlice, advance, isDevice } from '../memory/backing.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { Coverage } from './coverage.ts';
 import { type DeviceMappingChange, type FlatChange, diffFlat } from './flat-diff.ts';
@@ -149,6 +149,7 @@ export class MemoryMapDraft {
     this.#regions.set(region.id, region);
     this.#idle.set(region.id, true);
     if (region.isBuffer !== true) this.#ofGuest++;
+    if (region.memory !== undefined) this.#count(region.id, region.memory, 1);
   }
 
   /** Makes a region active at an address, wherever it was before. */
@@ -171,22 +172,34 @@ export class MemoryMapDraft {
   }
 
   remove(id: number): void {
-    const { length, isBuffer } = this.region(id);
+    const { length, isBuffer, memory } = this.region(id);
     this.removeMappings(id, AddressRange.between(0n, length));
     this.deactivate(id);
     this.#regions.delete(id);
     this.#idle.delete(id);
     if (isBuffer !== true) this.#ofGuest--;
+    if (memory !== undefined) this.#count(id, memory, -1);
   }
 
   /** Adds a mapping to a region, and replaces mappings there. */
   addMapping(id: number, mapping: Mapping): void {
     this.removeMappings(id, mapping.range);
+    this.addMappings(id, [mapping]);
+  }
+
+  /** Adds mappings to a region in which nothing is mapped at their ranges. */
+  addMappings(id: number, added: readonly Mapping[]): void {
     const region = this.region(id);
     const mappings = region.mappings.clone();
-    mappings.insert(mapping);
-    this.#count(id, mapping, 1);
-    this.#replaceMappings(region, mappings, mapping.range);
+    for (const mapping of added) {
+      mappings.insert(mapping);
+      this.#count(id, mapping.memory, 1);
+    }
+    this.#replaceMappings(
+      region,
+      mappings,
+      added.map(({ range }) => range),
+    );
   }
 
   /** Removes mappings from a region. A mapping that is cut leaves its pieces. */
@@ -197,7 +210,7 @@ export class MemoryMapDraft {
     const mappings = region.mappings.clone();
     for (const mapping of hit) {
       mappings.remove(mapping);
-      this.#count(id, mapping, -1);
+      this.#count(id, mapping.memory, -1);
       const { start, end } = mapping.range;
       for (const [from, to] of [
         [start, range.start],
@@ -209,10 +222,10 @@ export class MemoryMapDraft {
           range: AddressRange.between(from, to),
           memory: advance(mapping.memory, from - start),
         });
-        this.#count(id, mapping, 1);
+        this.#count(id, mapping.memory, 1);
       }
     }
-    this.#replaceMappings(region, mappings, range);
+    this.#replaceMappings(region, mappings, [range]);
   }
 
   /** The change of the flat map, and the memory map after it. */
@@ -252,14 +265,15 @@ export class MemoryMapDraft {
     return subs;
   }
 
-  #replaceMappings(region: RegionState, mappings: IntervalMap<Mapping>, range: AddressRange): void {
+  #replaceMappings(region: RegionState, mappings: IntervalMap<Mapping>, ranges: readonly AddressRange[]): void {
     this.#changed.add(region.id);
     this.#regions.set(region.id, { ...region, mappings });
     if (region.at === undefined) return;
-    this.#touched.push(AddressRange.between(region.at.start + range.start, region.at.start + range.end));
+    const origin = region.at.start;
+    for (const { start, end } of ranges) this.#touched.push(AddressRange.between(origin + start, origin + end));
   }
 
-  #count(region: number, { memory }: Mapping, by: number): void {
+  #count(region: number, memory: MemorySlice, by: number): void {
     const { owner, file } = memory;
     this.#pieces.set(owner, (this.#pieces.get(owner) ?? 0) + by);
     if (file !== undefined && isDevice(memory)) this.#deviceMappings.push({ file, region, by });

@@ -31,6 +31,10 @@ export interface RegionState {
   readonly writable: boolean;
   /** The VMM's own memory at addresses that it did not choose, not a part of the guest. */
   readonly isBuffer?: boolean;
+  /** It is one of the ranges of RAM of the guest, which no other RAM may overlap. */
+  readonly isRam?: boolean;
+  /** The memory of pluggable RAM: its mappings are parts of it. Kept as long as the region exists. */
+  readonly memory?: MemorySlice;
   /** Shared with earlier states: never changed, only cloned. */
   readonly mappings: IntervalMap<Mapping>;
 }

@@ -2,9 +2,10 @@
  * The memory behind a mapping: part of a file, or memory private to this process.
  */
 import { readOptions } from '../arguments.ts';
-import { PeerDmaError } from '../errors.ts';
+import { PeerDmaError, asError } from '../errors.ts';
 import { requireBigint } from '../number-types.ts';
-import { native } from '../native-call.ts';
+import { fromNative, native, nativeAsync } from '../native-call.ts';
+import { nativeWords } from '../native-words.ts';
 import { type AddressRange, hex } from '../address-range.ts';
 import type { SharedFile } from './shared-file.ts';
 import { type MemoryFile, fileMemoryOf, requestFileOf } from './memory-file.ts';
@@ -178,6 +179,53 @@ export function truncated(
     `${file?.name} has been truncated: the ${hex(range.length)} bytes at ${hex(offset)} behind ${range} are missing`,
     { range, ...details },
   );
+}
+
+/**
+ * Faults in parts of memory that are not mapped in the host view.
+ *
+ * @param parts offsets in the slice
+ * @throws {PeerDmaError} `ERR_MEMORY_FAULT`, `ERR_HUGE_PAGES_UNAVAILABLE`
+ * @internal
+ */
+export async function faultInMemory(slice: MemorySlice, parts: readonly AddressRange[]): Promise<void> {
+  for (const { start, length } of parts) {
+    const offset = slice.offset + start;
+    if (slice.file === undefined) await slice.private.faultIn(offset, length);
+    else await slice.file.faultIn(offset, length, slice.transparentHugePages);
+  }
+}
+
+/** A part of memory that keeps its bytes, and the reason. @internal */
+export interface UndiscardedPart {
+  /** Offsets in the slice. */
+  readonly part: AddressRange;
+  readonly error: Error;
+}
+
+/**
+ * Discards the bytes of parts of memory that are not mapped: they read as zeros.
+ *
+ * @param parts offsets in the slice
+ * @returns those for which it failed
+ * @internal
+ */
+export async function discardMemory(slice: MemorySlice, parts: readonly AddressRange[]): Promise<UndiscardedPart[]> {
+  const words = nativeWords(parts.length * 2);
+  for (const [index, { start, length }] of parts.entries()) {
+    words[2 * index] = slice.offset + start;
+    words[2 * index + 1] = length;
+  }
+  const { handle } = slice.file ?? slice.private;
+  try {
+    const failures = await nativeAsync(() => handle.discard(words));
+    return failures.map(({ index, error }) => ({
+      part: parts[index] as AddressRange,
+      error: asError(fromNative(error)),
+    }));
+  } catch (thrown) {
+    return parts.map((part) => ({ part, error: asError(thrown) }));
+  }
 }
 
 /** Copies bytes out of memory. @param at offset in the slice, in bytes @internal */

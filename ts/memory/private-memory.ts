@@ -2,7 +2,7 @@
  * Anonymous memory of this process, for the backing `'private'`.
  */
 import { NativePrivateMemory } from '#native';
-import { native } from '../native-call.ts';
+import { native, nativeAsync } from '../native-call.ts';
 
 /**
  * Private memory of one mapping. It keeps its bytes while a region of higher priority covers it.
@@ -24,6 +24,11 @@ export class PrivateMemory {
 
   write(offset: bigint, bytes: Uint8Array): void {
     native(() => this.handle.write(offset, bytes));
+  }
+
+  /** Faults in a part that is not mapped in the host view. */
+  async faultIn(offset: bigint, length: bigint): Promise<void> {
+    await nativeAsync(() => this.handle.faultIn(offset, length));
   }
 
   close(): void {

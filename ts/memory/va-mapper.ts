@@ -3,7 +3,7 @@
  * it at its guest-physical address.
  */
 import { type NativeMemoryFile, NativeReservation } from '#native';
-import type { AddressRange } from '../address-range.ts';
+import { AddressRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
 import { fromNative, native, nativeAsync } from '../native-call.ts';
 import { nativeWords } from '../native-words.ts';
@@ -45,7 +45,7 @@ export class VaMapper {
    */
   map(mapping: VaMapping): void {
     if (mapping.isInHostView) return;
-    this.#sweep();
+    this.sweep();
     this.#place(mapping);
     this.#record(mapping);
   }
@@ -67,7 +67,7 @@ export class VaMapper {
     const ofFiles = missing.filter(({ memory }) => memory.file !== undefined);
     for (const mapping of missing) if (mapping.memory.file === undefined) this.map(mapping);
     if (ofFiles.length === 0) return;
-    this.#sweep();
+    this.sweep();
     const { files, words } = filePartsOf(ofFiles);
     const failure =
       ofFiles.length < WORKER_MAPPINGS
@@ -87,11 +87,15 @@ export class VaMapper {
     }
   }
 
-  /** Unmaps memory, if it is mapped at its range. If it throws, the memory is still mapped. */
-  unmap(mapping: VaMapping): void {
-    if (!mapping.isInHostView) return;
-    this.#unmapRange(mapping);
-    mapping.isInHostView = false;
+  /**
+   * Unmaps memory that is mapped at its range, all of it in one call. If it throws, the memory is still mapped.
+   *
+   * @param run at least one; their ranges adjoin, in this order
+   */
+  unmap(run: readonly VaMapping[]): void {
+    const [first, last] = [run[0] as VaMapping, run.at(-1) as VaMapping];
+    this.#unmapRange({ range: AddressRange.between(first.range.start, last.range.end) });
+    for (const mapping of run) mapping.isInHostView = false;
   }
 
   /**
@@ -170,12 +174,12 @@ export class VaMapper {
     }
   }
 
-  #unmapRange({ range }: VaMapping): void {
+  #unmapRange({ range }: Pick<VaMapping, 'range'>): void {
     native(() => this.#reservation.unmap(range.start, range.length), { range });
   }
 
-  /** Retries stale unmaps. A later map of the range reports the failure. */
-  #sweep(): void {
+  /** Retries stale unmaps; those that fail stay stale. A later map of the range reports the failure. */
+  sweep(): void {
     for (const mapping of this.#stale) {
       try {
         this.#unmapRange(mapping);

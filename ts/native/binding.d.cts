@@ -271,6 +271,11 @@ export declare class NativeMemoryFile {
   blockAround(offset: U64, size: U64): NativeFileBlock | null
   /** Allocates the pages of a part of the file, on a worker thread. */
   faultIn(offset: U64, length: U64, transparentHugePages: boolean): Promise<void>
+  /**
+   * Discards ranges, given as pairs of offset and length, on a worker thread. Returns the failures: the other ranges
+   * are discarded.
+   */
+  discard(ranges: BigUint64Array): Promise<NativeFailure[]>
   /** Allocates its pages from one NUMA node only. */
   bindToNode(node: Index): void
   /** Closes the handle. Mappings keep the file open. */
@@ -287,6 +292,10 @@ export declare class NativePrivateMemory {
   read(offset: U64, into: Bytes): void
   /** Writes `from` at `offset`, wherever the pages are. */
   write(offset: U64, from: Bytes): void
+  /** Allocates the pages of a part, on a worker thread. The part must not be mapped. */
+  faultIn(offset: U64, length: U64): Promise<void>
+  /** Discards ranges that are not mapped, as `discard` of a file does. */
+  discard(ranges: BigUint64Array): Promise<NativeFailure[]>
   /** Allocates its pages from one NUMA node only. */
   bindToNode(node: Index): void
   /** Closes the handle. Mappings in a reservation keep their memory. */

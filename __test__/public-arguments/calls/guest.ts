@@ -7,11 +7,22 @@ import { PAGE } from '../../support/pages.ts';
 import { type Anything, type Calls, RANGE, options } from '../values.ts';
 
 const RAM = { start: 0n, length: PAGE };
+const RAM_OPTIONS = {
+  name: undefined,
+  length: PAGE,
+  file: undefined,
+  private: true,
+  hugePages: undefined,
+  prefault: false,
+  numaNode: undefined,
+};
+const BLOCKS = { start: 128n * PAGE, length: 2n * PAGE, blockSize: PAGE, plugged: [], mappingSize: 2n * PAGE };
 const TARGET = { name: 'x', mapDma: () => undefined, unmapDma: () => undefined };
 
 export async function guestCalls(t: ExecutionContext): Promise<Record<string, Calls>> {
   const memory = await GuestMemory.create({ ram: [RAM], addressWidth: 32 });
   t.teardown(() => memory.close());
+  const blocks = await memory.addPluggableRam({ start: 256n * PAGE, length: PAGE, blockSize: PAGE });
   const region = await memory.regions.addRegion({ name: 'r', range: AddressRange.of(16n * PAGE, PAGE) });
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });
   const create = async (given: Anything): Promise<void> => (await GuestMemory.create(given)).close();
@@ -30,12 +41,30 @@ export async function guestCalls(t: ExecutionContext): Promise<Record<string, Ca
       ...options({ ram: [RAM], addressWidth: 32 }, create),
       ...prefixed(
         'ram',
-        options(
-          { ...RAM, file: undefined, private: true, hugePages: undefined, prefault: false, numaNode: undefined },
-          (one) => create({ ram: [one], addressWidth: 32 }),
-        ),
+        options({ ...RAM_OPTIONS, ...RAM }, (one) => create({ ram: [one], addressWidth: 32 })),
       ),
     },
+    'GuestMemory#addRam': {
+      ...options({ ...RAM_OPTIONS, start: 64n * PAGE }, async (given) => (await memory.addRam(given)).remove()),
+      ...prefixed(
+        'abort',
+        options({ signal: undefined }, async (given) => {
+          await (await memory.addRam({ start: 64n * PAGE, length: PAGE }, given)).remove();
+        }),
+      ),
+    },
+    'GuestMemory#addPluggableRam': {
+      ...options({ ...RAM_OPTIONS, ...BLOCKS }, async (given) => (await memory.addPluggableRam(given)).remove()),
+      ...prefixed(
+        'abort',
+        options({ signal: undefined }, async (given) => {
+          await (await memory.addPluggableRam(BLOCKS, given)).remove();
+        }),
+      ),
+    },
+    'PluggableRam#plug': { ranges: (value) => blocks.plug(value), range: (value) => blocks.plug([value]) },
+    'PluggableRam#unplug': { ranges: (value) => blocks.unplug(value), range: (value) => blocks.unplug([value]) },
+    'PluggableRam#plugged': { within: (value) => blocks.plugged(value) },
     'GuestMemory#newDeviceMemory': options({ name: 'w', length: PAGE }, (given) =>
       memory.newDeviceMemory(given).remove(),
     ),

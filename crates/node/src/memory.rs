@@ -1,16 +1,36 @@
 //! Memory files and private memory.
 
 use napi::Env;
-use napi::bindgen_prelude::{AsyncTask, Unknown};
+use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, Unknown};
 use napi_derive::napi;
 use peerdma_core::Result;
 use peerdma_core::memory::{FilePool, HugePages, MemoryFile, PrivateMemory};
 
+use crate::batch::{NativeFailure, failures};
 use crate::bytes::Bytes;
 use crate::error::{closed, invalid, or_throw};
 use crate::numbers::{Fd, Index, U64};
+use crate::reservation::pairs;
 use crate::task::Work;
 use crate::view::{NativeFileBlock, array_buffer};
+
+/// Ranges of memory that are discarded on a worker thread.
+type DiscardTask = Work<Vec<NativeFailure>, Vec<NativeFailure>>;
+
+fn discard_task(
+    ranges: &[u64],
+    discard: impl Fn(u64, u64) -> Result<()> + Send + 'static,
+) -> Result<AsyncTask<DiscardTask>> {
+    let ranges = pairs(ranges)?;
+    let run = move || {
+        let all = ranges.into_iter().enumerate();
+        let failed = all.filter_map(|(index, (offset, length))| {
+            discard(offset, length).err().map(|error| (index, error))
+        });
+        Ok(failures(failed.collect()))
+    };
+    Ok(Work::make(run, std::convert::identity))
+}
 
 /// Memory of a file descriptor.
 #[napi]
@@ -142,6 +162,20 @@ impl NativeMemoryFile {
         })
     }
 
+    /// Discards ranges, given as pairs of offset and length, on a worker thread. Returns the failures: the other ranges
+    /// are discarded.
+    #[napi(ts_return_type = "Promise<NativeFailure[]>")]
+    pub fn discard(
+        &self,
+        env: &Env,
+        ranges: BigUint64ArraySlice<'_>,
+    ) -> napi::Result<AsyncTask<DiscardTask>> {
+        or_throw(env, || {
+            let file = self.file()?.clone();
+            discard_task(&ranges, move |offset, length| file.discard(offset, length))
+        })
+    }
+
     /// Allocates its pages from one NUMA node only.
     #[napi]
     pub fn bind_to_node(&self, env: &Env, node: Index) -> napi::Result<()> {
@@ -224,6 +258,30 @@ impl NativePrivateMemory {
     #[napi]
     pub fn write(&self, env: &Env, offset: U64, from: Bytes) -> napi::Result<()> {
         or_throw(env, || self.memory()?.write(offset.0, from.source()))
+    }
+
+    /// Allocates the pages of a part, on a worker thread. The part must not be mapped.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn fault_in(&self, env: &Env, offset: U64, length: U64) -> napi::Result<AsyncTask<Work>> {
+        or_throw(env, || {
+            let memory = self.memory()?.clone();
+            Ok(Work::run(move || memory.fault_in(offset.0, length.0)))
+        })
+    }
+
+    /// Discards ranges that are not mapped, as `discard` of a file does.
+    #[napi(ts_return_type = "Promise<NativeFailure[]>")]
+    pub fn discard(
+        &self,
+        env: &Env,
+        ranges: BigUint64ArraySlice<'_>,
+    ) -> napi::Result<AsyncTask<DiscardTask>> {
+        or_throw(env, || {
+            let memory = self.memory()?.clone();
+            discard_task(&ranges, move |offset, length| {
+                memory.discard(offset, length)
+            })
+        })
     }
 
     /// Allocates its pages from one NUMA node only.

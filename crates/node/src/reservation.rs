@@ -48,7 +48,7 @@ impl NativeReservation {
 }
 
 /// Reads pairs of offset and length.
-fn pairs(words: &[u64]) -> Result<Vec<(u64, u64)>> {
+pub(crate) fn pairs(words: &[u64]) -> Result<Vec<(u64, u64)>> {
     let (pairs, rest) = words.as_chunks::<2>();
     if !rest.is_empty() {
         return Err(invalid("ranges must be pairs of offset and length"));

@@ -1,12 +1,12 @@
-//! Faults in a file's pages without mapping the file in a reservation.
+//! Faults in the pages of a file or of private memory without mapping them in a reservation.
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::mman::MmapAdvise;
 
-use super::MemoryFile;
 use super::populate::{self, Target};
 use super::sys::{self, Window, protection};
+use super::{MemoryFile, PrivateMemory};
 use super::{file::Kind, policy};
 use crate::dropper;
 use crate::range::{check_aligned, to_offset, to_usize};
@@ -122,6 +122,31 @@ impl MemoryFile {
     }
 }
 
+impl PrivateMemory {
+    /// Allocates the missing pages of a part of the memory, which must not be mapped in a reservation.
+    ///
+    /// # Errors
+    /// `ERR_VA_IN_USE` if some of it is mapped; `ERR_MEMORY_FAULT`, `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`,
+    /// `ERR_EMPTY_RANGE`, `ERR_SYSTEM`.
+    pub fn fault_in(&self, offset: u64, length: u64) -> Result<()> {
+        let range = Range::new(offset, length)?;
+        range.check_aligned(self.page_size(), "private memory")?;
+        range.check_within(self.length(), "the private memory")?;
+        dropper::flush_before(length);
+        self.for_each_unplaced(&range, |address, part| {
+            let target = Target {
+                range: Range::new(0, part.len())?,
+                writable: true,
+                page_size: self.page_size(),
+                hugetlb: false,
+            };
+            // SAFETY: the part is at its origin, which is ours, and its lock is held: it stays there.
+            unsafe { populate::populate(address, &[target]) }
+                .map_err(|error| error.context(format!("{part} of private memory")))
+        })
+    }
+}
+
 /// `F_SEAL_FUTURE_WRITE` (`include/uapi/linux/fcntl.h`), which nix lacks.
 const F_SEAL_FUTURE_WRITE: i32 = 0x10;
 
@@ -135,7 +160,7 @@ mod tests {
 
     use super::*;
     use crate::host_page_size;
-    use crate::memory::HugePages;
+    use crate::memory::{AddressSpaceReservation, HugePages};
 
     #[test]
     fn pages_are_present_and_zero_afterwards() {
@@ -149,6 +174,21 @@ mod tests {
         let mut bytes = [1; 2];
         file.read(page, &mut bytes).unwrap();
         assert_eq!(bytes, [7, 0]);
+    }
+
+    #[test]
+    fn private_memory_is_faulted_in_where_it_is_not_mapped() {
+        let page = host_page_size().unwrap();
+        let memory = PrivateMemory::new(4 * page, false).unwrap();
+        memory.write(page, &[7]).unwrap();
+        memory.fault_in(0, 4 * page).unwrap();
+        let mut bytes = [1; 2];
+        memory.read(page, &mut bytes).unwrap();
+        assert_eq!(bytes, [7, 0]);
+        let reservation = AddressSpaceReservation::new(32).unwrap();
+        reservation.map_private(0, page, &memory, 2 * page).unwrap();
+        let error = memory.fault_in(0, 4 * page).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::VaInUse);
     }
 
     const MIB: u64 = 1 << 20;

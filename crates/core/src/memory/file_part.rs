@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use nix::fcntl::{FallocateFlags, fallocate};
-
+use super::discard::punch_hole;
 use super::file::{Kind, MemoryFile};
 use crate::Range;
 use crate::dropper;
-use crate::range::to_offset;
 
 impl MemoryFile {
     /// Creates a handle to one part of the file.
@@ -48,14 +46,9 @@ struct UnusedPart {
 
 impl Drop for UnusedPart {
     fn drop(&mut self) {
-        if let (Kind::Memory { fd, .. }, Ok(start), Ok(length)) = (
-            &*self.kind,
-            to_offset(self.part.start()),
-            to_offset(self.part.len()),
-        ) {
-            let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        if let Kind::Memory { fd, .. } = &*self.kind {
             // A failure costs memory until the file is closed.
-            let _ = fallocate(fd, mode, start, length);
+            let _ = punch_hole(fd, &self.part);
         }
     }
 }

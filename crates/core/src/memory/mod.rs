@@ -10,6 +10,7 @@ mod budget;
 mod bytes;
 mod charged;
 mod copy;
+mod discard;
 #[cfg(test)]
 mod dropper_test;
 mod extent;

@@ -20,6 +20,9 @@ use crate::locked::lock;
 use crate::range::{to_u64, to_usize};
 use crate::{Error, ErrorCode, Range, Result, host_page_size};
 
+/// Bytes of private memory on which one call of the kernel works while the lock is held.
+const AT_ONCE: u64 = 64 << 20;
+
 #[derive(Debug)]
 pub(super) struct Inner {
     /// The address of the mapping that holds the pages outside of reservations. Changes only while all of the memory
@@ -140,6 +143,39 @@ impl PrivateMemory {
             let length = to_usize(piece.end.saturating_sub(*start))?;
             // SAFETY: the lock keeps the piece at its address; the range belongs to this memory.
             unsafe { policy::bind_to_node(at, length, node) }?;
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with the address and the range of parts of `range`, all of them at the origin.
+    ///
+    /// The lock is held during each call, so that nobody maps the part. It is released in between: other threads read
+    /// and write the rest.
+    ///
+    /// # Errors
+    /// `ERR_VA_IN_USE` at the first part that is mapped in a reservation; the first error of `each`.
+    pub(super) fn for_each_unplaced(
+        &self,
+        range: &Range,
+        mut each: impl FnMut(usize, Range) -> Result<()>,
+    ) -> Result<()> {
+        let mut rest = Some(*range);
+        while let Some(todo) = rest {
+            let pieces = lock(&self.inner.pieces);
+            let Some((start, piece)) = overlapping(&pieces, &todo).next() else {
+                return Ok(());
+            };
+            let end = piece.end.min(todo.start().saturating_add(AT_ONCE));
+            let part = Range::between(start, end).and_then(|all| all.intersection(&todo));
+            let Some(part) = part else {
+                return Ok(());
+            };
+            if piece.placed.is_some() {
+                let message = format!("{part} of private memory is mapped. Unmap it first");
+                return Err(Error::new(ErrorCode::VaInUse, message));
+            }
+            each(self.inner.origin_address(part.start())?, part)?;
+            rest = Range::between(part.end(), range.end());
         }
         Ok(())
     }
