@@ -2,6 +2,7 @@
  * The command line of the example VMM.
  */
 import test from 'ava';
+import { AddressRange } from '../../ts/index.ts';
 import { WINDOWS, ramRanges } from '../../examples/vmm/address-map.ts';
 import { USAGE, readArguments } from '../../examples/vmm/arguments.ts';
 import { UsageError } from '../../examples/vmm/failures.ts';
@@ -12,6 +13,7 @@ test('a kernel is enough, and the rest has defaults', (t) => {
     initrd: undefined,
     append: 'console=ttyS0',
     memory: 1n << 30n,
+    hotplug: undefined,
     cpus: 1,
     devices: [],
     simulated: [],
@@ -21,7 +23,20 @@ test('a kernel is enough, and the rest has defaults', (t) => {
 });
 
 test('all options describe the guest', (t) => {
-  const args = ['--kernel', 'k', '--initrd', 'i', '--append', 'quiet', '--memory', '512M', '--cpus', '255'];
+  const args = [
+    '--kernel',
+    'k',
+    '--initrd',
+    'i',
+    '--append',
+    'quiet',
+    '--memory',
+    '512M',
+    '--hotplug',
+    '256M',
+    '--cpus',
+    '255',
+  ];
   args.push('--device', '01:00.0', '--device', '0000:02:00.1', '--device', '0000:01:00.0');
   args.push('--simulated', 'memory', '--simulated', 'edu', '--simulated=edu', '--journal', 'j', '--backend', 'type1');
   t.deepEqual(readArguments(args), {
@@ -29,6 +44,7 @@ test('all options describe the guest', (t) => {
     initrd: 'i',
     append: 'quiet',
     memory: 512n << 20n,
+    hotplug: AddressRange.of(4n << 30n, 256n << 20n),
     cpus: 255,
     devices: ['0000:01:00.0', '0000:02:00.1'],
     simulated: ['memory', 'edu', 'edu'],
@@ -43,7 +59,7 @@ test('the help needs no kernel', (t) => {
 });
 
 test('the usage lists each option', (t) => {
-  const options = ['kernel', 'initrd', 'append', 'memory', 'cpus', 'device', 'simulated', 'backend'];
+  const options = ['kernel', 'initrd', 'append', 'memory', 'hotplug', 'cpus', 'device', 'simulated', 'backend'];
   options.push('journal', 'testbed', 'help');
   for (const name of options) t.regex(USAGE, new RegExp(`^  --${name} `, 'm'));
 });
@@ -57,6 +73,11 @@ const problems: [args: string[], message: string][] = [
   [[...kernel, '--backend', 'vfio'], '--backend takes auto, type1, or iommufd, not "vfio"'],
   [[...kernel, '--testbed'], '--testbed has no other option. Run npm run vmm -- --testbed'],
   [[...kernel, '--journal='], '--journal takes the path of a file, not ""'],
+  [[...kernel, '--hotplug', '64M'], '--hotplug takes a multiple of 128M, not 64M'],
+  [
+    [...kernel, '--memory', '128G', '--hotplug', '128G'],
+    '--memory and --hotplug exceed the 255G below the devices. Give the guest less',
+  ],
   [[...kernel, '--memory', '512'], `${size} "512"`],
   [[...kernel, '--memory', '0G'], `${size} "0G"`],
   [[...kernel, '--memory', '1.5G'], `${size} "1.5G"`],
@@ -77,10 +98,10 @@ for (const [args, message] of problems) {
   });
 }
 
-test('accepts as many devices as the bus has numbers, and rejects one more', (t) => {
-  const args = [...kernel, '--device', '01:00.0', ...Array.from({ length: 30 }, () => '--simulated=edu')];
+test('accepts 30 devices, one fewer than the bus has numbers, and rejects one more', (t) => {
+  const args = [...kernel, '--device', '01:00.0', ...Array.from({ length: 29 }, () => '--simulated=edu')];
   t.notThrows(() => readArguments(args));
-  const message = '--device and --simulated take up to 31 devices. Give the guest fewer';
+  const message = '--device and --simulated take up to 30 devices. Give the guest fewer';
   t.throws(() => readArguments([...args, '--simulated=edu']), { instanceOf: UsageError, message });
 });
 

@@ -1,11 +1,11 @@
 /**
  * The command line of the VMM.
  */
-import type { VfioBackendName } from 'peerdma';
+import type { AddressRange, VfioBackendName } from 'peerdma';
 import { pciAddress } from 'peerdma/host';
 import { parseArgs } from 'node:util';
 import { MAX_CPUS } from './acpi/madt.ts';
-import { MAX_RAM } from './address-map.ts';
+import { HOTPLUG_UNIT, MAX_RAM, hotplugRange } from './address-map.ts';
 import { MAX_DEVICES } from './devices/pci-devices.ts';
 import { SIMULATED_KINDS, type SimulatedKind } from './devices/simulated.ts';
 import { UsageError } from './failures.ts';
@@ -18,6 +18,7 @@ Runs a Linux guest on KVM, with its serial console on this terminal. Ctrl-A x en
   --initrd FILE      its initial RAM file system
   --append TEXT      its command line; default: console=ttyS0
   --memory SIZE      RAM, such as 512M or 2G; default: 1G
+  --hotplug SIZE     further RAM by virtio-mem, a multiple of 128M: Ctrl-A + and Ctrl-A - change it by 128M
   --cpus NUMBER      processors, from 1 to 255; default: 1
   --device BDF       assigns a PCI device that is bound to vfio-pci; may be repeated
   --simulated KIND   adds a simulated PCI device, edu or memory; may be repeated
@@ -38,6 +39,8 @@ export interface GuestArguments {
   readonly append: string;
   /** Bytes of RAM, a multiple of 1 MiB. */
   readonly memory: bigint;
+  /** Guest-physical addresses of the RAM that the guest gets while it runs. */
+  readonly hotplug: AddressRange | undefined;
   readonly cpus: number;
   /** PCI addresses, without duplicates. */
   readonly devices: readonly string[];
@@ -56,6 +59,7 @@ const OPTIONS = {
   initrd: { type: 'string' },
   append: { type: 'string' },
   memory: { type: 'string' },
+  hotplug: { type: 'string' },
   cpus: { type: 'string' },
   device: { type: 'string', multiple: true },
   simulated: { type: 'string', multiple: true },
@@ -85,11 +89,13 @@ export function readArguments(args: readonly string[]): GuestArguments | 'help' 
   if (devices.length + simulated.length > MAX_DEVICES) {
     throw new UsageError(`--device and --simulated take up to ${MAX_DEVICES} devices. Give the guest fewer`);
   }
+  const memory = sizeOf('memory', values.memory ?? '1G');
   return {
     kernel: pathOf('kernel', values.kernel),
     initrd: pathOf('initrd', values.initrd),
     append: values.append ?? 'console=ttyS0',
-    memory: sizeOf(values.memory ?? '1G'),
+    memory,
+    hotplug: values.hotplug === undefined ? undefined : hotplugOf(values.hotplug, memory),
     cpus: countOf(values.cpus ?? '1'),
     devices,
     simulated,
@@ -120,12 +126,20 @@ function addressOf(text: string): string {
   }
 }
 
-function sizeOf(text: string): bigint {
+function sizeOf(option: string, text: string): bigint {
   const [, count = '', unit = ''] = SIZE.exec(text) ?? [];
   const bytes = BigInt(count) * (UNITS[unit] ?? 0n);
   if (bytes > 0n && bytes <= MAX_RAM) return bytes;
   const form = `a size such as 512M or 2G, up to ${MAX_RAM / GiB}G`;
-  throw new UsageError(`--memory takes ${form}, not ${JSON.stringify(text)}`);
+  throw new UsageError(`--${option} takes ${form}, not ${JSON.stringify(text)}`);
+}
+
+function hotplugOf(text: string, memory: bigint): AddressRange {
+  const length = sizeOf('hotplug', text);
+  if (length % HOTPLUG_UNIT !== 0n) throw new UsageError(`--hotplug takes a multiple of 128M, not ${text}`);
+  const range = hotplugRange(memory, length);
+  if (range !== undefined) return range;
+  throw new UsageError(`--memory and --hotplug exceed the ${MAX_RAM / GiB}G below the devices. Give the guest less`);
 }
 
 function countOf(text: string): number {

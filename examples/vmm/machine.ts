@@ -9,6 +9,7 @@ import { ACPI_TABLES, ECAM, WINDOWS, ramRanges } from './address-map.ts';
 import type { GuestArguments } from './arguments.ts';
 import { loadLinux } from './boot/linux.ts';
 import { addDevices } from './devices/pci-devices.ts';
+import { addHotplug } from './devices/hotplug.ts';
 import { Power, RESET_PORT, SLEEP_CONTROL_PORT, SLEEP_STATUS_PORT } from './devices/power.ts';
 import { SERIAL_LINE, SERIAL_PORT, SERIAL_PORTS, Serial } from './devices/serial.ts';
 import { readInitrd, readKernel } from './files.ts';
@@ -26,7 +27,7 @@ import { Terminal } from './terminal.ts';
 export async function runGuest(options: GuestArguments): Promise<string> {
   const kernel = await readKernel(options.kernel);
   const initrd = await readInitrd(options.initrd);
-  requireHostMemory(options.memory);
+  requireHostMemory(options.memory + (options.hotplug?.length ?? 0n));
   const ram = ramRanges(options.memory);
   await using memory = await GuestMemory.create({ ram: ram.map(({ start, length }) => ({ start, length })) });
   using journal = options.journal === undefined ? undefined : recordJournal(memory, options.journal);
@@ -34,6 +35,7 @@ export async function runGuest(options: GuestArguments): Promise<string> {
   const bridge = new PciHostBridge({ memory, ecam: ECAM, windows: WINDOWS });
   vm.attach(bridge);
   await using _devices = await addDevices(memory, bridge, options);
+  using hotplug = options.hotplug && (await addHotplug(memory, vm, bridge, options.hotplug));
 
   const { tables, rsdp } = buildAcpi({
     address: ACPI_TABLES,
@@ -50,6 +52,7 @@ export async function runGuest(options: GuestArguments): Promise<string> {
   using terminal = new Terminal({
     receive: (keys) => serial.receive(keys),
     quit: () => vm.stop('quit'),
+    resize: (change) => hotplug?.resize(change),
     outputFailed: ({ message }) => vm.stop(`standard output: ${message}`),
   });
   using serial = new Serial({ line: vm.line(SERIAL_LINE), write: (bytes) => terminal.write(bytes) });

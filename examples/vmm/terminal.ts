@@ -1,7 +1,8 @@
 /**
  * The terminal of the VMM, whose keys go to the guest.
  *
- * Ctrl-A x ends the VMM. Ctrl-A Ctrl-A sends one Ctrl-A. Any other key after Ctrl-A is dropped.
+ * Ctrl-A x ends the VMM. Ctrl-A + and Ctrl-A - give the guest more or less RAM. Ctrl-A Ctrl-A sends one Ctrl-A. Any
+ * other key after Ctrl-A is dropped.
  */
 import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
@@ -16,12 +17,16 @@ export interface TerminalOptions {
   receive(bytes: Uint8Array): void | Promise<void>;
   /** Ends the VMM. */
   quit(): void;
+  /** Gives the guest more RAM, or less. Default: does nothing */
+  resize?(change: 'grow' | 'shrink'): void;
   /** Is called once if the output cannot be written, such as when its reader has ended (`EPIPE`). */
   outputFailed(error: Error): void;
 }
 
 const ESCAPE = 0x01; // Ctrl-A
 const QUIT = 'x'.charCodeAt(0);
+const GROW = '+'.charCodeAt(0);
+const SHRINK = '-'.charCodeAt(0);
 
 /** Signals that end a process without its 'exit' event. */
 const SIGNALS = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const;
@@ -101,6 +106,7 @@ export class Terminal {
     const isEscaped = this.#isEscaped;
     this.#isEscaped = !isEscaped && key === ESCAPE;
     if (isEscaped && key === QUIT) this.#options.quit();
+    if (isEscaped && (key === GROW || key === SHRINK)) this.#options.resize?.(key === GROW ? 'grow' : 'shrink');
     return isEscaped === (key === ESCAPE);
   }
 

@@ -23,8 +23,10 @@ export interface PciDevices {
 
 /** The first device number. The host bridge is 0. */
 const FIRST_SLOT = 1;
-/** The most devices. A bus has 32 device numbers (PCI Local Bus Specification 3.0, 3.2.2.3.4). */
-export const MAX_DEVICES = 32 - FIRST_SLOT;
+/** The last device number of a bus (PCI Local Bus Specification 3.0, 3.2.2.3.4): that of virtio-mem. */
+export const MEMORY_SLOT = 31;
+/** The most devices. */
+export const MAX_DEVICES: number = MEMORY_SLOT - FIRST_SLOT;
 
 /**
  * Puts devices on the bus, from 00:01.0 on.

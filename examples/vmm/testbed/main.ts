@@ -36,6 +36,7 @@ try {
     initrd,
     append: COMMAND_LINE,
     memory: MEMORY,
+    hotplug: undefined,
     cpus: 2,
     devices: [variable('EDU0'), variable('IVSHMEM0'), variable('NVME0')],
     simulated: ['edu', 'memory'],

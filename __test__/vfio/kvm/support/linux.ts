@@ -21,6 +21,8 @@ export interface LinuxGuest {
   readonly files?: Readonly<Record<string, Uint8Array>>;
   /** Arguments of the VMM, such as `--device`. */
   readonly options?: readonly string[];
+  /** Called when the guest prints a line `step: NAME`. Its result is the keys that the terminal of the VMM receives. */
+  readonly onStep?: (name: string) => Promise<string>;
 }
 
 /** The output and the end of the VMM. */
@@ -42,7 +44,7 @@ export const MARK = 'echo mark; read line';
 /** Boots Linux by the VMM. */
 export async function runLinux(
   t: ExecutionContext,
-  { script, files = {}, options = [] }: LinuxGuest,
+  { script, files = {}, options = [], onStep }: LinuxGuest,
 ): Promise<LinuxRun> {
   const folder = mkdtempSync(join(tmpdir(), 'linux-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
@@ -53,9 +55,12 @@ export async function runLinux(
   const machine = ['--kernel', kernel, '--initrd', initrd, '--append', COMMAND_LINE, '--memory', memory, ...options];
   const node = ['--import', compiled('__test__/vfio/programs/count-events'), compiled('examples/vmm/main')];
   const child = spawn(process.execPath, [...node, ...machine], { stdio: ['pipe', 'pipe', 'pipe'] });
-  let [console, errors, marks] = ['', '', 0];
+  let [console, errors, marks, steps] = ['', '', 0, 0];
   child.stdout.on('data', (bytes: Buffer) => {
     console += bytes.toString('latin1');
+    const reached = [...console.matchAll(/^step: (.*)\r$/gm)].map(([, name = '']) => name);
+    for (const name of reached.slice(steps)) void onStep?.(name).then((keys) => child.stdin.write(keys));
+    steps = reached.length;
     if (console.split('\nmark\r').length - 1 === marks) return;
     marks++;
     child.kill('SIGUSR2');
