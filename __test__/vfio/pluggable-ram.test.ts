@@ -91,7 +91,7 @@ testWith(
         t.fail(`copy ${copies} did not arrive`);
     }
     await neighbours;
-    t.log(`${copies} copies during ${rounds} rounds`);
+    t.true(copies >= 20 && rounds >= 5, `${copies} copies during ${rounds} rounds`);
   },
 );
 
