@@ -66,7 +66,7 @@ test('plugging and unplugging do not touch the mappings of other blocks', async 
   t.deepEqual(target.takeCalls(), ['unmap 0x12000..0x13000']);
 });
 
-test('blocks that are plugged together share mappings up to mappingSize, and unplugging one cuts its mapping', async (t) => {
+test('blocks that are plugged together share a mapping, and unplugging one of them cuts it', async (t) => {
   const { target, iommu, ram } = await rig(t, { mappingSize: at(4) });
   await ram.plug([pages(17, 8)]);
   t.deepEqual(

@@ -30,7 +30,9 @@ export function ramRanges(length: bigint): AddressRange[] {
 }
 
 /**
- * Returns the range of RAM that a guest gets while it runs. It begins at a multiple of 2 GiB, the largest unit of Linux.
+ * Returns the range of RAM that a guest gets while it runs.
+ *
+ * It begins at a multiple of 2 GiB, the largest unit of Linux.
  *
  * @param length bytes of RAM at boot, as for {@link ramRanges}
  * @param hotplug bytes of RAM while it runs

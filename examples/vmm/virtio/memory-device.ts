@@ -1,5 +1,7 @@
 /**
- * virtio-mem: the guest plugs and unplugs blocks of RAM as the VMM requests (Virtual I/O Device specification 1.2, 5.15).
+ * virtio-mem: the guest plugs and unplugs blocks of RAM as the VMM requests.
+ *
+ * Source: Virtual I/O Device specification 1.2, 5.15.
  */
 import { AddressRange, type PluggableRam, PeerDmaError } from 'peerdma';
 import type { VirtioDevice } from './device.ts';

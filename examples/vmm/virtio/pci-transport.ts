@@ -14,7 +14,7 @@ import { QueueError, SplitQueue } from './split-queue.ts';
 const COMMON = { kind: 1, offset: 0x0000, length: 0x38 };
 const ISR = { kind: 3, offset: 0x1000, length: 1 };
 const DEVICE = { kind: 4, offset: 0x2000, length: 0x1000 };
-/** One address for all queues: their notifications differ by the written number. Its last bytes are that distance, 0. */
+/** One address for all queues, which the written number distinguishes. Its last bytes are their distance, 0. */
 const NOTIFY = { kind: 2, offset: 0x3000, length: 4, more: [0, 0, 0, 0] };
 const STRUCTURES: readonly Structure[] = [COMMON, NOTIFY, ISR, DEVICE];
 const BAR_LENGTH = 0x4000;
