@@ -1,5 +1,5 @@
 /**
- * virtio-mem of the example VMM: a driver in TypeScript sets it up by its registers, and sends requests.
+ * virtio-mem of the example VMM. A driver in TypeScript sets it up by its registers, and sends requests.
  */
 import test, { type ExecutionContext } from 'ava';
 import { VirtioMemory } from '../../examples/vmm/virtio/memory-device.ts';

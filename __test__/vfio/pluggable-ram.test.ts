@@ -1,6 +1,7 @@
 /**
- * Pluggable RAM under real DMA: pinned pages by the kernel's count, blocks that DMA does not reach, and more blocks than
- * a container has mappings.
+ * Pluggable RAM under real DMA.
+ *
+ * Pinned pages by the kernel's count, blocks that DMA does not reach, and more blocks than a container has mappings.
  */
 import type { ExecutionContext } from 'ava';
 import { AddressRange, GuestMemory, MemoryFile, PeerDmaError, type PluggableRamOptions } from '../../ts/index.ts';

@@ -1,5 +1,7 @@
 /**
- * The config space of a virtio device on PCI, with one BAR of 32 bits (Virtual I/O Device specification 1.2, 4.1).
+ * The config space of a virtio device on PCI, with one BAR of 32 bits.
+ *
+ * Source: Virtual I/O Device specification 1.2, 4.1.
  */
 import { AddressRange } from 'peerdma';
 

@@ -1,8 +1,7 @@
 /**
- * A virtio device on the PCI bus of a guest: its registers, queues and interrupt pin (Virtual I/O Device specification
- * 1.2, 4.1).
+ * A virtio device on the PCI bus of a guest: its registers, queues and interrupt pin.
  *
- * It has no MSI-X and no access to its BAR by config space, which only firmware uses.
+ * Source: Virtual I/O Device specification 1.2, 4.1. It has no MSI-X and no access to its BAR by config space, which only firmware uses.
  */
 import { type AddressRange, type GuestMemory, type GuestPciFunction, PeerDmaError } from 'peerdma';
 import { VERSION_1, type VirtioDevice } from './device.ts';
@@ -216,7 +215,7 @@ export class VirtioPciTransport implements GuestPciFunction {
     }
   }
 
-  /** The driver has to reset the device. Its mistakes are no errors of the VMM. */
+  /** The driver has to reset the device. Its mistakes do not end the VMM. */
   #fail(error: unknown): void {
     this.#status |= NEEDS_RESET;
     this.#interrupt(CONFIG_INTERRUPT);

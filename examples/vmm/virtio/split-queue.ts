@@ -65,7 +65,7 @@ export class SplitQueue {
   /**
    * Takes the next buffer, if there is one.
    *
-   * @throws {QueueError} for descriptors that are no valid buffer
+   * @throws {QueueError} for invalid descriptors
    * @throws {PeerDmaError} if an address has no memory
    */
   take(): Buffer | undefined {
