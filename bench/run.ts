@@ -13,6 +13,7 @@ import { importTime } from './import-time.ts';
 import { linearMoves } from './linear.ts';
 import type { Figure } from './measure.ts';
 import { oneAmongMany } from './one-among-many.ts';
+import { plugBlocks } from './plug-blocks.ts';
 import { populate } from './populate.ts';
 import { firstMoves } from './process-start.ts';
 import { regionChanges } from './region-changes.ts';
@@ -34,6 +35,7 @@ const PARTS: Readonly<Record<string, Part>> = {
   barMoveVa: () => runInChild('./bar-move-va.js', { withoutIoctl: true }),
   linearMoves,
   regionChanges,
+  plugBlocks,
   firstMoves,
   configWrite,
   crossing,

@@ -18,7 +18,7 @@ interface Fixture {
   readonly terminal: Terminal;
   readonly input: PassThrough & { isTTY: boolean };
   readonly output: Writable;
-  /** The bytes that the guest has received, `quit`, and errors of the output. */
+  /** The bytes that the guest has received, `quit`, changes of RAM, and errors of the output. */
   readonly received: string[];
   /** Calls of the output stream, each with all its bytes. */
   readonly written: string[];
@@ -41,8 +41,9 @@ function fixture(t: ExecutionContext, { isTTY = true } = {}): Fixture {
   });
   const receive = (bytes: Uint8Array): void => void received.push(Buffer.from(bytes).toString());
   const quit = (): void => void received.push('quit');
+  const resize = (change: string): void => void received.push(change);
   const outputFailed = (error: Error): void => void received.push(error.message);
-  const terminal = new Terminal({ input, output, receive, quit, outputFailed });
+  const terminal = new Terminal({ input, output, receive, quit, resize, outputFailed });
   t.teardown(() => terminal.close());
   return { terminal, input, output, received, written, modes, endWrite: () => ends.shift()?.() };
 }
@@ -55,6 +56,10 @@ const keys: [typed: string[], received: string[]][] = [
   [[`${CTRL_A}x`], ['quit']],
   [[CTRL_A, 'x'], ['quit']],
   [[CTRL_A + CTRL_A], [CTRL_A]],
+  [
+    [`${CTRL_A}+${CTRL_A}`, '-+'],
+    ['grow', 'shrink', '+'],
+  ],
   [[`${CTRL_A}${CTRL_A}x`], [`${CTRL_A}x`]],
   [[`a${CTRL_A}bx`], ['ax']],
   [

@@ -297,3 +297,33 @@ test.serial('memory that a target cannot map leaves the slots as they were', asy
   t.is(vm.inspect().slots, 1);
   t.is(await vm.run(), 'end');
 });
+
+test.serial('a guest reaches plugged blocks of RAM only, and a block that is plugged again is zero', async (t) => {
+  const BLOCK = 0x1000n;
+  const start = 0x8000_0000n;
+  const ones = (1n << 64n) - 1n;
+  const at = start + BLOCK;
+  const code = new Code().rbx(at).load(8).rbx(FREE).store(8).rax(VALUE).rbx(at).store(8).out(END_PORT);
+  const { memory, vm, cpu } = await smallGuest(t, code);
+  const blocks = AddressRange.of(start, 1000n * BLOCK);
+  const ram = await memory.addPluggableRam({ start, length: blocks.length, blockSize: BLOCK });
+  const read = async (): Promise<bigint> => {
+    load(memory, cpu, code);
+    t.is(await vm.run(), 'end');
+    return memory.read64(FREE);
+  };
+  t.is(await read(), ones, 'no block is plugged');
+  await ram.plug([AddressRange.of(at, BLOCK)]);
+  t.deepEqual([await read(), await read()], [0n, VALUE]);
+  await ram.unplug([AddressRange.of(at, BLOCK)]);
+  t.is(await read(), ones);
+  const began = performance.now();
+  await ram.plug([blocks]);
+  const plugged = performance.now();
+  t.is(await read(), 0n);
+  const paused = performance.now();
+  await ram.unplug([blocks]);
+  const [plug, unplug] = [plugged - began, performance.now() - paused].map(Math.round);
+  t.log(`1,000 memory slots: plugged in ${plug} ms, unplugged in ${unplug} ms`);
+  t.is(await read(), ones);
+});
