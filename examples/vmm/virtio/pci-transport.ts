@@ -1,8 +1,8 @@
 /**
  * A virtio device on the PCI bus of a guest: its registers, queues and interrupt pin.
  *
- * Source: Virtual I/O Device specification 1.2, 4.1. It has neither MSI-X nor access to its BAR by config space, which only
- * firmware uses.
+ * It has neither MSI-X nor access to its BAR by config space, which only firmware uses. Source: Virtual I/O Device
+ * specification 1.2, 4.1.
  */
 import { type AddressRange, type GuestMemory, type GuestPciFunction, PeerDmaError } from 'peerdma';
 import { VERSION_1, type VirtioDevice } from './device.ts';
