@@ -28,6 +28,22 @@ const MAX_PATH = 107;
 /** The largest number of descriptors in a message (Linux, `SCM_MAX_FD`). */
 const MAX_DESCRIPTORS = 253;
 
+/** @internal */
+export let isUnixSocket: (value: unknown) => value is UnixSocket;
+/** Words of a message of {@link sendMessages}: its length, and its descriptor. @internal */
+export const MESSAGE_WORDS = 2;
+/** In place of a descriptor. @internal */
+export const NO_DESCRIPTOR = (1n << 64n) - 1n;
+
+/**
+ * Sends many messages with up to one descriptor each, as {@link UnixSocket.send} sends one. The descriptors stay open
+ * until it has resolved.
+ *
+ * @param words of each message; this function changes them
+ * @internal
+ */
+export let sendMessages: (socket: UnixSocket, bytes: Uint8Array, words: BigUint64Array) => Promise<void>;
+
 /** Options of {@link UnixSocket.send}. */
 export interface SendOptions {
   /** Up to 253 descriptors, which the receiver gets with the first byte. The caller still owns them. Default: none */
@@ -68,6 +84,11 @@ export class UnixSocket {
   #endKeepAlive = (): void => {};
   #early: EarlyBytes | undefined;
   #closed = false;
+
+  static {
+    isUnixSocket = (value): value is UnixSocket => typeof value === 'object' && value !== null && #handle in value;
+    sendMessages = (socket, bytes, words) => socket.#sendEach(bytes, words);
+  }
 
   private constructor(key: typeof PACKAGE_KEY, handle: NativeUnixSocket) {
     requirePackageKey(key, 'UnixSocket.connect()');
@@ -217,6 +238,17 @@ export class UnixSocket {
     return ended ? undefined : { bytes, descriptors };
   }
 
+  /**
+   * Ends the stream to the peer, which receives the end after the messages before. The other direction continues. Sends
+   * that wait reject with `ERR_PEER_CLOSED`. Idempotent.
+   */
+  end(): void {
+    if (this.#closed) return;
+    native(() => this.#handle.end());
+    this.#sends.progress(); // the kernel reports nothing to a sender that ends the stream itself
+    this.#await();
+  }
+
   /** Closes the descriptor, and rejects waiting calls with `ERR_CLOSED`. Duplicates stay open. Idempotent. */
   close(): void {
     if (this.#closed) return;
@@ -242,6 +274,23 @@ export class UnixSocket {
   #open(): NativeUnixSocket {
     if (this.#closed) throw closedError();
     return this.#handle;
+  }
+
+  async #sendEach(bytes: Uint8Array, words: BigUint64Array): Promise<void> {
+    const handle = this.#open();
+    let rest = bytes;
+    let left = words;
+    const attempt = (): boolean => {
+      while (rest.length > 0) {
+        const sent = native(() => handle.sendEach(rest, left));
+        if (sent === 0) return false;
+        rest = rest.subarray(sent);
+        left = wordsAfter(left, BigInt(sent));
+      }
+      return true;
+    };
+    if (this.#sends.isEmpty && attempt()) return;
+    await this.#sends.wait(attempt, undefined, () => {});
   }
 
   /** Reads at most as many bytes as `into` has; `undefined` if nothing has arrived. */
@@ -282,6 +331,19 @@ export class UnixSocket {
       this.#endKeepAlive();
     }
   }
+}
+
+/** The words of the messages after the bytes that were sent. A message that was sent in part has no descriptor. */
+function wordsAfter(words: BigUint64Array, sent: bigint): BigUint64Array {
+  let at = 0;
+  let left = sent;
+  for (let length = words[at]; length !== undefined && left >= length; length = words[at]) {
+    left -= length;
+    at += MESSAGE_WORDS;
+  }
+  const rest = words.subarray(at);
+  if (left > 0n) rest.set([(rest[0] ?? 0n) - left, NO_DESCRIPTOR]);
+  return rest;
 }
 
 function closedError(): PeerDmaError {

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { EventFd, MemoryFile, type ReceivedMessage, UnixSocket } from '../../ts/index.ts';
+import { MESSAGE_WORDS, NO_DESCRIPTOR, sendMessages } from '../../ts/unix-socket.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { openFiles } from '../support/open-files.ts';
 import { PAGE } from '../support/pages.ts';
@@ -259,4 +260,56 @@ test.serial('a thousand messages with descriptors leave none open in either proc
   await closed;
   const counts = JSON.parse(output) as { before: number; after: number };
   t.true(counts.after <= counts.before + 2, output); // the watcher's thread has two
+});
+
+test('sends many messages, also if the queue of the peer holds only some', async (t) => {
+  const [one, other] = pair(t);
+  using event = EventFd.create();
+  const count = 2000;
+  const words = new BigUint64Array(count * MESSAGE_WORDS);
+  for (let index = 0; index < count; index++) {
+    words.set([10n, index % 7 === 0 ? BigInt(event.fd) : NO_DESCRIPTOR], index * MESSAGE_WORDS);
+  }
+  const all = new Uint8Array(count * 10).map((_, at) => at / 10);
+  const sending = sendMessages(one, all, words);
+  for (let index = 0; index < count; index++) {
+    const { bytes: found, descriptors } = await received(other, 10);
+    t.deepEqual(found, new Uint8Array(10).fill(index));
+    t.is(descriptors.length, index % 7 === 0 ? 1 : 0);
+    for (const descriptor of descriptors) descriptor.close();
+  }
+  await sending;
+});
+
+test('continues a message that was sent in part without its descriptor', async (t) => {
+  const [one, other] = pair(t);
+  const length = 1 << 21;
+  const words = BigUint64Array.of(BigInt(length), BigInt(one.fd), 3n, BigInt(one.fd));
+  const sending = sendMessages(one, new Uint8Array(length + 3).fill(5), words);
+  const first = await received(other, length);
+  const second = await received(other, 3);
+  await sending;
+  t.deepEqual([first.descriptors.length, second.descriptors.length], [1, 1]);
+  for (const { descriptors } of [first, second]) descriptors[0]?.close();
+});
+
+test('ends its direction, and still receives', async (t) => {
+  const [one, other] = pair(t);
+  await one.send(bytes('last'));
+  one.end();
+  one.end();
+  await rejectsCode(t, one.send(bytes('late')), 'ERR_PEER_CLOSED');
+  t.is(text(await received(other, 4)), 'last');
+  t.is(await other.receive(1), undefined);
+  await other.send(bytes('reply'));
+  t.is(text(await received(one, 5)), 'reply');
+  one.close();
+  one.end();
+});
+
+test('an end rejects sends that wait', async (t) => {
+  const [one] = pair(t);
+  const sending = one.send(new Uint8Array(1 << 22));
+  one.end();
+  await rejectsCode(t, sending, 'ERR_PEER_CLOSED');
 });

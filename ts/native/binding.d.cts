@@ -361,8 +361,15 @@ export declare class NativeUnixSocket {
    * queue is full.
    */
   send(from: Bytes, descriptors: Array<Fd>): Index
+  /**
+   * Sends messages until the peer's queue is full. Each has two words: its length in bytes, and its descriptor or
+   * 2^64 - 1 for none. Returns the number of bytes sent.
+   */
+  sendEach(from: Bytes, messages: BigUint64Array): Index
   /** Fills `into` with at most as many bytes as it has. Returns `null` if nothing has arrived. */
   receive(into: Bytes): NativeReceived | null
+  /** Ends the stream to the peer. The other direction continues. */
+  end(): void
   /** Closes the handle. A watcher closes its own when the socket is removed from it. */
   close(): void
 }

@@ -233,3 +233,57 @@ fn closes_what_arrived_if_a_descriptor_does_not_fit() {
     );
     assert_eq!(open(), before);
 }
+
+#[test]
+fn sends_many_messages_each_with_its_descriptor() {
+    let (one, other) = UnixSocket::pair().unwrap();
+    let event = EventFd::new().unwrap();
+    let messages = [
+        (3, Some(event.raw_fd())),
+        (2, None),
+        (4, Some(one.raw_fd())),
+    ];
+    assert_eq!(one.send_each(b"onetwfour", messages).unwrap(), 9);
+    for (text, count) in [("one", 1), ("tw", 0), ("four", 1)] {
+        let (bytes, descriptors) = receive(&other, text.len());
+        assert_eq!(
+            (bytes.as_slice(), descriptors.len()),
+            (text.as_bytes(), count)
+        );
+    }
+}
+
+#[test]
+fn sends_messages_until_the_queue_is_full_or_one_fails() {
+    let (one, other) = UnixSocket::pair().unwrap();
+    let bytes = vec![7; 100 * 10_000];
+    let sent = one.send_each(&bytes, vec![(100, None); 10_000]).unwrap();
+    assert!(sent > 0 && sent < bytes.len());
+    assert_eq!(one.send_each(&bytes, [(100, None)]).unwrap(), 0);
+    assert_eq!(receive(&other, sent).0.len(), sent);
+    let closed = [(1, None), (1, Some(i32::MAX)), (1, None)];
+    assert_eq!(one.send_each(b"abc", closed).unwrap(), 1);
+    assert_eq!(
+        code(one.send_each(b"bc", closed[1..].to_vec())),
+        ErrorCode::InvalidArgument
+    );
+    // Lengths past the end of the bytes, and none.
+    assert_eq!(one.send_each(b"d", [(usize::MAX, None)]).unwrap(), 1);
+    assert_eq!(one.send_each(b"", []).unwrap(), 0);
+    assert_eq!(receive(&other, 9).0, b"ad");
+}
+
+#[test]
+fn ends_one_direction() {
+    let (one, other) = UnixSocket::pair().unwrap();
+    one.send(b"last", &[]).unwrap();
+    one.end().unwrap();
+    one.end().unwrap();
+    assert_eq!(code(one.send(b"late", &[])), ErrorCode::PeerClosed);
+    assert_eq!(receive(&other, 9).0, b"last");
+    assert_eq!(receive(&other, 9).0, b"");
+    other.send(b"reply", &[]).unwrap();
+    assert_eq!(receive(&one, 9).0, b"reply");
+    drop(other);
+    one.end().unwrap();
+}

@@ -1,6 +1,7 @@
 //! Unix domain sockets, and descriptors that this process owns.
 
 use napi::Env;
+use napi::bindgen_prelude::BigUint64ArraySlice;
 use napi_derive::napi;
 use peerdma_core::socket::UnixSocket;
 use peerdma_core::{Descriptor, Result};
@@ -116,6 +117,28 @@ impl NativeUnixSocket {
         })
     }
 
+    /// Sends messages until the peer's queue is full. Each has two words: its length in bytes, and its descriptor or
+    /// 2^64 - 1 for none. Returns the number of bytes sent.
+    #[napi]
+    pub fn send_each(
+        &self,
+        env: &Env,
+        from: Bytes,
+        messages: BigUint64ArraySlice<'_>,
+    ) -> napi::Result<Index> {
+        or_throw(env, || {
+            let each = messages.chunks_exact(2).map(|words| {
+                let [length, descriptor] = [words[0], words[1]];
+                (
+                    usize::try_from(length).unwrap_or(usize::MAX),
+                    i32::try_from(descriptor).ok(),
+                )
+            });
+            let sent = self.socket()?.send_each(from.source(), each)?;
+            Ok(Index(sent.try_into().unwrap_or(u64::MAX)))
+        })
+    }
+
     /// Fills `into` with at most as many bytes as it has. Returns `null` if nothing has arrived.
     #[napi]
     pub fn receive(&self, env: &Env, mut into: Bytes) -> napi::Result<Option<NativeReceived>> {
@@ -126,6 +149,12 @@ impl NativeUnixSocket {
                 descriptors: received.descriptors.into_iter().map(Into::into).collect(),
             }))
         })
+    }
+
+    /// Ends the stream to the peer. The other direction continues.
+    #[napi]
+    pub fn end(&self, env: &Env) -> napi::Result<()> {
+        or_throw(env, || self.socket()?.end())
     }
 
     /// Closes the handle. A watcher closes its own when the socket is removed from it.

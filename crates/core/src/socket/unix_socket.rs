@@ -6,8 +6,8 @@ use std::sync::Arc;
 use libc::{iovec, msghdr};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockname, getsockopt, socket,
-    socketpair, sockopt,
+    AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, connect, getsockname, getsockopt,
+    shutdown, socket, socketpair, sockopt,
 };
 
 use super::rights::{ControlBuffer, MAX_DESCRIPTORS, take_rights};
@@ -141,6 +141,34 @@ impl UnixSocket {
         })
     }
 
+    /// Sends messages of these lengths and with these descriptors, until one would have to wait. Returns the number of
+    /// bytes that were sent. The last message may be sent in part, with its descriptor.
+    ///
+    /// # Errors
+    /// As [`UnixSocket::send`], if no byte was sent: the error of a later message is that of the next call.
+    pub fn send_each<'a>(
+        &self,
+        from: impl Into<ByteSource<'a>>,
+        messages: impl IntoIterator<Item = (usize, Option<RawFd>)>,
+    ) -> Result<usize> {
+        let mut rest = from.into();
+        let mut total = 0_usize;
+        for (length, descriptor) in messages {
+            let (message, after) = rest.split_at(length.min(rest.len()));
+            let sent = match self.send(message, descriptor.as_slice()) {
+                Ok(sent) => sent.unwrap_or(0),
+                Err(error) if total == 0 => return Err(error),
+                Err(_) => 0,
+            };
+            total = total.saturating_add(sent);
+            if sent < length {
+                break;
+            }
+            rest = after;
+        }
+        Ok(total)
+    }
+
     /// Receives at most as many bytes as `into` has. Returns `None` if nothing has arrived.
     ///
     /// Bytes after those with which descriptors were sent belong to the next call (`unix_stream_read_generic`).
@@ -186,6 +214,17 @@ impl UnixSocket {
             return Err(failed(Errno::EMFILE, "recvmsg", operation));
         }
         Ok(Some(Received { count, descriptors }))
+    }
+
+    /// Ends the stream to the peer, which receives the bytes before and then the end. The other direction continues.
+    ///
+    /// # Errors
+    /// `ERR_SYSTEM` for an unexpected errno.
+    pub fn end(&self) -> Result<()> {
+        match shutdown(self.raw_fd(), Shutdown::Write) {
+            Ok(()) | Err(Errno::ENOTCONN) => Ok(()),
+            Err(errno) => Err(failed(errno, "shutdown", "ending the stream")),
+        }
     }
 }
 
