@@ -95,7 +95,7 @@ export class CustomTarget implements TargetPort {
         const pending = this.calls.run(() => this.target.mapDma(request)) ?? slices.step();
         if (pending !== undefined) await pending;
       } catch (thrown) {
-        const failure = { error: mapFailed(this.name, sub, thrown), stillMapped: [] };
+        const failure = this.#failureOfBatch([sub], asError(thrown));
         return rolledBack(failure, await this.#unmapEach(subs.slice(0, index).reverse(), { afterFailure: 'continue' }));
       }
     }
@@ -137,7 +137,7 @@ export class CustomTarget implements TargetPort {
     if (!(thrown instanceof PeerDmaError && thrown.code === 'ERR_UNMAP_FAILED')) {
       return { error: mapFailed(this.name, sub, thrown), stillMapped: [] };
     }
-    // The target failed to undo the batch and does not report which mappings remain: any of them may.
+    // The target failed to undo the requests and does not report which mappings remain: any of them may.
     const stillMapped = subs.map((one) => failureOf(one, unmapFailed(this.name, one, thrown)));
     return { error: unmapFailed(this.name, sub, thrown), stillMapped };
   }

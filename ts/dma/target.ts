@@ -38,9 +38,9 @@ export interface DmaMapRequest {
  * Receives the mappings of guest memory. Guest memory calls the methods of a target one at a time, with ranges that
  * never overlap, and unmaps exactly the ranges that it mapped.
  *
- * A method that throws or rejects must leave all mappings unchanged. If a batch fails and cannot be undone, it throws a
- * {@link PeerDmaError} with the code `ERR_UNMAP_FAILED`; the whole batch counts as mapped then. A promise must settle.
- * It must not wait for a later change of the same guest memory: both would wait forever, until
+ * A method that throws or rejects must leave all mappings unchanged. If a map fails and cannot be undone, it throws a
+ * {@link PeerDmaError} with the code `ERR_UNMAP_FAILED`; all of its requests count as mapped then. A promise must
+ * settle. It must not wait for a later change of the same guest memory: both would wait forever, until
  * {@link DmaMapperClient.targetClosed} settles the call.
  *
  * All properties except `mapDma` and `unmapDma` are read once, when the target joins.
