@@ -13,6 +13,7 @@ import { stubDevice } from './public-arguments/calls/vfio.ts';
 import { stubbedMachine } from './support/native-machine-stub.ts';
 import { PAGE, pages } from './support/pages.ts';
 import { scratchFolder } from './support/scratch.ts';
+import { pairOf } from './vhost-user/support/scene.ts';
 
 /** The verb of each class, by what its objects own. */
 const ENDS: Readonly<Record<string, 'close' | 'remove' | 'stop'>> = {
@@ -28,6 +29,7 @@ const ENDS: Readonly<Record<string, 'close' | 'remove' | 'stop'>> = {
   VfioContainerManager: 'close',
   VfioDevice: 'close',
   VirtualMachine: 'close',
+  VhostUserTarget: 'close',
   Journal: 'close',
   // a part of guest memory
   Region: 'remove',
@@ -80,6 +82,7 @@ async function objects(t: ExecutionContext): Promise<Readonly<Record<string, obj
     SimulatedDevice: other('0000:00:05.0'),
     VfioContainerManager: new VfioContainerManager(memory),
     VfioDevice: stubDevice(memory),
+    VhostUserTarget: (await pairOf(t)).target,
     VirtualMachine: (await stubbedMachine(t)).vm,
     Journal: recordJournal(memory, join(scratchFolder(t), 'journal')),
     Region: await memory.regions.addRegion({ name: 'r', range: pages(16, 1) }),

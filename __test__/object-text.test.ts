@@ -17,6 +17,7 @@ import { SimulatedDevice, SimulatedIommu } from '../ts/testing.ts';
 import { VfioDevice } from '../ts/vfio/vfio-device.ts';
 import { at, guest, PAGE, pages, taggedFile } from './support/pages.ts';
 import { RecordingTarget } from './support/recording-target.ts';
+import { pairOf } from './vhost-user/support/scene.ts';
 
 /** The text of a value in an object of as many levels as `inspect` shows. */
 const nested = (value: unknown): string => inspect({ value }, { depth: 0 });
@@ -52,6 +53,14 @@ test('shows whether a socket and a descriptor are open', async (t) => {
   one.close();
   other.close();
   t.is(inspect(one), 'UnixSocket { closed }');
+});
+
+test('shows the state of a vhost-user target', async (t) => {
+  const { backEnd, target } = await pairOf(t, {}, { name: 'disk' });
+  t.is(inspect(target), 'VhostUserTarget "disk" { connected }');
+  backEnd.die();
+  await target.close();
+  t.is(inspect(target), 'VhostUserTarget "disk" { closed }');
 });
 
 test('shows the size, the descriptor and the mappings of a file', async (t) => {

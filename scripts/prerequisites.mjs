@@ -41,6 +41,7 @@ export const ALL = [
   ...BUILD,
   ...GUESTS,
   { program: 'chromium', from: 'chromium', skipped: 'the tests of pages' },
+  { program: 'qemu-storage-daemon', from: 'qemu-utils', skipped: 'the tests of a vhost-user disk' },
   { program: 'iasl', from: 'acpica-tools', skipped: 'the tests that disassemble ACPI tables' },
 ];
 

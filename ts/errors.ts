@@ -71,7 +71,7 @@ export type ErrorCode =
   | 'ERR_IOVA_OVERLAP'
   /** The IOMMU cannot map these IOVAs: they are reserved, or beyond its width. */
   | 'ERR_IOVA_UNREACHABLE'
-  /** A limit of mappings is reached (`dma_entry_limit`, `vm.max_map_count`, memory slots of KVM). */
+  /** A limit of mappings is reached: `dma_entry_limit`, `vm.max_map_count`, slots of KVM or a back end. */
   | 'ERR_MAPPING_LIMIT'
   /** Pinning the memory would pass the limit of locked memory (`RLIMIT_MEMLOCK`). */
   | 'ERR_MEMLOCK_LIMIT'
@@ -81,6 +81,14 @@ export type ErrorCode =
   | 'ERR_UNMAP_FAILED'
   /** The device was reset or switched off, which revokes the mappings of its BARs in iommufd. */
   | 'ERR_MAPPING_REVOKED'
+  /** A back end in another process did not reply in time, or did not end its connection. */
+  | 'ERR_TIMEOUT'
+  /** A back end has ended its connection, or its process has ended. */
+  | 'ERR_DISCONNECTED'
+  /** A back end sent a reply that its protocol does not allow. */
+  | 'ERR_INVALID_REPLY'
+  /** A back end refused a request. */
+  | 'ERR_REQUEST_REFUSED'
   /** A simulated device made a DMA access to an unmapped address, or one that is not allowed. */
   | 'ERR_DMA_FAULT'
   // VFIO
@@ -90,7 +98,7 @@ export type ErrorCode =
   | 'ERR_VFIO_UNSUPPORTED'
   /** `/dev/iommu` cannot be opened. */
   | 'ERR_IOMMUFD_UNAVAILABLE'
-  /** The kernel, the IOMMU or the device does not support it. */
+  /** The kernel, the IOMMU, the device or the back end does not support it. */
   | 'ERR_UNSUPPORTED'
   /** This user may not open a file below `/dev`: the message names it. */
   | 'ERR_PERMISSION'

@@ -22,6 +22,8 @@ export let holdEvent: (event: EventFd) => HeldEvent;
 
 /** An event that can be signalled after its owner has closed it. @internal */
 export interface HeldEvent {
+  /** The descriptor. */
+  readonly fd: number;
   /** Adds one to the count, unless the count is at its maximum. */
   signal(): void;
   /** Releases the event. Call it once. */
@@ -54,7 +56,7 @@ export class EventFd {
         event.#holders--;
         event.#closeUnheld();
       };
-      return { signal, release };
+      return { fd: handle.fd, signal, release };
     };
     nativeEventFdOf = (event) => {
       if (typeof event !== 'object' || event === null || !(#handle in event)) {

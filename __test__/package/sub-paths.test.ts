@@ -65,6 +65,7 @@ import { pciAddress } from 'peerdma/host';
 import { explain } from 'peerdma/inspect';
 import { VirtualMachine } from 'peerdma/kvm';
 import { SimulatedDevice, SimulatedIommu } from 'peerdma/testing';
+import { VhostUserTarget } from 'peerdma/vhost-user';
 const memory = await GuestMemory.create({ ram: [{ start: 0n, length: 4096n }] });
 await memory.dmaMappers.addDmaMapper(new SimulatedIommu());
 await (await DmaBuffer.allocate(memory, 4096n)).close();
@@ -74,6 +75,7 @@ for (const call of [
   () => explain(memory.inspect(), -1n),
   () => new SimulatedDevice({}),
   () => VirtualMachine.create({ memory, cpus: 0 }),
+  () => VhostUserTarget.connect(0),
 ]) {
   try {
     await call();
@@ -87,7 +89,7 @@ await memory.close();
 test('classes are the same objects in all sub-paths', async (t) => {
   project.write('shared.js', SHARED);
   const { stdout, stderr } = await project.run('node', 'shared.js');
-  t.is(stdout, 'true\n'.repeat(5), stderr);
+  t.is(stdout, 'true\n'.repeat(6), stderr);
 });
 
 test('classes have their names in bundles', async (t) => {

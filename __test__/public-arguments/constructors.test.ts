@@ -13,6 +13,7 @@ const FACTORIES: Readonly<Record<string, string>> = {
   GuestMemory: 'GuestMemory.create()',
   MemoryFile: 'MemoryFile.create()',
   UnixSocket: 'UnixSocket.connect()',
+  VhostUserTarget: 'VhostUserTarget.connect()',
   VirtualMachine: 'VirtualMachine.create()',
 };
 

@@ -11,6 +11,7 @@ import { kvmCalls } from './calls/kvm.ts';
 import { memoryCalls } from './calls/memory.ts';
 import { simulationCalls } from './calls/simulation.ts';
 import { socketCalls } from './calls/socket.ts';
+import { vhostUserCalls } from './calls/vhost-user.ts';
 import { vfioCalls } from './calls/vfio.ts';
 import type { Calls } from './values.ts';
 
@@ -27,5 +28,6 @@ export const SUBJECTS: Readonly<Record<string, (t: ExecutionContext) => Table | 
   'journals and explanations': journalCalls,
   'sockets and their descriptors': socketCalls,
   'VFIO devices': vfioCalls,
+  'vhost-user back ends': vhostUserCalls,
   'virtual machines': kvmCalls,
 };

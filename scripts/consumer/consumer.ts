@@ -5,6 +5,7 @@ import { type HostMachine, type PeerMatrix, peerMatrix, readHost } from 'peerdma
 import { type MemorySnapshot, explain } from 'peerdma/inspect';
 import { type StopReason, VirtualMachine, realModeAt } from 'peerdma/kvm';
 import { SimulatedDevice, SimulatedIommu } from 'peerdma/testing';
+import { VhostUserTarget } from 'peerdma/vhost-user';
 
 const memory = await GuestMemory.create({ ram: [{ start: 0n, length: 0x1000n }] });
 const target: DmaTarget = new SimulatedIommu();
@@ -27,6 +28,8 @@ vm.cpus[0].setRegisters({ ...realModeAt(0x1000n), rax: 1n });
 vm.ports.add(0xf4, 1, { read: () => 0, write: () => vm.stop('end') });
 const reason: string = await vm.run();
 export const isFault: boolean = reason === ('triple-fault' satisfies StopReason);
+
+export const disk: Promise<DmaTarget> = VhostUserTarget.connect('/run/disk.sock', { reconnect: 100 });
 
 /** An `AbortSignal` is one of the signals that calls take. */
 export const waiting: Promise<bigint> = EventFd.create().wait({ signal: AbortSignal.timeout(1) });

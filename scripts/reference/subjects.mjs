@@ -6,7 +6,7 @@ const SUBJECTS = [
   { title: 'DMA targets', paths: ['dma/', 'guest/dma-mapper-client', 'guest/device-changes', 'memory/host-memory'] },
   { title: 'VFIO', paths: ['vfio/'] },
   { title: 'Assigned devices', paths: ['pci/', 'event-fd', 'registration'] },
-  { title: 'Other processes', paths: ['unix-socket', 'owned-descriptor'] },
+  { title: 'Other processes', paths: ['unix-socket', 'owned-descriptor', 'vhost-user/'] },
   { title: 'Virtual machines', paths: ['kvm/'] },
   { title: 'Simulated devices', paths: ['pci/simulated/', 'dma/simulated-iommu', 'dma/iommu-rules'] },
   { title: 'Drivers', paths: ['driver/'] },

@@ -19,7 +19,7 @@ const OPTIONS = {
 const COMPILER = readFileSync(join(TOP, 'node_modules/esbuild/package.json'));
 
 /** The name of the package and its sub-paths, as the examples import them. They are the files of this checkout. */
-const PACKAGE = /^peerdma(?:\/(\w+))?$/;
+const PACKAGE = /^peerdma(?:\/([\w-]+))?$/;
 
 /** @type {import('node:module').ResolveHook} */
 export async function resolve(specifier, context, nextResolve) {
