@@ -20,6 +20,7 @@ import { regionChanges } from './region-changes.ts';
 import { simulatedReplay } from './replay.ts';
 import { joinNoOp } from './targets.ts';
 import { againstC } from './testbed.ts';
+import { vhostUserReplay } from './vhost-user-replay.ts';
 
 const memoryPerMapping = (target: string, withoutIoctl: boolean): Figure[] =>
   runInChild('./memory-per-mapping.js', { node: ['--expose-gc'], args: [target], withoutIoctl });
@@ -46,6 +47,7 @@ const PARTS: Readonly<Record<string, Part>> = {
   ramReady: () => runInChild('./ram-ready.js', { args: ['stub', compile('populate')], withoutIoctl: true }),
   ramPinned: () => againstC('./ram-ready.js', 'populate'),
   type1Replay: () => againstC('./type1-replay.js', 'replay'),
+  vhostUserReplay,
   iommufdReplay: () => againstC('./iommufd-replay.js', 'replay-iommufd', '--kernel', '7.3'),
   portExits,
   guestBarMoves,
