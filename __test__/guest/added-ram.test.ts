@@ -2,7 +2,7 @@
 import test from 'ava';
 import { readFileSync, readdirSync } from 'node:fs';
 import { inspect } from 'node:util';
-import { AddressRange, MemoryFile, type RamOptions } from '../../ts/index.ts';
+import { AddressRange, GuestMemory, MemoryFile, type RamOptions } from '../../ts/index.ts';
 import { DmaBuffer } from '../../ts/driver.ts';
 import { SimulatedIommu } from '../../ts/testing.ts';
 import { rejectsCode } from '../support/errors.ts';
@@ -137,6 +137,17 @@ test.serial('the pages of removed RAM return to the system', async (t) => {
   file.close();
   await ram.remove();
   t.throws(shared, { code: 'ENOENT' });
+});
+
+test.serial('closing guest memory closes the files of RAM, also of RAM without a plugged block', async (t) => {
+  const before = openFiles();
+  const memory = await GuestMemory.create({ addressWidth: 32, ram: [{ start: 0n, length: PAGE }] });
+  await memory.addRam({ start: at(4), length: PAGE });
+  await memory.addPluggableRam({ start: at(8), length: at(4), blockSize: PAGE });
+  await memory.addPluggableRam({ start: at(16), length: at(4), blockSize: PAGE, plugged: [pages(17, 2)] });
+  t.is(openFiles() - before, 4);
+  await memory.close();
+  t.is(openFiles(), before);
 });
 
 test.serial('DMA reaches added RAM', async (t) => {

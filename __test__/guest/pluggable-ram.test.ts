@@ -52,7 +52,32 @@ for (const kind of [{}, { private: true }] as const) {
     t.deepEqual(iommu.read(at(18), 1), Uint8Array.of(8), 'its neighbour keeps its bytes');
     await ram.plug([pages(17, 1)]);
     t.deepEqual(iommu.read(at(17), 3 * 1024), new Uint8Array(3 * 1024), 'it is zero again');
+    await ram.unplug(ram.plugged());
+    await ram.plug([pages(18, 1)]);
+    t.deepEqual(iommu.read(at(18), 1), Uint8Array.of(0), 'its memory outlives the last plugged block');
     t.deepEqual(target.breaches, []);
+  });
+
+  test(`a block of ${what} that a device wrote in a failed plug is zero afterwards`, async (t) => {
+    const { memory, ram } = await rig(t, kind);
+    let isFull = true;
+    await memory.dmaMappers.addDmaMapper({
+      name: 'fast device',
+      needsVa: true,
+      mapDma: ({ hostMemory }) => void (isFull && hostMemory?.write(0n, Uint8Array.of(9))),
+      unmapDma: () => {},
+    });
+    await memory.dmaMappers.addDmaMapper({
+      name: 'full',
+      mapDma: () => {
+        if (isFull) throw new Error('no room');
+      },
+      unmapDma: () => {},
+    });
+    await rejectsCode(t, ram.plug([pages(17, 1)]), 'ERR_MAP_FAILED');
+    isFull = false;
+    await ram.plug([pages(17, 1)]);
+    t.is(memory.read8(at(17)), 0);
   });
 }
 
