@@ -10,7 +10,7 @@ import { native } from '../native-call.ts';
 import type { GuestAddressSpace } from './guest-address-space.ts';
 import type { MemoryMapDraft } from './memory-map.ts';
 import { newRegion, requirePlace } from './new-region.ts';
-import { blockMappings, offsetsOfBlocks } from './plugged-blocks.ts';
+import { blockMappings, joined, offsetsOfBlocks } from './plugged-blocks.ts';
 import { type Blocks, type RamOptions, overlappingRam, requireConsistent } from './ram-options.ts';
 import { DEFAULT_PRIORITY, type Mapping, type RegionState } from './region-state.ts';
 
@@ -49,8 +49,7 @@ export async function addRam(
     for (const one of ram) opened.push(openRam(space, one));
     for (const [index, { memory, mappings }] of opened.entries()) {
       if (ram[index]?.options.prefault !== true) continue;
-      const parts = mappings.map(({ range }) => range);
-      await faultInMemory(memory, parts);
+      await faultInMemory(memory, joined(mappings.map(({ range }) => range)));
     }
     await space.change((draft) => {
       for (const { at, state, mappings } of opened) {
