@@ -25,6 +25,14 @@ export type {
 export { bridgesAbove, childrenOf, functionAt, readHost } from './host/read-host.ts';
 export type { KernelVersion } from './host/system/kernel.ts';
 export type { BarResource, BridgeWindow } from './host/resources.ts';
+export {
+  peerCliques,
+  type DeviceWithoutClique,
+  type PeerClique,
+  type PeerCliqueOptions,
+  type PeerCliques,
+} from './host/peer-to-peer/cliques.ts';
+export { nvidiaCliques, type NvidiaCliqueOptions } from './host/peer-to-peer/nvidia-cliques.ts';
 export { peerCandidates, peerMatrix } from './host/peer-to-peer/matrix.ts';
 export type {
   IommuBypass,

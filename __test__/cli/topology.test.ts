@@ -25,6 +25,7 @@ test('prints the tree, the matrix and the reasons in 100 columns', async (t) => 
   t.regex(stdout, /^ {2}6 {2}0000:9a:00\.0 sends translated requests \(ATS is on\)/m);
   t.regex(stdout, /^\* prerequisites\n {2}- 0000:9b:00\.0 is in a low-power state \(D3hot\)/m);
   t.regex(stdout, /^ {2}- from 0000:9a:00\.0: 0x34000000000\.\.0x36100000000 is 0000:99:01\.0$/m);
+  t.regex(stdout, /^cliques: .*\n  - 0: 0000:18:00\.0 0000:19:00\.0 0000:1a:00\.2 0000:9a:00\.0 0000:9b:00\.0$/m);
   for (const line of stdout.split('\n')) t.true(line.length <= 100, line);
   t.false(stdout.includes('\u001b'), 'no colours where there is no terminal');
 });

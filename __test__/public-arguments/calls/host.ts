@@ -9,8 +9,10 @@ import {
   childrenOf,
   diagnose,
   functionAt,
+  nvidiaCliques,
   pciAddress,
   peerCandidates,
+  peerCliques,
   peerMatrix,
   readHost,
 } from '../../../ts/host.ts';
@@ -23,10 +25,12 @@ export function hostCalls(t: ExecutionContext): Record<string, Calls> {
   const all = peerCandidates(host);
   const [first = '', second = ''] = all;
   const root = expandTree(t, machine('testbed'));
+  const matrix = peerMatrix(host, [first, second]);
   const uses: Record<string, (host: HostMachine) => unknown> = {
     bridgesAbove: (given) => bridgesAbove(given, functionAt(host, first)),
     childrenOf: (given) => childrenOf(given, first),
     functionAt: (given) => void functionAt(given, first),
+    nvidiaCliques,
     peerCandidates,
     peerMatrix: (given) => peerMatrix(given, [first, second]),
   };
@@ -36,6 +40,18 @@ export function hostCalls(t: ExecutionContext): Record<string, Calls> {
     childrenOf: { ...ofHost('childrenOf'), bridge: (value) => childrenOf(host, value) },
     functionAt: { ...ofHost('functionAt'), address: (value) => functionAt(host, value) },
     peerCandidates: ofHost('peerCandidates'),
+    peerCliques: {
+      ...options({ ...matrix }, peerCliques),
+      ...options({ accept: ['yes'] }, (given) => peerCliques(matrix, given)),
+      'one of accept': (value) => peerCliques(matrix, { accept: [value] }),
+      'one of devices': (value) => peerCliques({ ...matrix, devices: [value, first] }),
+      'one of cells': (value) => peerCliques({ ...matrix, cells: [value] }),
+    },
+    nvidiaCliques: {
+      ...ofHost('nvidiaCliques'),
+      ...options({ accept: ['yes'], devices: [first] }, (given) => nvidiaCliques(host, given)),
+      'one of devices': (value) => nvidiaCliques(host, { devices: [value, first] }),
+    },
     peerMatrix: {
       ...ofHost('peerMatrix'),
       devices: (value) => peerMatrix(host, value),

@@ -1,7 +1,7 @@
 /**
  * Formats the matrix for a terminal: rows are initiators, columns are targets. Wide matrices are cut into blocks.
  */
-import type { HostMachine, PeerMatrix, PeerVerdict } from '../../host.ts';
+import { type HostMachine, type PeerMatrix, type PeerVerdict, peerCliques } from '../../host.ts';
 import { Footnotes, allPrerequisites, allNotes, bypassTexts } from './footnotes.ts';
 import { type Paint, fit, item } from '../lines.ts';
 import { cellsByPair } from './pairs.ts';
@@ -35,7 +35,12 @@ export function matrixLines(host: HostMachine, matrix: PeerMatrix, width: number
     ...list('* prerequisites', allPrerequisites(matrix), width, paint),
     ...list('notes', allNotes(matrix), width, paint),
     ...list(bypasses, bypassTexts(matrix), width, paint),
+    ...list('cliques: devices that reach each other in both directions', cliqueTexts(matrix), width, paint),
   ];
+}
+
+function cliqueTexts(matrix: PeerMatrix): string[] {
+  return peerCliques(matrix).cliques.map(({ number, devices }) => `${number}: ${devices.join(' ')}`);
 }
 
 function tableLines(
