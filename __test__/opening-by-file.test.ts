@@ -6,12 +6,14 @@ import test, { type ExecutionContext } from 'ava';
 import { type FakeKernel, setFakeKernel, opened } from './support/fake-kernel.ts';
 import type { NativeVfioDevice } from '#native';
 import { type ErrorCode, GuestMemory, PeerDmaError } from '../ts/index.ts';
+import { readPeerPolicy } from '../ts/dma/peer-policy.ts';
 import { deviceFileRefused, iommufdUnavailable, noDeviceFile } from '../ts/vfio/opening-errors.ts';
 import { BackendChoice } from '../ts/vfio/backend-choice.ts';
 import { Type1Backend } from '../ts/vfio/type1/type1-backend.ts';
 import { rejectsCode } from './support/errors.ts';
 import { type FakeDevice, fakeSysfs } from './support/fake-sysfs.ts';
 
+const AUTOMATIC = { addressSpace: undefined, policy: readPeerPolicy() };
 const BDF = '0000:01:00.0';
 const ALONE: Readonly<Record<string, FakeDevice>> = { [BDF]: { driver: 'vfio-pci', group: 3, file: 7 } };
 const OPEN = 'open(/dev/vfio/devices/vfio7)';
@@ -110,8 +112,8 @@ async function choice(
   const memory = await GuestMemory.create();
   t.teardown(() => memory.close());
   const sysfs = fakeSysfs(t, devices);
-  const made = new BackendChoice(wanted, memory, 'best-effort', sysfs);
-  return { choice: made, open, place: (bdf = BDF) => made.open(sysfs.device(bdf)) };
+  const made = new BackendChoice(wanted, memory, sysfs);
+  return { choice: made, open, place: (bdf = BDF) => made.open(sysfs.device(bdf), AUTOMATIC) };
 }
 
 for (const [what, kernel, devices, reason] of [

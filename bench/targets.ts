@@ -7,6 +7,7 @@ import { basename } from 'node:path';
 import { NativeVfioContainer, NativeVfioGroup } from '#native';
 import type { DmaMapperHandle, DmaTarget, GuestMemory } from '../ts/index.ts';
 import type { TargetPort } from '../ts/dma/target-port.ts';
+import { readPeerPolicy } from '../ts/dma/peer-policy.ts';
 import { joinPort } from '../ts/guest/dma-mapper-client.ts';
 import { guestAddressSpaceOf } from '../ts/guest/guest-memory.ts';
 import { Type1Target } from '../ts/vfio/type1/type1-target.ts';
@@ -23,7 +24,7 @@ export const joinNoOp: Join = (memory) => memory.dmaMappers.addDmaMapper(noOpTar
 
 /** Returns a function that registers an IOMMU address space of the kernel, like the back ends. */
 export function joinWithPort(port: TargetPort): Join {
-  return (memory) => joinPort(guestAddressSpaceOf(memory), port, 'best-effort');
+  return (memory) => joinPort(guestAddressSpaceOf(memory), port, readPeerPolicy());
 }
 
 /** The number of threads with which the native core faults memory in. */

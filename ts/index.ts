@@ -16,6 +16,8 @@ export type { Backing } from './memory/backing.ts';
 export type { HostMemory } from './memory/host-memory.ts';
 
 export type { AcceptedMemory } from './dma/accepted-memory.ts';
+export type { DeviceAccessOptions } from './dma/device-access.ts';
+export type { DmaMapperOptions } from './dma/peer-policy.ts';
 export type { DmaMapRequest, DmaTarget, MappingStatus, MemoryKind, PeerToPeer } from './dma/target.ts';
 export type { DirtyPages } from './dma/dirty-pages.ts';
 
@@ -28,7 +30,7 @@ export type { Region } from './guest/region.ts';
 export type { RegionManager, RegionOptions } from './guest/region-manager.ts';
 export { DEFAULT_PRIORITY } from './guest/region-state.ts';
 export type { DeviceMemory, DeviceMemoryOptions } from './guest/device-memory.ts';
-export type { DmaMapperClient, DmaMapperHandle, DmaMapperOptions } from './guest/dma-mapper-client.ts';
+export type { DmaMapperClient, DmaMapperHandle } from './guest/dma-mapper-client.ts';
 export type { RefreshedMapping } from './guest/device-changes.ts';
 export type {
   MappingStatusSnapshot,
@@ -66,7 +68,7 @@ export type { BarKind } from './pci/config/bar-registers.ts';
 export type { ConfigOverrides } from './pci/config/config-overrides.ts';
 export type { GuestPortType } from './pci/config/port-type.ts';
 export { nvidiaConfigMirrors, nvidiaP2pClique } from './pci/nvidia.ts';
-export type { PinnedBars } from './pci/pinned-bars.ts';
+export type { BarOptions, BarsOptions } from './pci/bar-options.ts';
 export type { AssignedInterrupts } from './pci/interrupts/assigned-interrupts.ts';
 export type { InterruptVector } from './pci/interrupts/vector.ts';
 export type { InterruptMessage } from './pci/interrupts/msix-table.ts';

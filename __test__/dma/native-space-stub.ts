@@ -5,6 +5,7 @@
 import type { NativeFailure, NativeMapFailure } from '#native';
 import type { ExecutionContext } from 'ava';
 import type { DmaMapperHandle, GuestMemory, Region } from '../../ts/index.ts';
+import { readPeerPolicy } from '../../ts/dma/peer-policy.ts';
 import { joinPort } from '../../ts/guest/dma-mapper-client.ts';
 import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { openBacking } from '../../ts/memory/backing.ts';
@@ -126,7 +127,7 @@ export function join(
   [stub, port]: [NativeSpaceStub, Port],
 ): Promise<DmaMapperHandle> {
   t.teardown(() => stub.release()); // before the memory is closed
-  return joinPort(guestAddressSpaceOf(memory), port, 'best-effort');
+  return joinPort(guestAddressSpaceOf(memory), port, readPeerPolicy());
 }
 
 /** An inactive region with `count` mappings of a page each, at its start. */

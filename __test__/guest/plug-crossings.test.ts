@@ -3,6 +3,7 @@ import test from 'ava';
 import { NativeReservation } from '#native';
 import { AddressRange, GuestMemory } from '../../ts/index.ts';
 import { KernelTarget, type NativeSpace } from '../../ts/dma/kernel-target.ts';
+import { readPeerPolicy } from '../../ts/dma/peer-policy.ts';
 import { joinPort } from '../../ts/guest/dma-mapper-client.ts';
 import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
 
@@ -51,7 +52,7 @@ test.serial('1,000 blocks of 2 MiB are plugged and unplugged by one call of each
   t.teardown(() => memory.close());
   const space = guestAddressSpaceOf(memory);
   for (const target of [new RecordedTarget('type1', true), new RecordedTarget('iommufd', 'private')]) {
-    await joinPort(space, target, 'best-effort');
+    await joinPort(space, target, readPeerPolicy());
   }
   const ram = await memory.addPluggableRam({ start: START, length: 2000n * BLOCK, blockSize: BLOCK });
   recordHostView();

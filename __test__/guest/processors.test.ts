@@ -12,6 +12,7 @@ import {
   MemoryFile,
   type Region,
 } from '../../ts/index.ts';
+import { readPeerPolicy } from '../../ts/dma/peer-policy.ts';
 import { joinPort } from '../../ts/guest/dma-mapper-client.ts';
 import { guestAddressSpaceOf } from '../../ts/guest/guest-memory.ts';
 import { MachineTarget } from '../../ts/kvm/machine-target.ts';
@@ -51,7 +52,7 @@ class Scene {
     await scene.bar.addMapping({ range: pages(2, 2), backing: { file: scene.#file, offset: at(2) } });
     await scene.bar.mapToGuest(at(32));
     const space = guestAddressSpaceOf(memory);
-    await joinPort(space, new MachineTarget(scene.machine.native), 'best-effort');
+    await joinPort(space, new MachineTarget(scene.machine.native), readPeerPolicy());
     const call = (what: string, { range }: Pick<DmaMapRequest, 'range'>): void => {
       if (scene.#step(`iommu: ${what} ${range}`)) throw new Error('the IOMMU fails');
       scene.iommu[what === 'map' ? 'add' : 'delete'](String(range));

@@ -6,6 +6,7 @@ import { CustomTarget } from '../../ts/dma/custom-target.ts';
 import { DmaMapper } from '../../ts/dma/dma-mapper.ts';
 import { type MappingFailure, failureOf } from '../../ts/dma/mapping-failure.ts';
 import type { SubMapping } from '../../ts/dma/sub-mapping.ts';
+import { readPeerPolicy } from '../../ts/dma/peer-policy.ts';
 import { TargetMappings, type TargetMaps } from '../../ts/dma/target-mappings.ts';
 import { readTarget } from '../../ts/dma/target-traits.ts';
 import { IntervalMap } from '../../ts/interval-map.ts';
@@ -16,7 +17,7 @@ import { NO_MAPS, statusChanges } from '../../ts/journal/status-changes.ts';
 /** A mapper that converts sub-mappings to statuses. Its target is never called. */
 const mapper = new DmaMapper(
   new CustomTarget(readTarget({ name: 'target', mapDma: () => {}, unmapDma: () => {} })),
-  'best-effort',
+  readPeerPolicy(),
   () => {
     throw new Error('no sub-mapping is mapped');
   },

@@ -73,8 +73,18 @@ test('targets cause only PeerDmaError in guest memory, with any properties and r
       await memory.dmaMappers.targetClosed(target as DmaTarget);
     }
   };
-  const traits = ['name', 'needsVa', 'accepts', 'mapDma', 'unmapDma', 'mapDmaBatch', 'isRevoked', 'iovaRanges'];
-  const methods = traits.slice(3);
+  const traits = [
+    'name',
+    'needsVa',
+    'mapsForProcessors',
+    'accepts',
+    'mapDma',
+    'unmapDma',
+    'mapDmaBatch',
+    'isRevoked',
+    'iovaRanges',
+  ];
+  const methods = traits.slice(4);
   const answers = methods.map((name) => [
     `${name}()`,
     (value: Anything): unknown => follow({ ...plain, [name]: () => value }),

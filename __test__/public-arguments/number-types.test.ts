@@ -40,7 +40,7 @@ const BIGINTS: Readonly<Record<string, readonly string[]>> = {
   'SimulatedDevice.edu': ['hostAddress'],
   'SimulatedDevice#dmaRead': ['iova'],
   'SimulatedDevice#dmaWrite': ['iova'],
-  'AssignedDevice.create': ['trap offset', 'trap length', 'mirror offset', 'mirror length'],
+  'AssignedDevice.create': ['address', 'trap offset', 'trap length', 'mirror offset', 'mirror length'],
   'AssignedDevice#mmioRead': ['gpa'],
   'AssignedDevice#mmioWrite': ['gpa'],
   'PciHostBridge#mmioRead': ['gpa'],

@@ -23,6 +23,7 @@ export interface RecordingTargetOptions {
   readonly name?: string;
   readonly needsVa?: boolean | 'private';
   readonly accepts?: AcceptedMemory;
+  readonly mapsForProcessors?: boolean;
   /** Returns promises instead of completing at once. */
   readonly async?: boolean;
   /** The list of calls, which others may share. */
@@ -34,6 +35,7 @@ export class RecordingTarget implements DmaTarget {
   readonly name: string;
   readonly needsVa: boolean | 'private';
   readonly accepts: AcceptedMemory;
+  readonly mapsForProcessors: boolean;
   /** Such as `map 0x0..0x1000 rw`, `unmap 0x0..0x1000`; failed calls end in ` refused`. */
   readonly calls: string[];
   /** Violations of the contract: overlapping maps, unmaps of other ranges than mapped, missing leases. */
@@ -47,6 +49,7 @@ export class RecordingTarget implements DmaTarget {
     this.name = options.name ?? 'recorder';
     this.needsVa = options.needsVa ?? false;
     this.accepts = options.accepts ?? {};
+    this.mapsForProcessors = options.mapsForProcessors ?? false;
     this.calls = options.calls ?? [];
     this.#async = options.async ?? false;
   }

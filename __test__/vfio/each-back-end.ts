@@ -11,6 +11,7 @@ import './assigned/interrupts.test.ts';
 import './assigned/mmio.test.ts';
 import './assigned/pinned.test.ts';
 import './assigned/placement.test.ts';
+import './assigned/policy.test.ts';
 import './assigned/power.test.ts';
 import './assigned/reset.test.ts';
 import './assigned/sizing.test.ts';

@@ -27,6 +27,7 @@ export class CustomTarget implements TargetPort {
   readonly target: DmaTarget;
   readonly name: string;
   readonly needsVa: TargetTraits['needsVa'];
+  readonly mapsForProcessors: boolean;
   readonly accepts: TargetTraits['accepts'];
   readonly faultsIn = false;
   readonly isRevoked: DmaTarget['isRevoked'];
@@ -40,6 +41,7 @@ export class CustomTarget implements TargetPort {
     this.target = traits.target;
     this.name = traits.name;
     this.needsVa = traits.needsVa;
+    this.mapsForProcessors = traits.mapsForProcessors;
     this.accepts = traits.accepts;
     this.isRevoked = traits.isRevoked;
   }

@@ -11,6 +11,7 @@ import { publishMap, publishUnmap } from './events.ts';
 import { mapFailed, rollbackFailed } from './mapping-error.ts';
 import { type MappingFailure, failureOf } from './mapping-failure.ts';
 import { MemoryFilter } from './memory-filter.ts';
+import type { PeerPolicy } from './peer-policy.ts';
 import type { SubMapping } from './sub-mapping.ts';
 import { TargetMappings, type TargetMaps } from './target-mappings.ts';
 import type { MapFailure, TargetPort, UnmapOptions } from './target-port.ts';
@@ -42,11 +43,11 @@ export class DmaMapper {
    * @param memory {@link GuestMemory.id}
    * @throws {PeerDmaError} as the constructor of {@link MemoryFilter}
    */
-  constructor(port: TargetPort, peerToPeer: PeerToPeer, va: () => VaMapper, memory: number) {
+  constructor(port: TargetPort, policy: PeerPolicy, va: () => VaMapper, memory: number) {
     this.#port = port;
     this.#va = va;
     this.#memory = memory;
-    this.#filter = new MemoryFilter(port.name, port.accepts, peerToPeer);
+    this.#filter = new MemoryFilter(port, policy);
     this.status = new TargetStatus(port, this.#mappings, this.#filter);
   }
 
@@ -60,9 +61,9 @@ export class DmaMapper {
     return this.#port.name;
   }
 
-  /** The policy for device memory. */
+  /** Whether it has to map device memory. */
   get peerToPeer(): PeerToPeer {
-    return this.#filter.peerToPeer;
+    return this.#filter.policy.peerToPeer;
   }
 
   /** Whether the target has joined and not left. */
@@ -349,7 +350,8 @@ export class DmaMapper {
 
   /** Unmaps those tracked sub-mappings that are mapped. Quarantines and returns those that the target cannot unmap. */
   async #unmapMapped(tracked: readonly SubMapping[], options: UnmapOptions): Promise<readonly MappingFailure[]> {
-    const allMapped = this.#mappings.failedCount === 0 && this.#filter.passesAll;
+    const hasOthers = this.#mappings.failedCount > 0 || this.#mappings.devices.size > 0;
+    const allMapped = this.#filter.passesRam && !hasOthers;
     const mapped = allMapped ? tracked : await new Slices().filter(tracked, (sub) => this.#isMapped(sub));
     return this.#unmap(mapped, options);
   }

@@ -4,6 +4,7 @@
 import { requestBackingOf } from '../memory/backing.ts';
 import type { HostMemory } from '../memory/host-memory.ts';
 import type { VaMapping } from '../memory/va-mapper.ts';
+import type { DeviceAccess } from './device-access.ts';
 import type { DmaMapRequest, MemoryKind } from './target.ts';
 
 /** Writable if both the mapping and the region are. @internal */
@@ -12,6 +13,8 @@ export interface SubMapping extends VaMapping {
   /** Name of its region. */
   readonly name: string;
   readonly regionId: number;
+  /** The access policy of device memory. Default: {@link FULL_ACCESS} */
+  readonly access?: DeviceAccess | undefined;
 }
 
 /** @internal */

@@ -14,6 +14,7 @@ export interface TargetTraits {
   readonly target: DmaTarget;
   readonly name: string;
   readonly needsVa: boolean | 'private';
+  readonly mapsForProcessors: boolean;
   readonly accepts: Required<AcceptedMemory>;
   readonly mapDmaBatch: DmaTarget['mapDmaBatch'];
   readonly isRevoked: DmaTarget['isRevoked'];
@@ -39,10 +40,15 @@ export function readTarget(target: DmaTarget): TargetTraits {
   if (typeof needsVa !== 'boolean' && needsVa !== 'private') {
     throw invalid(`needsVa of ${name} is true, false or 'private', not ${valueText(needsVa)}`);
   }
+  const mapsForProcessors = read(target, 'mapsForProcessors') ?? false;
+  if (typeof mapsForProcessors !== 'boolean') {
+    throw invalid(`mapsForProcessors of ${name} is true or false, not ${valueText(mapsForProcessors)}`);
+  }
   return {
     target,
     name,
     needsVa,
+    mapsForProcessors,
     accepts: readAccepted(read(target, 'accepts'), name),
     mapDmaBatch: optionalMethod(target, 'mapDmaBatch'),
     isRevoked: optionalMethod(target, 'isRevoked'),

@@ -52,6 +52,12 @@ export interface DmaTarget {
    * Requires {@link DmaMapRequest.hostMemory} for all memory, or for `private` memory only. Private memory has no file.
    */
   readonly needsVa?: boolean | 'private';
+  /**
+   * Whether it maps memory for the processors of the guest, as a hypervisor does. Each change reaches it after the
+   * IOMMUs, and it does not receive device memory with `mmap: false`. A guest memory has at most one such target.
+   * Default: false
+   */
+  readonly mapsForProcessors?: boolean;
   /** The memory that it can map. Default: all of it */
   readonly accepts?: AcceptedMemory;
   /**

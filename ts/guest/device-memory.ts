@@ -2,6 +2,7 @@
  * The window of a device's BAR: it has contents first, and an address while the guest maps it.
  */
 import { AddressRange } from '../address-range.ts';
+import { type DeviceAccessOptions, readDeviceAccess } from '../dma/device-access.ts';
 import { INSPECT, objectText } from '../object-text.ts';
 import { sizeOf } from '../size.ts';
 import { valueText } from '../value-text.ts';
@@ -11,7 +12,7 @@ import { newRegion, requirePlace } from './new-region.ts';
 import { DEFAULT_PRIORITY, stateText } from './region-state.ts';
 
 /** Options of {@link GuestMemory.newDeviceMemory}. */
-export interface DeviceMemoryOptions {
+export interface DeviceMemoryOptions extends DeviceAccessOptions {
   /** For errors, {@link GuestMemory.inspect} and events. Not unique. */
   readonly name: string;
   /** Bytes; whole pages. */
@@ -24,9 +25,11 @@ export class DeviceMemory extends MemoryRegion {
   readonly #id: number;
 
   /** @internal */
-  constructor(space: GuestAddressSpace, name: string, length: bigint) {
-    requirePlace(space, AddressRange.of(0n, length), `device memory "${valueText(name)}"`);
-    const state = newRegion(space, { name, length, kind: 'device', priority: DEFAULT_PRIORITY.device });
+  constructor(space: GuestAddressSpace, { name, length, ...options }: DeviceMemoryOptions) {
+    const what = `device memory "${valueText(name)}"`;
+    requirePlace(space, AddressRange.of(0n, length), what);
+    const access = readDeviceAccess(options, what);
+    const state = newRegion(space, { name, length, kind: 'device', priority: DEFAULT_PRIORITY.device, access });
     super({ space, id: state.id }, name, length);
     this.#space = space;
     this.#id = state.id;

@@ -4,31 +4,12 @@
 import { CustomTarget } from '../dma/custom-target.ts';
 import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { TargetPort } from '../dma/target-port.ts';
-import type { DmaTarget, MappingStatus, PeerToPeer } from '../dma/target.ts';
-import { readOptions } from '../arguments.ts';
+import { type PeerPolicy, type DmaMapperOptions, readPeerPolicy } from '../dma/peer-policy.ts';
+import type { DmaTarget, MappingStatus } from '../dma/target.ts';
 import { readTarget } from '../dma/target-traits.ts';
-import { PeerDmaError } from '../errors.ts';
 import { INSPECT, objectText } from '../object-text.ts';
-import { valueText } from '../value-text.ts';
 import type { GuestAddressSpace } from './guest-address-space.ts';
 import type { RefreshedMapping } from './device-changes.ts';
-
-const POLICIES: readonly PeerToPeer[] = ['best-effort', 'required', 'off'];
-
-/** @internal */
-export function requirePolicy(peerToPeer: PeerToPeer = 'best-effort'): PeerToPeer {
-  if (POLICIES.includes(peerToPeer)) return peerToPeer;
-  throw new PeerDmaError(
-    'ERR_INVALID_ARGUMENT',
-    `peerToPeer is one of ${POLICIES.join(', ')}, not ${valueText(peerToPeer)}`,
-  );
-}
-
-/** Options of {@link DmaMapperClient.addDmaMapper}. */
-export interface DmaMapperOptions {
-  /** Whether the target maps device memory. Default: `best-effort` */
-  readonly peerToPeer?: PeerToPeer;
-}
 
 /** Registers DMA targets. */
 export class DmaMapperClient {
@@ -48,8 +29,8 @@ export class DmaMapperClient {
    * {@link DmaMapperClient.targetClosed} is called for it meanwhile
    */
   async addDmaMapper(target: DmaTarget, options: DmaMapperOptions = {}): Promise<DmaMapperHandle> {
-    const peerToPeer = requirePolicy(readOptions(options, ['peerToPeer']).peerToPeer);
-    return joinPort(this.#space, new CustomTarget(readTarget(target)), peerToPeer);
+    const policy = readPeerPolicy(options);
+    return joinPort(this.#space, new CustomTarget(readTarget(target)), policy);
   }
 
   /**
@@ -73,9 +54,9 @@ export class DmaMapperClient {
 export async function joinPort(
   space: GuestAddressSpace,
   port: TargetPort,
-  peerToPeer: PeerToPeer,
+  policy: PeerPolicy,
 ): Promise<DmaMapperHandle> {
-  return new DmaMapperHandle(space, await space.register(port, peerToPeer));
+  return new DmaMapperHandle(space, await space.register(port, policy));
 }
 
 /** One target's place in guest memory. */

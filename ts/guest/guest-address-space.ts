@@ -5,8 +5,8 @@
 import { memorySettled } from '#native';
 import type { AddressRange } from '../address-range.ts';
 import { DmaMapper } from '../dma/dma-mapper.ts';
+import type { PeerPolicy } from '../dma/peer-policy.ts';
 import type { TargetPort } from '../dma/target-port.ts';
-import type { PeerToPeer } from '../dma/target.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
 import { type MemoryAction, publishChange, thenSettled } from '../dma/events.ts';
@@ -122,12 +122,12 @@ export class GuestAddressSpace {
    * for a target that has ranges in quarantine, and when a quarantine keeps RAM from being mapped in this process.
    * `ERR_CLOSED` if {@link GuestAddressSpace.targetClosed} is called for it meanwhile. The error of the target
    */
-  register(port: TargetPort, peerToPeer: PeerToPeer): Promise<DmaMapper> {
+  register(port: TargetPort, policy: PeerPolicy): Promise<DmaMapper> {
     const { target, name, needsVa } = port;
     return this.#run('join', async () => {
       for (const mapper of this.#mappers) if (mapper.target === target) throw joinedAlready(mapper);
       if (port.mapsForProcessors === true && this.#processors !== undefined) throw hasProcessors(this.#processors);
-      const mapper = new DmaMapper(port, peerToPeer, () => this.#openVa(), this.id);
+      const mapper = new DmaMapper(port, policy, () => this.#openVa(), this.id);
       if (this.#isClosing(target)) throw closedMeanwhile(name);
       const slices = new Slices();
       const { flat } = this.#map;

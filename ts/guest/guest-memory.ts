@@ -151,8 +151,8 @@ export class GuestMemory {
    * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_EMPTY_RANGE`, `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
   newDeviceMemory(options: DeviceMemoryOptions): DeviceMemory {
-    const { name, length } = readOptions(options, ['name', 'length']);
-    return new DeviceMemory(this.#openSpace(), name, length);
+    const names = ['name', 'length', 'mmap', 'peerToPeer', 'peerToPeerDomain'] as const;
+    return new DeviceMemory(this.#openSpace(), readOptions(options, names));
   }
 
   /**

@@ -20,8 +20,9 @@ export function joinedAlready({ name, joined }: DmaMapper): PeerDmaError {
   return new PeerDmaError('ERR_RANGE_QUARANTINED', text, { target: name });
 }
 
-/** The error of a second virtual machine on one guest memory. @internal */
+/** The error of a second target for the processors of one guest. @internal */
 export function hasProcessors({ name }: DmaMapper): PeerDmaError {
-  const text = `guest memory: adding a virtual machine failed: ${name} maps it for its processors. Close that machine first`;
+  const reason = `${name} maps it for the processors of the guest`;
+  const text = `guest memory: adding a target for processors failed: ${reason}. Close that virtual machine first`;
   return new PeerDmaError('ERR_INVALID_ARGUMENT', text, { target: name });
 }

@@ -258,6 +258,7 @@ export class MemoryMapDraft {
           kind: region.kind,
           name: region.name,
           regionId: region.id,
+          access: region.access,
           isInHostView: false,
         });
       }

@@ -15,7 +15,7 @@ import { DEFAULT_PRIORITY, type RegionState } from './region-state.ts';
 /** Returns a new region with checked options. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
 export function newRegion(
   space: GuestAddressSpace,
-  options: { name: string; length: bigint; kind: MemoryKind; priority: number; isBuffer?: boolean },
+  options: Pick<RegionState, 'name' | 'length' | 'kind' | 'priority' | 'access' | 'isBuffer'>,
 ): RegionState {
   if (typeof options.name !== 'string' || options.name === '') {
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `a region has a name, not ${valueText(options.name)}`);

@@ -2,6 +2,7 @@
  * The state of a region at one moment, as an immutable value.
  */
 import type { AddressRange } from '../address-range.ts';
+import type { DeviceAccess } from '../dma/device-access.ts';
 import type { MemoryKind } from '../dma/target.ts';
 import type { IntervalMap } from '../interval-map.ts';
 import type { MemorySlice } from '../memory/backing.ts';
@@ -29,6 +30,8 @@ export interface RegionState {
   readonly at?: AddressRange | undefined;
   /** Whether devices may write the region. A mapping may forbid it. */
   readonly writable: boolean;
+  /** The access policy of device memory. Default: `FULL_ACCESS` */
+  readonly access?: DeviceAccess;
   /** The VMM's own memory at addresses that it did not choose, not a part of the guest. */
   readonly isBuffer?: boolean;
   /** It is one of the ranges of RAM of the guest, which no other RAM may overlap. */

@@ -5,6 +5,7 @@
 import { AddressRange } from '../address-range.ts';
 import { CustomTarget } from '../dma/custom-target.ts';
 import { SILENT } from '../dma/events.ts';
+import { readPeerPolicy } from '../dma/peer-policy.ts';
 import { readTarget } from '../dma/target-traits.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 import { GuestAddressSpace } from './guest-address-space.ts';
@@ -22,8 +23,8 @@ async function moveBar(): Promise<void> {
   const space = new GuestAddressSpace(32, SILENT);
   try {
     const target = readTarget({ name: 'rehearsal', needsVa: true, mapDma() {}, unmapDma() {} });
-    await space.register(new CustomTarget(target), 'best-effort');
-    const bar = new DeviceMemory(space, 'rehearsal', page);
+    await space.register(new CustomTarget(target), readPeerPolicy());
+    const bar = new DeviceMemory(space, { name: 'rehearsal', length: page });
     await bar.addMapping({ range: AddressRange.of(0n, page), backing: 'private' });
     for (let place = 0n; place < 4n; place++) await bar.mapToGuest(place * page);
     await space.close();

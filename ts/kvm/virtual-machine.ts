@@ -7,6 +7,7 @@ import { readOptions } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import { DirtyTracking } from '../guest/dirty-tracking.ts';
+import { readPeerPolicy } from '../dma/peer-policy.ts';
 import { type DmaMapperHandle, joinPort } from '../guest/dma-mapper-client.ts';
 import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import { transaction } from '../guest/transaction.ts';
@@ -128,7 +129,7 @@ export class VirtualMachine {
     return transaction(async (undo) => {
       const machine = new VirtualMachine(PACKAGE_KEY, core, parts);
       undo.push(() => machine.close());
-      machine.#mapper = await joinPort(guestAddressSpaceOf(parts.memory), machine.#target, 'best-effort');
+      machine.#mapper = await joinPort(guestAddressSpaceOf(parts.memory), machine.#target, readPeerPolicy());
       return machine;
     });
   }

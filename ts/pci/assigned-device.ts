@@ -9,6 +9,7 @@ import { readArray, readOptions, requireBytes } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
+import type { BarsOptions } from './bar-options.ts';
 import type { BarTrap, ConfigMirror } from './bar-quirks.ts';
 import { type BarSnapshot, type BarStatus, barSnapshot, barStatus } from './bar-status.ts';
 import type { AddedCapability } from './config/added-capabilities.ts';
@@ -17,7 +18,6 @@ import { GuestFunction } from './guest-function.ts';
 import type { GuestPciFunction } from './host-bridge/guest-pci-function.ts';
 import type { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import type { PhysicalFunction } from './physical-function.ts';
-import type { PinnedBars } from './pinned-bars.ts';
 import { resetFunctions } from './reset.ts';
 import { INSPECT, objectText, withSnapshotText } from '../object-text.ts';
 import { requireNumber } from '../number-types.ts';
@@ -31,8 +31,13 @@ export interface AssignedDeviceOptions {
   readonly device: PhysicalFunction;
   /** The guest memory for its BARs: the one that its container maps. */
   readonly memory: GuestMemory;
-  /** BARs pinned to one guest address, by BAR number: an address, or `host` for the host address. Default: none */
-  readonly bars?: PinnedBars;
+  /**
+   * Options by BAR number: pinned addresses, and who may access the memory. Default: the guest places all BARs, and all
+   * may access them
+   */
+  readonly bars?: BarsOptions;
+  /** The peer-to-peer domain of all its BARs, as in {@link DeviceAccessOptions}. Default: `default` */
+  readonly peerToPeerDomain?: string;
   /** Capabilities that the guest has in config space, in addition to those of the device. Default: none */
   readonly capabilities?: readonly AddedCapability[];
   /** Values of config space that the guest reads instead of those of the device. Default: none */
@@ -43,7 +48,7 @@ export interface AssignedDeviceOptions {
   readonly mirrors?: readonly ConfigMirror[];
 }
 
-const OPTIONS = ['device', 'memory', 'bars', 'capabilities', 'config', 'traps', 'mirrors'] as const;
+const OPTIONS = ['device', 'memory', 'bars', 'peerToPeerDomain', 'capabilities', 'config', 'traps', 'mirrors'] as const;
 
 /** Result of {@link AssignedDevice.inspect}, ready for `JSON.stringify`. */
 export interface AssignedDeviceSnapshot {
@@ -107,8 +112,17 @@ export class AssignedDevice implements GuestPciFunction {
    */
   static async create(options: AssignedDeviceOptions): Promise<AssignedDevice> {
     const given = readOptions(options, OPTIONS);
-    const { device, memory, bars = {}, capabilities = [], config = {}, traps = [], mirrors = [] } = given;
-    const changes = { bars, capabilities, config, traps, mirrors };
+    const {
+      device,
+      memory,
+      bars = {},
+      peerToPeerDomain,
+      capabilities = [],
+      config = {},
+      traps = [],
+      mirrors = [],
+    } = given;
+    const changes = { bars, peerToPeerDomain, capabilities, config, traps, mirrors };
     const func = await GuestFunction.create(device, memory, changes);
     return new AssignedDevice(PACKAGE_KEY, memory, func);
   }

@@ -21,9 +21,12 @@ export interface BarStatus {
   readonly pinned: boolean;
   /** The range that it decodes; `undefined` while the guest has not enabled or placed it. */
   readonly range?: AddressRange;
-  /** The parts that are mapped into guest memory. */
+  /** The parts that are mapped into guest memory: all DMA targets, or those of its policy, can map them. */
   readonly mapped: readonly AddressRange[];
-  /** The parts that trap to the VMM (see {@link AssignedDevice.mmioRead}), with the reason. */
+  /**
+   * The parts that trap to the VMM (see {@link AssignedDevice.mmioRead}), with the reason. With `mmap: false`, that is
+   * the whole BAR, also the mapped parts.
+   */
   readonly trapped: readonly {
     /** Guest-physical addresses. */
     readonly range: AddressRange;
@@ -105,10 +108,12 @@ function statusOf(memory: GuestMemory, windows: BarWindows, window: BarWindow): 
     ...facts,
     range,
     mapped: subs.filter((sub) => sub.regionId === regionId).map((sub) => sub.range),
-    trapped: trappedAreas(bar.length, window.areas).map((area) => ({
-      range: inGuest(area),
-      reason: trapReasonOf(window, area),
-    })),
+    trapped: window.access.processors
+      ? trappedAreas(bar.length, window.areas).map((area) => ({
+          range: inGuest(area),
+          reason: trapReasonOf(window, area),
+        }))
+      : [{ range, reason: 'mmap is off for the BAR' }],
     hidden: subs.filter((sub) => sub.regionId !== regionId).map((sub) => ({ range: sub.range, by: sub.name })),
     unreachable: areas.flatMap((area) => unreachableIn(memory, regionId, area)),
   };

@@ -1,5 +1,6 @@
 /** The BARs of one device as windows of guest memory, and the changes of their addresses. */
 import { AddressRange } from '../address-range.ts';
+import { type DeviceAccess, optionsOf } from '../dma/device-access.ts';
 import { beyondWidth } from '../guest/address-width.ts';
 import type { DeviceMemory } from '../guest/device-memory.ts';
 import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
@@ -24,6 +25,7 @@ export interface BarWindow {
   readonly areas: readonly AddressRange[];
   /** The parts whose pages trap to the VMM, with the reason. */
   readonly traps: readonly Pick<EmulatedArea, 'range' | 'reason'>[];
+  readonly access: DeviceAccess;
   /** The device memory that maps them; `undefined` if there are none. */
   readonly memory: DeviceMemory | undefined;
   /** The guest address at which they are mapped; `undefined` while they are not. */
@@ -51,28 +53,33 @@ export class BarWindows {
   /**
    * Creates the windows, without addresses.
    *
-   * @param trapped the parts of BARs whose pages are not mapped
+   * @param of.trapped the parts of BARs whose pages are not mapped
+   * @param of.accessOf returns the access policy of a BAR
    * @throws {PeerDmaError} as {@link MemoryRegion.addMapping}; all windows are removed then
    */
   static async create(
     bdf: string,
     memory: GuestMemory,
     bars: readonly (readonly [Bar, DeviceRegion])[],
-    trapped: readonly Pick<EmulatedArea, 'bar' | 'range' | 'reason'>[],
+    of: {
+      readonly trapped: readonly Pick<EmulatedArea, 'bar' | 'range' | 'reason'>[];
+      accessOf(bar: number): DeviceAccess;
+    },
   ): Promise<BarWindows> {
     const windows = new Map<number, BarWindow>();
     const made = new BarWindows(bdf, memory, windows);
     return transaction(async (undo) => {
       undo.push(() => made.close());
       for (const [bar, region] of bars) {
-        const traps = trapped.filter((area) => area.bar === bar.index);
+        const traps = of.trapped.filter((area) => area.bar === bar.index);
         const holes = traps.map(({ range }) => range);
         const areas = mappableAreas(region, holes, hostPageSize());
-        const name = `BAR ${bar.index} of ${bdf}`;
+        const access = of.accessOf(bar.index);
+        const options = { name: `BAR ${bar.index} of ${bdf}`, length: bar.length, ...optionsOf(access) };
         // A BAR larger than the guest's address space is trapped wherever the guest places it.
         const fits = bar.length <= made.#end;
-        const window = areas.length > 0 && fits ? memory.newDeviceMemory({ name, length: bar.length }) : undefined;
-        windows.set(bar.index, { bar, region, areas, traps, memory: window, mappedAt: undefined });
+        const window = areas.length > 0 && fits ? memory.newDeviceMemory(options) : undefined;
+        windows.set(bar.index, { bar, region, areas, traps, access, memory: window, mappedAt: undefined });
         for (const area of areas) {
           await window?.addMapping({ range: area, backing: region.backing(area.start) });
         }

@@ -12,6 +12,7 @@ import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts'
 import { MutationQueue } from '../guest/mutation-queue.ts';
 import { type Undo, transaction } from '../guest/transaction.ts';
 import { alignedAccesses, requireAccessLength } from './aligned-accesses.ts';
+import { type BarPolicy, type BarsOptions, readBars } from './bar-options.ts';
 import { type BarTrap, type ConfigMirror, type PlacedMirror, readMirrors, readTraps } from './bar-quirks.ts';
 import { type BarAddresses, BarWindows } from './bar-windows.ts';
 import { mirrorAreas } from './config-mirror.ts';
@@ -25,7 +26,7 @@ import { AssignedInterrupts } from './interrupts/assigned-interrupts.ts';
 import { type EmulatedArea, Mmio, type PlacedBar } from './mmio.ts';
 import { msixAreas, pendingBitsOf } from './msix-areas.ts';
 import { type DeviceRegion, type PhysicalFunction, requireFunction } from './physical-function.ts';
-import { type PinnedBars, claimPinned, pinnedAddresses } from './pinned-bars.ts';
+import { claimPinned, pinnedAddresses } from './pinned-bars.ts';
 import type { Pending } from './pending.ts';
 import { tryAccess, allOnes } from './pci-fault.ts';
 
@@ -34,7 +35,8 @@ const PME_STATUS = 0x80;
 
 /** Changes that the VMM makes to the function for its guest. See {@link AssignedDeviceOptions}. @internal */
 export interface GuestChanges {
-  readonly bars: PinnedBars;
+  readonly bars: BarsOptions;
+  readonly peerToPeerDomain: string | undefined;
   readonly capabilities: readonly AddedCapability[];
   readonly config: ConfigOverrides;
   readonly traps: readonly BarTrap[];
@@ -106,7 +108,8 @@ export class GuestFunction {
         bdf,
       });
     }
-    const config = readable(`the device ${bdf}`, () => openConfig(device, changes));
+    const policy = readBars(device, changes.bars, changes.peerToPeerDomain);
+    const config = readable(`the device ${bdf}`, () => openConfig(device, policy, changes));
     const release = claimPinned(bdf, memory, config.bars);
     assigned.add(device);
     try {
@@ -119,7 +122,10 @@ export class GuestFunction {
       const areas = msixAreas(config, interrupts);
       const mirrors = readMirrors(changes.mirrors, { device, config, emulated: areas });
       const emulated = [...areas, ...readTraps(changes.traps, { device, config, emulated: [...areas, ...mirrors] })];
-      const windows = await BarWindows.create(bdf, memory, withRegions(config.bars, device), [...emulated, ...mirrors]);
+      const windows = await BarWindows.create(bdf, memory, withRegions(config.bars, device), {
+        trapped: [...emulated, ...mirrors],
+        accessOf: policy.accessOf,
+      });
       return new GuestFunction({ device, config, windows, interrupts, memory, emulated, mirrors, release });
     } catch (thrown) {
       release();
@@ -320,13 +326,13 @@ export class GuestFunction {
   }
 }
 
-function openConfig(device: PhysicalFunction, changes: GuestChanges): ConfigSpace {
+function openConfig(device: PhysicalFunction, bars: BarPolicy, changes: GuestChanges): ConfigSpace {
   const { bdf, config, regions, interrupts } = device;
   return new ConfigSpace({
     bdf,
     bytes: config.read(0n, Number(config.length)),
     regionLengths: regions.map((region) => region?.length),
-    pinned: pinnedAddresses(device, changes.bars),
+    pinned: pinnedAddresses(device, bars.pinned),
     intx: interrupts.count('intx') > 0,
     msiVectors: interrupts.count('msi'),
     added: readCapabilities(bdf, changes.capabilities),

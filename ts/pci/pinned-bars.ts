@@ -4,35 +4,29 @@
  * Platforms whose devices reach each other untranslated require that the guest address equals the host address.
  */
 import { AddressRange } from '../address-range.ts';
-import { readEntries } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
-import { requireBigint } from '../number-types.ts';
 import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import type { Bar } from './config/config-space.ts';
 import type { PhysicalFunction } from './physical-function.ts';
-import { valueText } from '../value-text.ts';
-
-/** Pinned addresses by BAR number, 0 to 5: a guest-physical address, or `host` for the host address. */
-export type PinnedBars = Readonly<Record<number, 'host' | bigint>>;
 
 /**
- * Returns the requested addresses.
+ * Returns the guest addresses of pinned BARs.
  *
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
+ * @param requested by BAR number; `host` for the host address
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for an unknown host address
  * @internal
  */
-export function pinnedAddresses({ bdf, regions }: PhysicalFunction, bars: PinnedBars): ReadonlyMap<number, bigint> {
+export function pinnedAddresses(
+  { bdf, regions }: PhysicalFunction,
+  requested: ReadonlyMap<number, 'host' | bigint>,
+): ReadonlyMap<number, bigint> {
   const pinned = new Map<number, bigint>();
-  for (const [key, requested] of readEntries(bars, 'pinned BARs')) {
-    const index = Number(key);
-    const fail = (problem: string) =>
-      new PeerDmaError('ERR_INVALID_ARGUMENT', `BAR ${key} of ${bdf}: pinning failed: ${problem}`, { bdf });
-    if (!Number.isInteger(index) || index < 0 || index > 5) throw fail('BARs are numbered from 0 to 5');
-    if (typeof requested === 'number') requireBigint(requested, `bars[${index}] of ${bdf}`, bdf);
-    if (requested !== 'host' && typeof requested !== 'bigint')
-      throw fail(`its address is 'host' or a bigint, not ${valueText(requested)}`);
-    const address = requested === 'host' ? regions[index]?.hostAddress : requested;
-    if (address === undefined) throw fail('its host address is unknown. Pass a guest address');
+  for (const [index, where] of requested) {
+    const address = where === 'host' ? regions[index]?.hostAddress : where;
+    if (address === undefined) {
+      const text = `BAR ${index} of ${bdf}: pinning failed: its host address is unknown. Pass a guest address`;
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf });
+    }
     pinned.set(index, address);
   }
   return pinned;

@@ -2,12 +2,12 @@
  * Chooses the back end of a container manager. It is the requested one, or with `auto` the best one for the first
  * device.
  */
-import type { PeerToPeer } from '../dma/target.ts';
 import { PeerDmaError } from '../errors.ts';
 import { valueText } from '../value-text.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
 import type { Backend, VfioBackendName, PlacedDevice } from './backend.ts';
 import { IommufdBackend } from './iommufd/iommufd-backend.ts';
+import type { Placement } from './placement.ts';
 import type { Sysfs } from './sysfs.ts';
 import { Type1Backend } from './type1/type1-backend.ts';
 import type { RequestedDevice } from './vf-token.ts';
@@ -23,15 +23,13 @@ export function whyType1(missing: string): string {
 /** @internal */
 export class BackendChoice {
   readonly #memory: GuestMemory;
-  readonly #peerToPeer: PeerToPeer;
   readonly #sysfs: Sysfs;
   #backend: Backend | undefined;
   #reason: string;
 
   /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` */
-  constructor(requested: 'auto' | VfioBackendName, memory: GuestMemory, peerToPeer: PeerToPeer, sysfs: Sysfs) {
+  constructor(requested: 'auto' | VfioBackendName, memory: GuestMemory, sysfs: Sysfs) {
     this.#memory = memory;
-    this.#peerToPeer = peerToPeer;
     this.#sysfs = sysfs;
     if (requested !== 'auto' && requested !== 'type1' && requested !== 'iommufd') {
       const text = `the back end is 'auto', 'type1' or 'iommufd', not ${valueText(requested)}`;
@@ -55,27 +53,27 @@ export class BackendChoice {
    * Opens a device. The first one that opens determines the back end for all: one back end cannot map the BARs of the
    * other's devices.
    */
-  async open(pci: RequestedDevice): Promise<PlacedDevice> {
-    if (this.#backend !== undefined) return this.#backend.open(pci);
+  async open(pci: RequestedDevice, placement: Placement): Promise<PlacedDevice> {
+    if (this.#backend !== undefined) return this.#backend.open(pci, placement);
     const iommufd = this.#iommufd();
-    const opened = await iommufd.openIfComplete(pci);
+    const opened = await iommufd.openIfComplete(pci, placement);
     if (typeof opened !== 'string') {
       this.#backend = iommufd;
       this.#reason = WHY_IOMMUFD;
       return opened;
     }
     const type1 = this.#type1();
-    const placed = await type1.open(pci);
+    const placed = await type1.open(pci, placement);
     this.#backend = type1;
     this.#reason = whyType1(opened);
     return placed;
   }
 
   #type1(): Backend {
-    return new Type1Backend(this.#memory, this.#peerToPeer, this.#sysfs);
+    return new Type1Backend(this.#memory, this.#sysfs);
   }
 
   #iommufd(): IommufdBackend {
-    return new IommufdBackend(this.#memory, this.#peerToPeer, this.#sysfs);
+    return new IommufdBackend(this.#memory, this.#sysfs);
   }
 }

@@ -5,6 +5,7 @@ import type { NativeVfioDevice } from '#native';
 import type { RangeSnapshot } from '../guest/inspect.ts';
 import type { DirtyTracker } from '../dma/dirty-pages.ts';
 import type { DmaMapperHandle } from '../guest/dma-mapper-client.ts';
+import type { Placement } from './placement.ts';
 import type { RequestedDevice } from './vf-token.ts';
 
 /**
@@ -31,6 +32,10 @@ export interface ContainerSnapshot {
   readonly dmaAvailable?: number;
   /** Whether RAM is mapped as files; if not, by its host virtual address, as private memory always is. */
   readonly mapsFiles: boolean;
+  /** The name that its devices were opened with, if they were. */
+  readonly addressSpace?: string;
+  /** The peer-to-peer domains whose BARs it maps. */
+  readonly peerToPeerDomains: readonly string[];
   /** IOMMU groups of its devices. */
   readonly groups: readonly {
     /** Number of the group. */
@@ -56,10 +61,12 @@ export interface PlacedDevice {
 export interface Backend {
   readonly name: VfioBackendName;
   /**
-   * Opens a device in an existing address space if the kernel accepts that, otherwise in a new one. Guest memory is
-   * mapped in either. If it throws, nothing is left open.
+   * Opens a device in an existing address space of the placement, otherwise in a new one.
+   *
+   * The kernel may reject an existing one. If its devices named it, that is an error. Guest memory is mapped in either.
+   * If it throws, nothing is left open.
    */
-  open(pci: RequestedDevice): Promise<PlacedDevice>;
+  open(pci: RequestedDevice, placement: Placement): Promise<PlacedDevice>;
   /** Returns its address spaces. While memory is being pinned or unpinned, their limits are those from before. */
   inspect(): ContainerSnapshot[];
   /** Returns the registrations of its address spaces with guest memory. */

@@ -1,6 +1,7 @@
 /**
  * Opens VFIO devices and maps guest memory into their IOMMUs.
  */
+import { readPeerPolicy, requirePeerToPeer } from '../dma/peer-policy.ts';
 import type { PeerToPeer } from '../dma/target.ts';
 import { type AbortSignalLike, requireSignal, runAbortable } from '../abort.ts';
 import { Closing } from '../closing.ts';
@@ -9,7 +10,6 @@ import { INSPECT, objectText, withSnapshotText } from '../object-text.ts';
 import { nativeAsync } from '../native-call.ts';
 import { readOptions } from '../arguments.ts';
 import type { RefreshedMapping } from '../guest/device-changes.ts';
-import { requirePolicy } from '../guest/dma-mapper-client.ts';
 import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
 import { transaction } from '../guest/transaction.ts';
@@ -19,6 +19,7 @@ import { notBound } from './opening-errors.ts';
 import type { VfioBackendName, ContainerSnapshot, PlacedDevice } from './backend.ts';
 import { BackendChoice } from './backend-choice.ts';
 import { DirtyTracking } from '../guest/dirty-tracking.ts';
+import { type Placement, requireSpaceName } from './placement.ts';
 import { Sysfs, groupOf } from './sysfs.ts';
 import { requireVfToken } from './vf-token.ts';
 import { VfioDevice } from './vfio-device.ts';
@@ -57,6 +58,16 @@ export interface VfioOptions {
 export interface DeviceOpenOptions {
   /** A UUID, such as `bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3`. */
   readonly vfToken?: string | undefined;
+  /**
+   * A name of the caller for the IOMMU address space of the device. Devices with the same name share one, or opening
+   * fails; a device with another name or none is in another one. Default: chosen automatically
+   */
+  readonly addressSpace?: string | undefined;
+  /**
+   * The peer-to-peer domains whose BARs the device reaches, as in {@link DmaMapperOptions}. Devices share an address
+   * space only if they have the same. Default: `['default']`
+   */
+  readonly peerToPeerDomains?: readonly string[] | undefined;
   /** As in {@link AbortOptions}. A device that is open by the time of the abort is closed again. */
   readonly signal?: AbortSignalLike | undefined;
 }
@@ -65,6 +76,7 @@ export interface DeviceOpenOptions {
 export class VfioContainerManager {
   readonly #memory: GuestMemory;
   readonly #sysfs: Sysfs;
+  readonly #peerToPeer: PeerToPeer;
   readonly #choice: BackendChoice;
   readonly #queue = new MutationQueue('this container manager');
   /** The open devices. A device is removed when all steps of its close have succeeded. */
@@ -84,9 +96,10 @@ export class VfioContainerManager {
   constructor(memory: GuestMemory, options: VfioOptions = {}, sysfs: Sysfs = new Sysfs()) {
     this.#sysfs = sysfs;
     const { backend = 'auto', peerToPeer } = readOptions(options, ['backend', 'peerToPeer']);
+    this.#peerToPeer = requirePeerToPeer(peerToPeer);
     guestAddressSpaceOf(memory); // throws if it is not guest memory
     this.#memory = memory;
-    this.#choice = new BackendChoice(backend, memory, requirePolicy(peerToPeer), sysfs);
+    this.#choice = new BackendChoice(backend, memory, sysfs);
   }
 
   /**
@@ -98,6 +111,8 @@ export class VfioContainerManager {
    * functions. A virtual function requires it while its physical function is bound to vfio-pci. Opening a physical
    * function sets the token; while virtual functions of it are open, the token that is already set is required.
    * Default: none
+   * @param options.addressSpace the name of its address space. Default: any unnamed one that accepts it, or a new one
+   * @param options.peerToPeerDomains the domains whose BARs it reaches. Default: `['default']`
    * @param options.signal aborts the opening. If the kernel opens the device meanwhile, it is closed again before the
    * promise rejects. Default: none
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_VF_TOKEN`, `ERR_DEVICE_NOT_FOUND`, `ERR_NO_IOMMU_GROUP`,
@@ -108,15 +123,24 @@ export class VfioContainerManager {
    * @throws the reason of the signal
    */
   async open(bdf: string, options: DeviceOpenOptions = {}): Promise<VfioDevice> {
-    const { vfToken, signal } = readOptions(options, ['vfToken', 'signal']);
+    const { vfToken, signal, addressSpace, peerToPeerDomains } = readOptions(options, [
+      'vfToken',
+      'signal',
+      'addressSpace',
+      'peerToPeerDomains',
+    ]);
+    const placement: Placement = {
+      addressSpace: requireSpaceName(addressSpace),
+      policy: readPeerPolicy({ peerToPeer: this.#peerToPeer, peerToPeerDomains }),
+    };
     return runAbortable(
       requireSignal(signal),
-      (onTurn) => this.#open(bdf, vfToken, onTurn),
+      (onTurn) => this.#open(bdf, vfToken, placement, onTurn),
       (device) => device.close(),
     );
   }
 
-  #open(bdf: string, vfToken: string | undefined, onTurn: () => void): Promise<VfioDevice> {
+  #open(bdf: string, vfToken: string | undefined, placement: Placement, onTurn: () => void): Promise<VfioDevice> {
     return this.#queue.run(async () => {
       onTurn();
       if (vfToken !== undefined) requireVfToken(vfToken);
@@ -128,7 +152,7 @@ export class VfioContainerManager {
         throw new PeerDmaError('ERR_DEVICE_IN_USE', `${open} is already open. Close it first`, { bdf: open });
       }
       return transaction(async (undo) => {
-        const placed = await this.#choice.open(pci);
+        const placed = await this.#choice.open(pci, placement);
         undo.push(() => placed.leave());
         undo.push(() => nativeAsync(() => placed.handle.closeAsync()));
         await guestAddressSpaceOf(this.#memory).betweenChanges(() =>

@@ -4,7 +4,7 @@ import {
   GuestMemory,
   type PeerToPeer,
   type PhysicalFunction,
-  type PinnedBars,
+  type BarsOptions,
 } from '../../../ts/index.ts';
 import { SimulatedDevice, type SimulatedDeviceOptions, SimulatedIommu } from '../../../ts/testing.ts';
 import { RecordingTarget } from '../../support/recording-target.ts';
@@ -80,7 +80,7 @@ export class Fixture {
     return new SpyFunction(device, (what) => this.log.push(what));
   }
 
-  async assign(device: PhysicalFunction = this.simulated(), bars: PinnedBars = {}): Promise<AssignedDevice> {
+  async assign(device: PhysicalFunction = this.simulated(), bars: BarsOptions = {}): Promise<AssignedDevice> {
     const assigned = await AssignedDevice.create({ device, memory: this.memory, bars });
     this.#t.teardown(() => assigned.close());
     this.log.length = 0;

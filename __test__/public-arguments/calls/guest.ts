@@ -65,8 +65,9 @@ export async function guestCalls(t: ExecutionContext): Promise<Record<string, Ca
     'PluggableRam#plug': { ranges: (value) => blocks.plug(value), range: (value) => blocks.plug([value]) },
     'PluggableRam#unplug': { ranges: (value) => blocks.unplug(value), range: (value) => blocks.unplug([value]) },
     'PluggableRam#plugged': { within: (value) => blocks.plugged(value) },
-    'GuestMemory#newDeviceMemory': options({ name: 'w', length: PAGE }, (given) =>
-      memory.newDeviceMemory(given).remove(),
+    'GuestMemory#newDeviceMemory': options(
+      { name: 'w', length: PAGE, mmap: true, peerToPeer: true, peerToPeerDomain: 'default' },
+      (given) => memory.newDeviceMemory(given).remove(),
     ),
     'GuestMemory#read': { gpa: (value) => memory.read(value, 1), length: (value) => memory.read(0n, value) },
     'GuestMemory#write': {
@@ -120,7 +121,7 @@ export async function guestCalls(t: ExecutionContext): Promise<Record<string, Ca
     },
     'DmaMapperClient#addDmaMapper': {
       target: (value) => addTarget(value, {}),
-      ...options({ peerToPeer: 'off' }, (given) => addTarget({ ...TARGET }, given)),
+      ...options({ peerToPeer: 'off', peerToPeerDomains: ['default'] }, (given) => addTarget({ ...TARGET }, given)),
     },
     'DmaMapperClient#targetClosed': { target: (value) => memory.dmaMappers.targetClosed(value) },
     'HostMemory#read': { offset: (value) => host.read(value, 1), length: (value) => host.read(0n, value) },

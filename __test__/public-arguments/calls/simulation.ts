@@ -198,9 +198,24 @@ function assignedCalls(memory: GuestMemory, assigned: AssignedDevice, free: Simu
   const own: PhysicalFunction = { bdf, config, regions, interrupts, ...methods };
   return {
     'AssignedDevice.create': {
-      ...options({ device: undefined, memory, bars: {}, capabilities: [], config: {}, traps: [], mirrors: [] }, create),
+      ...options(
+        {
+          device: undefined,
+          memory,
+          bars: {},
+          peerToPeerDomain: 'default',
+          capabilities: [],
+          config: {},
+          traps: [],
+          mirrors: [],
+        },
+        create,
+      ),
       ...changes(memory, own),
       ...options({ 0: 0n }, (bars) => create({ device: { ...own, bdf: undefined }, memory, bars })),
+      ...options({ address: 0n, mmap: true, peerToPeer: true }, async (bar) =>
+        (await AssignedDevice.create({ device: own, memory, bars: { 0: bar } })).close(),
+      ),
       ...options({ ...own }, async (device) => (await AssignedDevice.create({ device, memory })).close()),
     },
     'AssignedDevice#configRead': {

@@ -29,7 +29,10 @@ export async function vfioCalls(t: ExecutionContext): Promise<Record<string, Cal
     },
     'VfioContainerManager#open': {
       bdf: (value) => manager.open(value),
-      ...options({ vfToken: undefined, signal: undefined }, (given) => manager.open(BDF, given)),
+      ...options(
+        { vfToken: undefined, signal: undefined, addressSpace: 'own', peerToPeerDomains: ['default'] },
+        (given) => manager.open(BDF, given),
+      ),
     },
     'DirtyTracking#readDirty': { range: (value) => tracking.readDirty(value) },
     'DirtyPages#contains': { gpa: (value) => new DirtyPages(RANGE, PAGE).contains(value) },

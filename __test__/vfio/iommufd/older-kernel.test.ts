@@ -4,6 +4,7 @@
  */
 import { NativeIommufd, NativeVfioDevice } from '#native';
 import { AddressRange, GuestMemory } from '../../../ts/index.ts';
+import { readPeerPolicy } from '../../../ts/dma/peer-policy.ts';
 import { Sysfs } from '../../../ts/vfio/sysfs.ts';
 import { VfioDevice } from '../../../ts/vfio/vfio-device.ts';
 import { Ioas } from '../../../ts/vfio/iommufd/ioas.ts';
@@ -21,7 +22,7 @@ testWith(
     await using memory = await GuestMemory.create({ ram: [{ start: RAM_START, length: RAM_LENGTH }] });
     const real = NativeIommufd.open();
     const old = { mapsFiles: false, newIoas: () => real.newIoas() } as unknown as NativeIommufd;
-    const space = new Ioas('old', old, memory);
+    const space = new Ioas('old', old, memory, { addressSpace: undefined, policy: readPeerPolicy() });
     const open = async (bdf: string) => {
       const handle = await NativeVfioDevice.openByFileAsync(bdf, sysfs.deviceFile(bdf) ?? NaN, real);
       return { handle, device: new VfioDevice(bdf, handle, [], { memory, close: async () => {} }) };
@@ -29,7 +30,7 @@ testWith(
     const devices = [await open(engine), await open(peerBdf)] as const;
     const [edu, peer] = devices;
     await space.attach(edu.handle, engine, 1);
-    await space.join('best-effort');
+    await space.join();
     t.false(space.target.mapsFiles);
 
     const driver = new Edu(edu.device);

@@ -3,7 +3,13 @@
  */
 import type { ExecutionContext } from 'ava';
 import { readFileSync } from 'node:fs';
-import { AddressRange, AssignedDevice, PciHostBridge, VfioContainerManager } from '../../../ts/index.ts';
+import {
+  AddressRange,
+  AssignedDevice,
+  type BarsOptions,
+  PciHostBridge,
+  VfioContainerManager,
+} from '../../../ts/index.ts';
 import { newManager } from '../support/backend.ts';
 import { testWith } from '../support/devices.ts';
 import { Code } from './support/machine-code.ts';
@@ -27,14 +33,20 @@ interface Devices {
   readonly ivshmem: AssignedDevice;
 }
 
-/** Opens both devices and puts them on the guest's bus. */
-async function attach(t: ExecutionContext, { vm, memory }: SmallGuest, edu: string, ivshmem: string): Promise<Devices> {
+/** Opens both devices and puts them on the guest's bus. @param bars options of ivshmem's BARs */
+async function attach(
+  t: ExecutionContext,
+  { vm, memory }: SmallGuest,
+  edu: string,
+  ivshmem: string,
+  bars: BarsOptions = {},
+): Promise<Devices> {
   const bridge = new PciHostBridge({ memory, windows: [WINDOW] });
   vm.attach(bridge);
   const manager = newManager(memory);
   t.teardown(() => manager.close());
-  const assign = async (bdf: string, address: string): Promise<AssignedDevice> => {
-    const device = await AssignedDevice.create({ device: await manager.open(bdf), memory });
+  const assign = async (bdf: string, address: string, options: BarsOptions = {}): Promise<AssignedDevice> => {
+    const device = await AssignedDevice.create({ device: await manager.open(bdf), memory, bars: options });
     bridge.add(address, device);
     t.teardown(async () => {
       bridge.remove(address);
@@ -43,7 +55,7 @@ async function attach(t: ExecutionContext, { vm, memory }: SmallGuest, edu: stri
     return device;
   };
   await assign(edu, '00:01.0');
-  return { bridge, manager, ivshmem: await assign(ivshmem, '00:02.0') };
+  return { bridge, manager, ivshmem: await assign(ivshmem, '00:02.0', bars) };
 }
 
 /** Places and enables both devices. */
@@ -112,5 +124,40 @@ testWith(
       await new Promise((resolve) => setImmediate(resolve));
     vm.stop('removed');
     t.is(await run, 'removed');
+  },
+);
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'KVM: a BAR with mmap: false traps in the guest and takes DMA, and one with peerToPeer: false does the opposite',
+  async (t, { edu: [edu = ''], ivshmem: [ivshmem = ''] }) => {
+    for (const [options, traps] of [
+      [{ mmap: false }, true],
+      [{ peerToPeer: false }, false],
+    ] as const) {
+      const code = placeDevices(new Code());
+      // The processor writes, the device copies over half of it, and the processor reads both.
+      code
+        .rax(VALUE)
+        .rbx(SHARED + 0x1000n)
+        .store(8)
+        .rbx(SHARED + 0x1008n)
+        .store(8);
+      copy(code, SHARED + 0x1008n);
+      read(read(code, SHARED + 0x1000n, FREE + 0x100n), SHARED + 0x1008n, FREE + 0x200n).out(END_PORT);
+      const guest = await smallGuest(t, code);
+      const { vm, memory } = guest;
+      const { ivshmem: device, bridge, manager } = await attach(t, guest, edu, ivshmem, { 2: options });
+      memory.write64(FREE, 0x1234n);
+      t.is(await vm.run(), 'end');
+      t.is(memory.read64(FREE + 0x100n), VALUE, 'the guest reads what it wrote');
+      t.is(memory.read64(FREE + 0x200n), traps ? 0x1234n : VALUE, 'DMA of the other device arrives, or not');
+      t.is(vm.inspect().exits.memory, traps ? 4 : 0);
+      const reasons = device.status().flatMap(({ unreachable }) => unreachable.map(({ target }) => target === 'kvm'));
+      t.deepEqual(reasons, [traps]);
+      for (const address of ['00:02.0', '00:01.0']) bridge.remove(address);
+      await vm.close();
+      await manager.close();
+    }
   },
 );

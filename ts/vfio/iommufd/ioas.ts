@@ -2,30 +2,32 @@
  * An IOAS with guest memory mapped into it, and its devices.
  */
 import type { NativeIoas, NativeIommufd, NativeVfioDevice } from '#native';
-import type { PeerToPeer } from '../../dma/target.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { type DmaMapperHandle, joinPort } from '../../guest/dma-mapper-client.ts';
 import { type GuestMemory, guestAddressSpaceOf } from '../../guest/guest-memory.ts';
 import { native, nativeAsync } from '../../native-call.ts';
+import type { PlacedSpace, Placement } from '../placement.ts';
 import { IommufdTarget } from './iommufd-target.ts';
 
 /** @internal */
-export class Ioas {
+export class Ioas implements PlacedSpace {
   readonly name: string;
   /** The group of each attached device, by PCI address. */
   readonly devices: Map<string, number> = new Map();
   readonly target: IommufdTarget;
+  readonly placement: Placement;
   readonly #ioas: NativeIoas;
   readonly #memory: GuestMemory;
   /** The registration with guest memory, after {@link Ioas.join}. */
   mapper: DmaMapperHandle | undefined;
   #leaving = false;
 
-  constructor(name: string, iommufd: NativeIommufd, memory: GuestMemory) {
+  constructor(name: string, iommufd: NativeIommufd, memory: GuestMemory, placement: Placement) {
     this.name = name;
     this.#ioas = native(() => iommufd.newIoas());
     this.target = new IommufdTarget(this.#ioas, name, iommufd.mapsFiles);
     this.#memory = memory;
+    this.placement = placement;
   }
 
   /**
@@ -44,9 +46,13 @@ export class Ioas {
    *
    * @throws {PeerDmaError} the error of mapping guest memory; nothing is mapped then
    */
-  async join(peerToPeer: PeerToPeer): Promise<void> {
+  async join(): Promise<void> {
     this.target.limits(); // caches them for calls while memory is being pinned
-    this.mapper = await joinPort(guestAddressSpaceOf(this.#memory), this.target, peerToPeer);
+    this.mapper = await joinPort(guestAddressSpaceOf(this.#memory), this.target, this.placement.policy);
+  }
+
+  hasGroup(id: number): boolean {
+    return [...this.devices.values()].includes(id);
   }
 
   get mappingCount(): number {

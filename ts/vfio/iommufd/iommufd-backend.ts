@@ -4,12 +4,12 @@
 import { type NativeIommufd, NativeVfioDevice } from '#native';
 import { hex } from '../../address-range.ts';
 import type { DirtyTracker } from '../../dma/dirty-pages.ts';
-import type { PeerToPeer } from '../../dma/target.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { type GuestMemory, guestAddressSpaceOf } from '../../guest/guest-memory.ts';
 import { fromNative, native, nativeAsync } from '../../native-call.ts';
 import { deviceFileRefused, iommufdUnavailable, mapsNoFiles, noDeviceFile, noDmaBufs } from '../opening-errors.ts';
 import type { Backend, ContainerSnapshot, PlacedDevice } from '../backend.ts';
+import { type Placement, candidateSpaces, placementSnapshot, refusedByNamed } from '../placement.ts';
 import { type Sysfs, groupOf } from '../sysfs.ts';
 import { type RequestedDevice, nameWithToken } from '../vf-token.ts';
 import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
@@ -23,22 +23,21 @@ let spaces = 0;
 export class IommufdBackend implements Backend {
   readonly name = 'iommufd';
   readonly #memory: GuestMemory;
-  readonly #peerToPeer: PeerToPeer;
   readonly #sysfs: Sysfs;
   /** Open while it has an address space. */
   #iommufd: SharedIommufd | undefined;
   readonly #spaces = new Set<Ioas>();
 
-  constructor(memory: GuestMemory, peerToPeer: PeerToPeer, sysfs: Sysfs) {
+  constructor(memory: GuestMemory, sysfs: Sysfs) {
     this.#memory = memory;
-    this.#peerToPeer = peerToPeer;
     this.#sysfs = sysfs;
   }
 
-  async open(pci: RequestedDevice): Promise<PlacedDevice> {
+  async open(pci: RequestedDevice, placement: Placement): Promise<PlacedDevice> {
     try {
+      this.#candidates(pci, placement); // before anything is opened
       const iommufd = this.#open();
-      return await this.#place(pci, await this.#bind(pci, iommufd), iommufd);
+      return await this.#place(pci, placement, await this.#bind(pci, iommufd), iommufd);
     } catch (error) {
       this.#closeIfUnused();
       throw error;
@@ -52,7 +51,7 @@ export class IommufdBackend implements Backend {
    * @returns the device, or the reason why iommufd cannot be used
    * @throws {PeerDmaError} an error that any back end would have
    */
-  async openIfComplete(pci: RequestedDevice): Promise<PlacedDevice | string> {
+  async openIfComplete(pci: RequestedDevice, placement: Placement): Promise<PlacedDevice | string> {
     try {
       const iommufd = this.#open();
       if (!iommufd.mapsFiles) return mapsNoFiles().message;
@@ -63,7 +62,7 @@ export class IommufdBackend implements Backend {
         await nativeAsync(() => handle.closeAsync());
         throw error instanceof PeerDmaError ? noDmaBufs(pci.bdf, error) : error;
       }
-      return await this.#place(pci, handle, iommufd);
+      return await this.#place(pci, placement, handle, iommufd);
     } catch (error) {
       if (error instanceof PeerDmaError && UNAVAILABLE.has(error.code)) return error.message;
       throw error;
@@ -84,6 +83,7 @@ export class IommufdBackend implements Backend {
         iovaRanges: iovaRanges.map(({ start, end }) => ({ start: hex(start), end: hex(end) })),
         mappings: space.mappingCount,
         mapsFiles: space.target.mapsFiles,
+        ...placementSnapshot(space.placement),
         groups: byGroup(space.devices),
       };
     });
@@ -122,9 +122,15 @@ export class IommufdBackend implements Backend {
   }
 
   /** Attaches a device to an existing address space or a new one. If it throws, the device is closed. */
-  async #place(pci: RequestedDevice, handle: NativeVfioDevice, iommufd: NativeIommufd): Promise<PlacedDevice> {
+  async #place(
+    pci: RequestedDevice,
+    placement: Placement,
+    handle: NativeVfioDevice,
+    iommufd: NativeIommufd,
+  ): Promise<PlacedDevice> {
     try {
-      const space = (await this.#attachToExisting(pci, handle)) ?? (await this.#newSpace(pci, handle, iommufd));
+      const joined = await this.#attachToExisting(pci, placement, handle);
+      const space = joined ?? (await this.#newSpace(pci, placement, handle, iommufd));
       return {
         handle,
         prepareLeave: () => space.prepareRelease(),
@@ -145,10 +151,14 @@ export class IommufdBackend implements Backend {
    * Attaches a device to an existing address space.
    *
    * @returns the address space, if one accepts the device
+   * @throws {PeerDmaError} `ERR_DEVICE_ATTACH` if the named address space does not accept it
    */
-  async #attachToExisting(pci: RequestedDevice, handle: NativeVfioDevice): Promise<Ioas | undefined> {
-    for (const space of this.#spaces) {
-      if (space.leaving) continue;
+  async #attachToExisting(
+    pci: RequestedDevice,
+    placement: Placement,
+    handle: NativeVfioDevice,
+  ): Promise<Ioas | undefined> {
+    for (const space of this.#candidates(pci, placement)) {
       try {
         // The mappings must not change during the attach.
         await guestAddressSpaceOf(this.#memory).betweenChanges(() => space.attach(handle, pci.bdf, groupOf(pci)));
@@ -156,16 +166,27 @@ export class IommufdBackend implements Backend {
       } catch (error) {
         // The IOMMUs are incompatible, or memory is mapped at reserved addresses of the device: try the next one.
         if (!(error instanceof PeerDmaError && error.code === 'ERR_DEVICE_ATTACH')) throw error;
+        if (placement.addressSpace !== undefined) throw refusedByNamed(pci.bdf, space, error);
       }
     }
     return undefined;
   }
 
-  async #newSpace(pci: RequestedDevice, handle: NativeVfioDevice, iommufd: NativeIommufd): Promise<Ioas> {
-    const space = new Ioas(`vfio-iommufd:${spaces++}`, iommufd, this.#memory);
+  /** As {@link candidateSpaces}. */
+  #candidates(pci: RequestedDevice, placement: Placement): Ioas[] {
+    return candidateSpaces(this.#spaces, { bdf: pci.bdf, group: groupOf(pci) }, placement);
+  }
+
+  async #newSpace(
+    pci: RequestedDevice,
+    placement: Placement,
+    handle: NativeVfioDevice,
+    iommufd: NativeIommufd,
+  ): Promise<Ioas> {
+    const space = new Ioas(`vfio-iommufd:${spaces++}`, iommufd, this.#memory, placement);
     try {
       await space.attach(handle, pci.bdf, groupOf(pci));
-      await space.join(this.#peerToPeer);
+      await space.join();
       this.#spaces.add(space);
       return space;
     } catch (error) {

@@ -6,8 +6,8 @@ import { PeerDmaError } from '../../errors.ts';
 import { fromNative, native, nativeAsync } from '../../native-call.ts';
 import { type DmaMapperHandle, joinPort } from '../../guest/dma-mapper-client.ts';
 import { type GuestMemory, guestAddressSpaceOf } from '../../guest/guest-memory.ts';
-import type { PeerToPeer } from '../../dma/target.ts';
 import { containerUnavailable, groupUnavailable, iommuRefused, notViable } from '../opening-errors.ts';
+import type { PlacedSpace, Placement } from '../placement.ts';
 import type { PciDevice, Sysfs } from '../sysfs.ts';
 import type { RequestedDevice } from '../vf-token.ts';
 import { Type1Target } from './type1-target.ts';
@@ -45,21 +45,23 @@ export class Group {
 }
 
 /** A container with guest memory mapped into it. @internal */
-export class Container {
+export class Container implements PlacedSpace {
   readonly name: string;
   readonly handle: NativeVfioContainer;
   readonly groups: Set<Group> = new Set();
   readonly target: Type1Target;
+  readonly placement: Placement;
   readonly #memory: GuestMemory;
   /** The registration with guest memory, after {@link Container.create}. */
   mapper: DmaMapperHandle | undefined;
   #leaving = false;
 
-  private constructor(name: string, handle: NativeVfioContainer, memory: GuestMemory) {
+  private constructor(name: string, handle: NativeVfioContainer, memory: GuestMemory, placement: Placement) {
     this.name = name;
     this.handle = handle;
     this.target = new Type1Target(handle, name);
     this.#memory = memory;
+    this.placement = placement;
   }
 
   /**
@@ -73,11 +75,11 @@ export class Container {
     pci: RequestedDevice,
     first: Group,
     memory: GuestMemory,
-    peerToPeer: PeerToPeer,
+    placement: Placement,
     sysfs: Sysfs,
   ): Promise<Container> {
     const handle = await convertErrors(() => NativeVfioContainer.open(), containerUnavailable);
-    const container = new Container(name, handle, memory);
+    const container = new Container(name, handle, memory, placement);
     try {
       const iommu = async (): Promise<void> => {
         await container.attach(first);
@@ -85,7 +87,7 @@ export class Container {
       };
       await convertErrors(iommu, (error) => iommuRefused(pci.bdf, error, sysfs.refusalFacts(pci)));
       container.target.limits(); // caches them for calls while memory is being pinned
-      container.mapper = await joinPort(guestAddressSpaceOf(memory), container.target, peerToPeer);
+      container.mapper = await joinPort(guestAddressSpaceOf(memory), container.target, placement.policy);
       return container;
     } catch (error) {
       await first.close(); // before the container, which cannot be closed with a group in it
@@ -98,6 +100,10 @@ export class Container {
   async attach(group: Group): Promise<void> {
     await this.target.runBusy(() => nativeAsync(() => group.handle.attachAsync(this.handle)));
     this.groups.add(group);
+  }
+
+  hasGroup(id: number): boolean {
+    return [...this.groups].some((group) => group.id === id && group.devices.size > 0);
   }
 
   /** Whether its last device is leaving. Then it is not a target of guest memory and accepts no new group. */

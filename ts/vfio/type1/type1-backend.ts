@@ -3,13 +3,13 @@
  */
 import { hex } from '../../address-range.ts';
 import type { DirtyTracker } from '../../dma/dirty-pages.ts';
-import type { PeerToPeer } from '../../dma/target.ts';
 import { PeerDmaError } from '../../errors.ts';
 import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
 import { type GuestMemory, guestAddressSpaceOf } from '../../guest/guest-memory.ts';
 import { fromNative } from '../../native-call.ts';
 import { deviceRefused } from '../opening-errors.ts';
 import type { Backend, ContainerSnapshot, PlacedDevice } from '../backend.ts';
+import { type Placement, candidateSpaces, placementSnapshot, refusedByNamed } from '../placement.ts';
 import { type Sysfs, groupOf } from '../sysfs.ts';
 import { type RequestedDevice, nameWithToken } from '../vf-token.ts';
 import { Container, Group } from './container.ts';
@@ -26,19 +26,17 @@ let containers = 0;
 export class Type1Backend implements Backend {
   readonly name = 'type1';
   readonly #memory: GuestMemory;
-  readonly #peerToPeer: PeerToPeer;
   readonly #sysfs: Sysfs;
   readonly #containers = new Set<Container>();
 
-  constructor(memory: GuestMemory, peerToPeer: PeerToPeer, sysfs: Sysfs) {
+  constructor(memory: GuestMemory, sysfs: Sysfs) {
     this.#memory = memory;
-    this.#peerToPeer = peerToPeer;
     this.#sysfs = sysfs;
   }
 
-  async open(pci: RequestedDevice): Promise<PlacedDevice> {
+  async open(pci: RequestedDevice, placement: Placement): Promise<PlacedDevice> {
     const { bdf } = pci;
-    const { container, group } = await this.#place(pci);
+    const { container, group } = await this.#place(pci, placement);
     try {
       const handle = await group.handle.openDeviceAsync(nameWithToken(pci));
       group.devices.add(bdf);
@@ -57,7 +55,7 @@ export class Type1Backend implements Backend {
   inspect(): ContainerSnapshot[] {
     const live = [...this.#containers].filter(({ leaving }) => !leaving);
     return live.map((container) => {
-      const { name, groups } = container;
+      const { name, groups, placement } = container;
       const { pageSize, iovaRanges, dmaAvailable } = container.target.limits();
       return {
         name,
@@ -67,6 +65,7 @@ export class Type1Backend implements Backend {
         mappings: container.handle.mappingCount,
         ...(dmaAvailable === undefined ? {} : { dmaAvailable }),
         mapsFiles: false,
+        ...placementSnapshot(placement),
         groups: [...groups].map(({ id, devices }) => ({ id, devices: [...devices] })),
       };
     });
@@ -81,8 +80,9 @@ export class Type1Backend implements Backend {
   }
 
   /** Returns the device's group in its container. Opens the group first if necessary. */
-  async #place(pci: RequestedDevice): Promise<PlacedGroup> {
+  async #place(pci: RequestedDevice, placement: Placement): Promise<PlacedGroup> {
     const id = groupOf(pci);
+    candidateSpaces(this.#containers, { bdf: pci.bdf, group: id }, placement); // before anything is opened
     for (const container of this.#containers) {
       for (const group of container.groups) {
         if (group.id !== id) continue;
@@ -92,18 +92,23 @@ export class Type1Backend implements Backend {
     }
     const group = await Group.open(pci, id, this.#sysfs);
     try {
-      return { container: (await this.#join(group)) ?? (await this.#newContainer(pci, group)), group };
+      const joined = await this.#join(pci, group, placement);
+      return { container: joined ?? (await this.#newContainer(pci, group, placement)), group };
     } catch (error) {
       await group.close();
       throw error;
     }
   }
 
-  /** Attaches a group to an existing container. @returns the container, if one accepts the group */
-  async #join(group: Group): Promise<Container | undefined> {
+  /**
+   * Attaches a group to an existing container.
+   *
+   * @returns the container, if one accepts the group
+   * @throws {PeerDmaError} as {@link candidateSpaces}; `ERR_DEVICE_ATTACH` if the named container does not accept it
+   */
+  async #join({ bdf }: RequestedDevice, group: Group, placement: Placement): Promise<Container | undefined> {
     const space = guestAddressSpaceOf(this.#memory);
-    for (const container of this.#containers) {
-      if (container.leaving) continue;
+    for (const container of candidateSpaces(this.#containers, { bdf, group: group.id }, placement)) {
       try {
         // The mappings must not change during the attach.
         await space.betweenChanges(() => container.attach(group));
@@ -111,14 +116,15 @@ export class Type1Backend implements Backend {
       } catch (error) {
         // The IOMMUs are incompatible, or memory is mapped at reserved addresses of the device: try the next one.
         if (!(error instanceof PeerDmaError && error.code === 'ERR_GROUP_ATTACH')) throw error;
+        if (placement.addressSpace !== undefined) throw refusedByNamed(bdf, container, error);
       }
     }
     return undefined;
   }
 
-  async #newContainer(pci: RequestedDevice, group: Group): Promise<Container> {
+  async #newContainer(pci: RequestedDevice, group: Group, placement: Placement): Promise<Container> {
     const name = `vfio-type1:${containers++}`;
-    const container = await Container.create(name, pci, group, this.#memory, this.#peerToPeer, this.#sysfs);
+    const container = await Container.create(name, pci, group, this.#memory, placement, this.#sysfs);
     this.#containers.add(container);
     return container;
   }

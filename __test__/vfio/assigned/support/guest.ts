@@ -5,10 +5,11 @@ import type { ExecutionContext } from 'ava';
 import { Firmware } from '../../../../examples/guest/firmware.ts';
 import {
   AssignedDevice,
+  type DeviceOpenOptions,
   type DeviceRegion,
   GuestMemory,
   type PeerToPeer,
-  type PinnedBars,
+  type BarsOptions,
   VfioContainerManager,
   type VfioDevice,
 } from '../../../../ts/index.ts';
@@ -41,7 +42,10 @@ export interface Assigned {
 export interface AssignOptions {
   /** The manager whose containers it joins; by default that of the guest. */
   readonly manager?: VfioContainerManager;
-  readonly bars?: PinnedBars;
+  readonly bars?: BarsOptions;
+  readonly peerToPeerDomain?: string;
+  /** Options with which the device is opened. */
+  readonly opening?: DeviceOpenOptions;
 }
 
 export class Guest {
@@ -60,7 +64,7 @@ export class Guest {
   static async start(t: ExecutionContext): Promise<Guest> {
     const memory = await GuestMemory.create({ ram: [{ start: RAM_START, length: RAM_LENGTH }] });
     const guest = new Guest(memory);
-    t.teardown(() => guest.#close());
+    t.teardown(() => guest.close());
     return guest;
   }
 
@@ -73,13 +77,15 @@ export class Guest {
 
   /** Opens a device and assigns it to the guest. */
   async assign(bdf: string, options: AssignOptions = {}): Promise<Assigned> {
-    const physical = await (options.manager ?? this.manager).open(bdf);
+    const physical = await (options.manager ?? this.manager).open(bdf, options.opening);
     return this.hand(physical, options);
   }
 
   /** Assigns an open device to the guest. */
-  async hand(physical: VfioDevice, { bars = {} }: AssignOptions = {}): Promise<Assigned> {
-    const device = await AssignedDevice.create({ device: physical, memory: this.memory, bars });
+  async hand(physical: VfioDevice, options: AssignOptions = {}): Promise<Assigned> {
+    const { bars = {}, peerToPeerDomain } = options;
+    const domain = peerToPeerDomain === undefined ? {} : { peerToPeerDomain };
+    const device = await AssignedDevice.create({ device: physical, memory: this.memory, bars, ...domain });
     this.#devices.add(device);
     return { bdf: physical.bdf, device, firmware: await Firmware.probe(device), physical };
   }
@@ -99,7 +105,8 @@ export class Guest {
     this.#devices.delete(device);
   }
 
-  async #close(): Promise<void> {
+  /** Closes the devices, containers and memory. Idempotent. */
+  async close(): Promise<void> {
     for (const device of [...this.#devices].toReversed()) await device.close();
     for (const manager of this.#managers) await manager.close();
     await this.memory.close();
