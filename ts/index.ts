@@ -16,6 +16,8 @@ export type { Backing } from './memory/backing.ts';
 export type { HostMemory } from './memory/host-memory.ts';
 
 export type { AcceptedMemory } from './dma/accepted-memory.ts';
+export type { MemorySharing } from './guest/memory-sharing.ts';
+export type { SharedRange, SharingChange, SharingOptions } from './guest/shared-ranges.ts';
 export type { DeviceAccessOptions } from './dma/device-access.ts';
 export type { DmaMapperOptions } from './dma/peer-policy.ts';
 export type { DmaMapRequest, DmaTarget, MappingStatus, MemoryKind, PeerToPeer } from './dma/target.ts';

@@ -47,6 +47,9 @@ export class GuestAddressSpace {
   /** The host view; made when a target needs memory in it. */
   #va: VaMapper | undefined;
   #regionIds = 0;
+  /** Called after each change of the map, which includes the end of guest memory. */
+  readonly watchers = new Set<() => void>();
+  #isDropped = false;
   /** The ranges of pinned BARs, active or not. */
   readonly pinned = new Set<AddressRange>();
   /** The memory of DMA buffers. */
@@ -70,6 +73,11 @@ export class GuestAddressSpace {
 
   get closed(): boolean {
     return this.#queue.closed;
+  }
+
+  /** Whether guest memory has ended: its map is empty and stays so. */
+  get isDropped(): boolean {
+    return this.#isDropped;
   }
 
   nextRegionId(): number {
@@ -280,6 +288,8 @@ export class GuestAddressSpace {
     const groups = this.#map.regionGroups();
     this.#map = MemoryMap.empty();
     this.byFile.clear();
+    this.#isDropped = true;
+    for (const changed of this.watchers) changed();
     const slices = new Slices();
     for (const group of groups) {
       for (const region of group) {
@@ -395,6 +405,7 @@ export class GuestAddressSpace {
     this.#map = next;
     this.byFile.apply(change);
     for (const [owner, change] of pieces) owner.count(change);
+    for (const changed of this.watchers) changed();
   }
 }
 

@@ -15,6 +15,7 @@ import { DmaMapperClient } from './dma-mapper-client.ts';
 import { GuestAccess } from './guest-access.ts';
 import type { Explanation } from './explain.ts';
 import { type MemorySnapshot, snapshot } from './inspect.ts';
+import { MemorySharing } from './memory-sharing.ts';
 import { type MemoryChange, changeMemory } from './memory-change.ts';
 import { type NewRam, addRam } from './new-ram.ts';
 import { PluggableRam } from './pluggable-ram.ts';
@@ -64,6 +65,8 @@ export class GuestMemory {
   readonly regions: RegionManager;
   /** Registers DMA targets. */
   readonly dmaMappers: DmaMapperClient;
+  /** Lists the memory that other processes can map by a descriptor. */
+  readonly sharing: MemorySharing;
   readonly #space: GuestAddressSpace;
   readonly #access: GuestAccess = new GuestAccess(() => this.#openSpace().map.flat);
   readonly #closing = new Closing();
@@ -84,6 +87,7 @@ export class GuestMemory {
     this.id = space.id;
     this.regions = new RegionManager(space);
     this.dmaMappers = new DmaMapperClient(space);
+    this.sharing = new MemorySharing(space);
   }
 
   /**

@@ -124,6 +124,10 @@ export async function guestCalls(t: ExecutionContext): Promise<Record<string, Ca
       ...options({ peerToPeer: 'off', peerToPeerDomains: ['default'] }, (given) => addTarget({ ...TARGET }, given)),
     },
     'DmaMapperClient#targetClosed': { target: (value) => memory.dmaMappers.targetClosed(value) },
+    'MemorySharing#snapshot': options({ peerToPeerDomains: ['default'] }, (given) => memory.sharing.snapshot(given)),
+    'MemorySharing#changes': options({ peerToPeerDomains: ['default'], signal: undefined }, async (given) => {
+      for await (const _ of memory.sharing.changes(given)) break;
+    }),
     'HostMemory#read': { offset: (value) => host.read(value, 1), length: (value) => host.read(0n, value) },
     'HostMemory#write': {
       offset: (value) => host.write(value, new Uint8Array(1)),
