@@ -8,6 +8,7 @@ import { type ModelCell, PRIVATE } from '../support/memory-model.ts';
 import { at, PAGE, PAGE_BYTES } from '../support/pages.ts';
 import { addRegion, addWindow, CHANGES } from '../support/program/arbitrary.ts';
 import { Add, AddMapping, Place, Remove } from '../support/program/changes.ts';
+import { ALL_DOMAINS } from '../support/program/domains.ts';
 import { EduProbe, SIDE, UNTOUCHED } from '../support/program/edu-probe.ts';
 import { type Change, FILE_PAGES, FILES, SIZE } from '../support/program/operation.ts';
 import { World } from '../support/program/world.ts';
@@ -244,13 +245,14 @@ testWith(
   async (t, { edu: [first = '', second = ''], ivshmem: [peer = ''] }) => {
     t.timeout(600_000);
     const seed = seedOf(t, GUEST_NUMBER);
-    const { memory, manager, open } = await rig(t);
+    const { memory, manager } = await rig(t);
+    const inAll = { peerToPeerDomains: ALL_DOMAINS };
     const other = newManager(memory, { peerToPeer: 'required' });
     t.teardown(() => other.close());
-    const bar = peerBar(await open(peer));
+    const bar = peerBar(await manager.open(peer, inAll));
     const probes = [
-      new EduProbe(await open(first), memory, RAM_START + PAGE),
-      new EduProbe(await other.open(second), memory, RAM_START + 2n * PAGE),
+      new EduProbe(await manager.open(first, inAll), memory, RAM_START + PAGE),
+      new EduProbe(await other.open(second, inAll), memory, RAM_START + 2n * PAGE),
     ];
     t.is(manager.inspect().containers.length + other.inspect().containers.length, 2, 'two containers');
     const counts = { commands: 0, reads: 0, writes: 0 };

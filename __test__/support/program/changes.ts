@@ -5,6 +5,7 @@ import { AddressRange, type MemoryKind } from '../../../ts/index.ts';
 import type { MemoryModel } from '../memory-model.ts';
 import { at, pages as pagesOf } from '../pages.ts';
 import { mode } from '../recording-target.ts';
+import { domainOf } from './domains.ts';
 import { Change, type Effect, FILE_PAGES, type Pages, SIZE } from './operation.ts';
 import type { World } from './world.ts';
 
@@ -73,7 +74,7 @@ export class Add extends Change {
     const { memory } = world;
     const { name } = this;
     if (this.#region === undefined) {
-      const window = memory.newDeviceMemory({ name, length: at(this.#count) });
+      const window = memory.newDeviceMemory({ name, length: at(this.#count), peerToPeerDomain: domainOf(name) });
       await window.unmapFromGuest(); // changes nothing, but completes after the window is created
       world.places.set(name, { window, count: this.#count });
     } else {

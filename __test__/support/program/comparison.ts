@@ -210,7 +210,7 @@ export class Comparison {
         const cell = flat[page];
         if (cell === undefined) throw new Error(`${where} is ${entry.state}, and there is nothing at page ${page}`);
         same(`${where}: region and kind`, `${entry.region} ${entry.kind}`, `${cell.region} ${cell.kind}`);
-        const skips = cell.kind === 'device' && skipsDevice(target, member, cell);
+        const skips = cell.kind === 'device' && skipsDevice(name, target, member, cell);
         if (skips !== (entry.state === 'skipped'))
           throw new Error(`${where} is ${entry.state} under peer-to-peer ${member.policy}`);
         if (entry.state === 'mapped') {

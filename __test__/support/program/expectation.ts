@@ -1,9 +1,11 @@
 /**
  * The expected outcome of an operation, given the model, the quarantine and the faults.
  */
+import type { PeerToPeer } from '../../../ts/index.ts';
 import { type MemoryModel, type ModelCell, type ModelFlat, PRIVATE, sameCell } from '../memory-model.ts';
 import { usesHostMemory } from '../recording-target.ts';
 import type { CastMember, CastName } from './cast.ts';
+import { isInDomain } from './domains.ts';
 import { Remove } from './changes.ts';
 import type { Hit } from './faults.ts';
 import { Change, type Operation, type Pages, SIZE } from './operation.ts';
@@ -63,8 +65,14 @@ export function sharesPrivateMemory({ cells }: Quarantined, flat: ModelFlat, { a
 }
 
 /** Whether a target is not called for memory of kind device. */
-export function skipsDevice({ accepts }: CastMember, { policy }: Member, { store }: ModelCell): boolean {
-  return policy === 'off' || (policy === 'best-effort' && accepts.backing === 'file' && store >= PRIVATE);
+export function skipsDevice(name: CastName, { accepts }: CastMember, { policy }: Member, cell: ModelCell): boolean {
+  if (policy === 'off' || !isInDomain(name, cell)) return true;
+  return policy === 'best-effort' && accepts.backing === 'file' && cell.store >= PRIVATE;
+}
+
+/** Whether a change fails if the target cannot map the memory. */
+function requires(name: CastName, policy: PeerToPeer | undefined, cell: ModelCell): boolean {
+  return cell.kind === 'ram' || (policy === 'required' && isInDomain(name, cell));
 }
 
 /** Whether a failed map is a result, not an error. */
@@ -90,7 +98,7 @@ function isMissable(
         if (cell === undefined) continue;
         const must = concerned
           .filter((name) => members.get(name)?.joined === true && usesHostMemory(cast[name], cell.store >= PRIVATE))
-          .map((name) => cell.kind === 'ram' || members.get(name)?.policy === 'required');
+          .map((name) => requires(name, members.get(name)?.policy, cell));
         // Placing is for all targets together, the rest may be for one of them.
         if (op === 'mapFile' || op === 'mapPrivate') answers.add(!must.includes(true));
         else for (const one of must) answers.add(!one);
@@ -197,8 +205,7 @@ function dueOfRegister({ target, policy }: Register, situation: Situation, hits:
   // Device memory that the target may skip is recorded as failed.
   const shown = subs.filter(({ at }) => {
     const cell = flat[at];
-    const isRequired = cell?.kind === 'ram' || policy === 'required';
-    return isRequired && usesHostMemory(cast[target], (cell?.store ?? 0) >= PRIVATE);
+    return cell !== undefined && requires(target, policy, cell) && usesHostMemory(cast[target], cell.store >= PRIVATE);
   });
   const clear = quarantine.some((kept) => !kept.vague && shown.some((sub) => blocks(kept, sub)));
   if (clear) return { codes: ['ERR_RANGE_QUARANTINED'] };

@@ -3,6 +3,7 @@
  */
 import type { PeerToPeer } from '../../../ts/index.ts';
 import type { CastName } from './cast.ts';
+import { domainsOf } from './domains.ts';
 import type { Operation } from './operation.ts';
 import type { World } from './world.ts';
 
@@ -30,7 +31,8 @@ export class Register extends OnTarget implements Operation {
 
   async start(world: World): Promise<void> {
     const target = world.cast[this.target];
-    world.handles.set(this.target, await world.memory.dmaMappers.addDmaMapper(target, { peerToPeer: this.policy }));
+    const options = { peerToPeer: this.policy, peerToPeerDomains: domainsOf(this.target) };
+    world.handles.set(this.target, await world.memory.dmaMappers.addDmaMapper(target, options));
   }
 
   override toString(): string {
