@@ -8,7 +8,7 @@ use peerdma_core::memory::{FilePool, HugePages, MemoryFile, PrivateMemory};
 
 use crate::batch::{NativeFailure, failures};
 use crate::bytes::Bytes;
-use crate::error::{closed, invalid, or_throw};
+use crate::error::{closed, or_throw};
 use crate::numbers::{Fd, Index, U64};
 use crate::reservation::pairs;
 use crate::task::Work;
