@@ -89,3 +89,12 @@ export type { DirtyTracking } from './guest/dirty-tracking.ts';
 export type { VfioDevice } from './vfio/vfio-device.ts';
 export type { VfioInterrupts } from './vfio/vfio-interrupts.ts';
 export type { VfioRegion } from './vfio/vfio-region.ts';
+export type { DeviceChunk, MigrationChunk, RamChunk } from './migration/migration-chunk.ts';
+export type { DirtyLogSource, MigratingMachine, MigrationOptions } from './migration/migration-options.ts';
+export {
+  startMigration,
+  type MigrationPhase,
+  type MigrationSource,
+  type RemainingData,
+} from './migration/migration-source.ts';
+export { startRestore, type MigrationTarget, type RestoreOptions } from './migration/migration-target.ts';

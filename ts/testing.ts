@@ -10,6 +10,7 @@ export type {
   SimulatedDeviceOptions,
   SimulatedDma,
   SimulatedIds,
+  SimulatedMigrationOptions,
   SimulatedMsix,
   SimulatedRegisters,
 } from './pci/simulated/options.ts';

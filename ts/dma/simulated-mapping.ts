@@ -50,7 +50,7 @@ export class SimulatedMapping {
   }
 
   get #isAccessible(): boolean {
-    return this.#device?.accessible !== false;
+    return this.#device?.accessible !== false && this.#device?.isStopped !== true;
   }
 }
 

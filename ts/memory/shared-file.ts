@@ -25,6 +25,8 @@ export interface DeviceState {
    * Memory decode off, D3hot and a reset revoke them.
    */
   readonly revocations: number;
+  /** Whether the device is stopped for a migration. It accepts no DMA then. Default: false */
+  readonly isStopped?: boolean;
   /** Reads and writes the memory; `undefined` if the file itself can be read and written. */
   readonly access?: DeviceAccess;
 }

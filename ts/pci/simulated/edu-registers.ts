@@ -84,6 +84,22 @@ export class EduRegisters implements SimulatedRegisters {
     this.#dma.clear();
   }
 
+  save(): Uint8Array {
+    const registers = [DMA_SOURCE, DMA_DESTINATION, DMA_COUNT, DMA_COMMAND].map((at) => this.#dma.get(at) ?? 0n);
+    const words = [this.#liveness, this.#factorial, this.#status, this.#interrupts, ...registers];
+    return Buffer.concat([new Uint8Array(BigUint64Array.from(words).buffer), this.#buffer]);
+  }
+
+  load(state: Uint8Array): void {
+    const bytes = Buffer.from(state);
+    const word = (index: number): bigint => bytes.readBigUInt64LE(8 * index);
+    [this.#liveness, this.#factorial, this.#status, this.#interrupts] = [word(0), word(1), word(2), word(3)];
+    for (const [index, at] of [DMA_SOURCE, DMA_DESTINATION, DMA_COUNT, DMA_COMMAND].entries()) {
+      this.#dma.set(at, word(4 + index));
+    }
+    this.#buffer.set(bytes.subarray(8 * 8));
+  }
+
   /** Whether the register supports that width: 4 bytes, and 8 for the 64-bit registers of the DMA engine. */
   #isValidAccess(offset: bigint, length: number): boolean {
     return length === 4 || (length === 8 && offset >= DMA_SOURCE);

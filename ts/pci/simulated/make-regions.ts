@@ -23,18 +23,18 @@ export interface RegionOptions {
   readonly decodes: (bar: BarLayout) => boolean;
 }
 
-/** Creates the regions, by VFIO's index, and their files. Each file belongs to one region. @internal */
+/** Creates the regions and their files, both by VFIO's index. Each file belongs to one region. @internal */
 export function makeRegions({ bdf, bars, romContents: rom, msix, isPending, decodes }: RegionOptions): {
   readonly regions: readonly (SimulatedRegion | undefined)[];
-  readonly files: readonly MemoryFile[];
+  readonly files: ReadonlyMap<number, MemoryFile>;
 } {
-  const files: MemoryFile[] = [];
+  const files = new Map<number, MemoryFile>();
   const makeFile = ({ index, length, contents }: BarLayout): MemoryFile => {
     const page = hostPageSize();
     const name = index === ROM_INDEX ? `ROM of ${bdf}` : `BAR ${index} of ${bdf}`;
     const file =
       contents === undefined ? MemoryFile.create(((length + page - 1n) / page) * page, { name }) : reopen(contents);
-    files.push(file);
+    files.set(index, file);
     return file;
   };
   const region = (bar: BarLayout): SimulatedRegion => {
@@ -55,7 +55,7 @@ export function makeRegions({ bdf, bars, romContents: rom, msix, isPending, deco
     const made = new Map(bars.map((bar) => [bar.index, region(bar)]));
     return { regions: Array.from({ length: BASE_ADDRESS_COUNT + 1 }, (_, index) => made.get(index)), files };
   } catch (error) {
-    for (const file of files) file.close();
+    for (const file of files.values()) file.close();
     throw error;
   }
 }

@@ -64,6 +64,18 @@ export interface SimulatedDeviceOptions {
   readonly iommu?: SimulatedDma;
   /** Its bus for {@link SimulatedDevice.hotReset}. Default: none, so that hot reset is not supported */
   readonly bus?: SimulatedBus;
+  /** Lets it migrate. Its registers need `save` and `load`. Default: it cannot migrate */
+  readonly migration?: SimulatedMigrationOptions;
+}
+
+/** The migration features of a simulated device. */
+export interface SimulatedMigrationOptions {
+  /** Whether it transfers data while it runs. Default: true */
+  readonly preCopy?: boolean;
+  /** Whether it has the state `running-p2p`, in which it does no DMA. Default: true */
+  readonly p2p?: boolean;
+  /** Whether it logs its DMA writes. Default: true */
+  readonly dmaLog?: boolean;
 }
 
 /** The target of a device's DMA, by IOVA. It throws `ERR_DMA_FAULT`. */
@@ -152,6 +164,10 @@ export interface SimulatedRegisters {
   write(offset: bigint, bytes: Uint8Array): void;
   /** Restores the power-on state, on a reset of the function. */
   reset?(): void;
+  /** Returns the state of all registers, for a migration. */
+  save?(): Uint8Array;
+  /** Restores the state that `save` of the same registers returned in another device. */
+  load?(state: Uint8Array): void;
 }
 
 const PROPERTIES: readonly (keyof SimulatedDeviceOptions)[] = [
@@ -169,6 +185,7 @@ const PROPERTIES: readonly (keyof SimulatedDeviceOptions)[] = [
   'resettable',
   'iommu',
   'bus',
+  'migration',
 ];
 
 const BAR_PROPERTIES: readonly (keyof SimulatedBar)[] = [
@@ -185,7 +202,7 @@ const BAR_PROPERTIES: readonly (keyof SimulatedBar)[] = [
 /** Returns a copy of the options. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
 export function readDeviceOptions(options: SimulatedDeviceOptions): SimulatedDeviceOptions {
   const given = readOptions(options, PROPERTIES);
-  const { bars, rom, ids, powerManagement, msi, msix, pcie } = given;
+  const { bars, rom, ids, powerManagement, msi, msix, pcie, migration } = given;
   const parts = {
     bars: bars === undefined ? undefined : readArray(bars, 'BARs').map(readBar),
     rom: part('rom', rom, ['length', 'contents']),
@@ -194,6 +211,7 @@ export function readDeviceOptions(options: SimulatedDeviceOptions): SimulatedDev
     msi: part('msi', msi, ['vectors', 'address64', 'masking']),
     msix: part('msix', msix, ['vectors', 'bar', 'tableOffset', 'pendingOffset']),
     pcie: part('pcie', pcie, ['flr']),
+    migration: part('migration', migration, ['preCopy', 'p2p', 'dmaLog']),
   };
   return { ...given, ...parts } as SimulatedDeviceOptions; // omitted options are `undefined`
 }

@@ -143,6 +143,18 @@ export class SimulatedConfig implements RegionContents {
     this.#listener.onChange();
   }
 
+  /** Returns all bytes, for a migration. */
+  save(): Uint8Array {
+    return this.#bytes.slice();
+  }
+
+  /** Restores what {@link SimulatedConfig.save} returned in a device of the same options. */
+  load(bytes: Uint8Array): void {
+    if (bytes.length !== this.#bytes.length) throw new RangeError(`config space has ${this.#bytes.length} bytes`);
+    this.#bytes.set(bytes);
+    this.#listener.onChange();
+  }
+
   /** Applies a written power state, if the transition is supported. */
   #setPowerState(before: number): void {
     const power = this.#power;

@@ -1,12 +1,14 @@
 /** A simulated PCI function without hardware or privileges. It has config space, BARs, DMA, interrupts and resets. */
 import { type AbortOptions, readSignal, runAbortable, throwIfAborted } from '../../abort.ts';
 import { readArray, readOptions, requireBytes } from '../../arguments.ts';
-import { type ErrorCode, PeerDmaError } from '../../errors.ts';
+import { AddressRange } from '../../address-range.ts';
+import { type ErrorCode, PeerDmaError, asError } from '../../errors.ts';
 import { retryDeviceMemoryOf, runWhileUnmappedEverywhere } from '../../guest/device-reset.ts';
 import type { SharedFile } from '../../memory/shared-file.ts';
 import { type MemoryFile, fileMemoryOf } from '../../memory/memory-file.ts';
 import { ConfigImage } from '../config/config-image.ts';
 import { COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY } from '../config/registers.ts';
+import type { DeviceMigration } from '../migration/device-migration.ts';
 import type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from '../physical-function.ts';
 import { layOutBars } from './bar-layout.ts';
 import { configImage, recordedConfig } from './config-image.ts';
@@ -18,10 +20,14 @@ import {
   readDeviceOptions,
 } from './options.ts';
 import { makeRegions } from './make-regions.ts';
+import { DmaQueue } from './migration/dma-queue.ts';
+import { migratedDevice } from './migration/migrated-device.ts';
+import { SimulatedMigration } from './migration/simulated-migration.ts';
 import { type SimulatedBus, isBus } from './simulated-bus.ts';
 import { SimulatedConfig } from './simulated-config.ts';
 import { SimulatedInterrupts } from './simulated-interrupts.ts';
 import { SimulatedRegion } from './simulated-region.ts';
+import { requireBigint } from '../../number-types.ts';
 import { INSPECT, objectText } from '../../object-text.ts';
 import { valueText } from '../../value-text.ts';
 
@@ -30,7 +36,7 @@ const CONFIG_INDEX = 7;
 const PCI_ADDRESS = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
 
 /** Options of {@link SimulatedDevice.edu}. */
-export type SimulatedEduOptions = Pick<SimulatedDeviceOptions, 'bdf' | 'iommu' | 'bus' | 'resettable'> & {
+export type SimulatedEduOptions = Pick<SimulatedDeviceOptions, 'bdf' | 'iommu' | 'bus' | 'resettable' | 'migration'> & {
   /** Physical address of BAR 0 on the host. */
   readonly hostAddress?: bigint;
 };
@@ -52,10 +58,12 @@ export class SimulatedDevice implements PhysicalFunction {
   readonly #iommu: SimulatedDma | undefined;
   readonly #bus: SimulatedBus | undefined;
   readonly #registers: readonly SimulatedRegisters[];
-  /** The files behind its BARs and its ROM. */
-  readonly #files: readonly MemoryFile[];
+  /** The files behind its BARs and its ROM, by index. */
+  readonly #files: ReadonlyMap<number, MemoryFile>;
   /** The mappable ones among these files. */
   readonly #mappableFiles: SharedFile[] = [];
+  readonly #queue = new DmaQueue(({ iova, bytes }) => this.#writeQueued(iova, bytes));
+  readonly #migration: SimulatedMigration | undefined;
   #lastFault: PeerDmaError | undefined;
   #closed = false;
   /** How often its memory was revoked from IOMMUs that map it as a dma-buf. */
@@ -113,6 +121,18 @@ export class SimulatedDevice implements PhysicalFunction {
     });
     this.regions = regions;
     this.#files = files;
+    if (options.migration !== undefined) {
+      const requireOpen = (): void => void this.#requireOpen();
+      const parts = {
+        config: this.#config,
+        interrupts: this.#interrupts,
+        queue: this.#queue,
+        bars,
+        files,
+        requireOpen,
+      };
+      this.#migration = new SimulatedMigration(migratedDevice(bdf, parts), options.migration);
+    }
     this.#declareMemory();
     this.#bus = bus;
     bus?.join(this, () => this.#reset());
@@ -125,7 +145,7 @@ export class SimulatedDevice implements PhysicalFunction {
    * addresses and completes synchronously.
    */
   static edu(options: SimulatedEduOptions): SimulatedDevice {
-    const names = ['bdf', 'iommu', 'bus', 'resettable', 'hostAddress'] as const;
+    const names = ['bdf', 'iommu', 'bus', 'resettable', 'migration', 'hostAddress'] as const;
     const { hostAddress, ...rest } = readOptions(options, names);
     const registers = new EduRegisters(rest.bdf, {
       read: (iova, length) => device.dmaRead(iova, length),
@@ -145,6 +165,16 @@ export class SimulatedDevice implements PhysicalFunction {
     return device;
   }
 
+  /** Its migration; `undefined` without the option `migration`. */
+  get migration(): DeviceMigration | undefined {
+    return this.#migration;
+  }
+
+  /** Number of DMA writes that are queued and not done. */
+  get queuedDmaWrites(): number {
+    return this.#queue.length;
+  }
+
   /** The last DMA fault since it was created or reset. */
   get lastFault(): PeerDmaError | undefined {
     return this.#lastFault;
@@ -156,9 +186,10 @@ export class SimulatedDevice implements PhysicalFunction {
    * @param iova start address
    * @param length bytes
    * @throws {PeerDmaError} `ERR_DMA_FAULT` if it is not a bus master, not in D0 or has no IOMMU, or if the range is
-   * not mapped; `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
+   * not mapped; `ERR_MIGRATION_STATE` in migration states without DMA; `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
    */
   dmaRead(iova: bigint, length: number): Uint8Array {
+    this.#requireActive();
     return this.#dma((iommu) => {
       const bytes = requireBytes(iommu.read(iova, length));
       if (bytes.length === length) return bytes;
@@ -174,7 +205,24 @@ export class SimulatedDevice implements PhysicalFunction {
    * @throws {PeerDmaError} as {@link SimulatedDevice.dmaRead}
    */
   dmaWrite(iova: bigint, bytes: Uint8Array): void {
-    this.#dma((iommu) => iommu.write(iova, bytes));
+    this.#requireActive();
+    this.#write(iova, bytes);
+  }
+
+  /**
+   * Queues a DMA write. The device does queued writes in order, one in a turn of the event loop.
+   *
+   * A write that faults is dropped, and {@link SimulatedDevice.lastFault} is set. Writes that have not begun when the
+   * device is stopped for a migration are part of its data: the device that takes the data does them.
+   *
+   * @param iova start address
+   * @param bytes are copied
+   * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`
+   */
+  queueDmaWrite(iova: bigint, bytes: Uint8Array): void {
+    this.#requireOpen();
+    requireBigint(iova, 'iova', this.bdf);
+    this.#queue.push({ iova, bytes: requireBytes(bytes).slice() });
   }
 
   /**
@@ -274,7 +322,7 @@ export class SimulatedDevice implements PhysicalFunction {
     this.#revocations++;
     this.#bus?.leave(this);
     this.#interrupts.close();
-    for (const file of this.#files) file.close();
+    for (const file of this.#files.values()) file.close();
   }
 
   /** As {@link SimulatedDevice.close}. */
@@ -336,6 +384,29 @@ export class SimulatedDevice implements PhysicalFunction {
     }
   }
 
+  #write(iova: bigint, bytes: Uint8Array): void {
+    this.#dma((iommu) => iommu.write(iova, bytes));
+    if (bytes.length > 0) this.#migration?.dmaLog?.record(AddressRange.of(iova, BigInt(bytes.length)));
+  }
+
+  /** Does a queued write. The device does not detect a fault. */
+  #writeQueued(iova: bigint, bytes: Uint8Array): void {
+    if (this.#closed) return;
+    try {
+      this.#write(iova, bytes);
+    } catch (error) {
+      this.#lastFault = asError(error) as PeerDmaError;
+    }
+  }
+
+  #requireActive(): void {
+    this.#requireOpen();
+    const migration = this.#migration;
+    if (migration?.isActive !== false) return;
+    const text = `${this.bdf}: DMA failed: it does none in the migration state ${migration.state}. Let it run again.`;
+    throw this.#error('ERR_MIGRATION_STATE', text);
+  }
+
   /** Converts an error into a DMA fault, unless the request itself is invalid. */
   #dmaFault(error: unknown): unknown {
     if (!(error instanceof PeerDmaError) || error.code === 'ERR_INVALID_ARGUMENT') return error;
@@ -347,6 +418,8 @@ export class SimulatedDevice implements PhysicalFunction {
   /** Resets the device. Call it while no target maps its memory: the targets map it again afterwards. */
   #reset(): void {
     this.#config.wake();
+    this.#queue.replace([]);
+    this.#migration?.reset();
     this.#resetFunction();
     this.#reportedState = this.#memoryState;
   }
@@ -359,6 +432,7 @@ export class SimulatedDevice implements PhysicalFunction {
   #declareMemory(): void {
     const accessible = (): boolean => this.#hasMemory;
     const revocations = (): number => this.#revocations;
+    const isStopped = (): boolean => this.#migration?.isAccepting === false;
     for (const region of this.regions) {
       const backing = region?.mmapAreas.length ? region.backing() : 'private';
       if (region === undefined || backing === 'private') continue;
@@ -370,6 +444,9 @@ export class SimulatedDevice implements PhysicalFunction {
         },
         get revocations() {
           return revocations();
+        },
+        get isStopped() {
+          return isStopped();
         },
         access: {
           read: (offset, into) => into.set(region.read(offset, into.length)),

@@ -153,6 +153,23 @@ export class SimulatedInterrupts implements DeviceInterrupts {
     this.#pending.clear();
   }
 
+  /** Returns whether the pin is asserted (1 byte), and the pending vectors (2 bytes each). */
+  save(): Uint8Array {
+    const bytes = Buffer.alloc(1 + 2 * this.#pending.size);
+    bytes.writeUInt8(this.#asserted ? 1 : 0);
+    for (const [index, vector] of [...this.#pending].entries()) bytes.writeUInt16LE(vector, 1 + 2 * index);
+    return bytes;
+  }
+
+  /** Restores what {@link SimulatedInterrupts.save} returned. Connections are kept. */
+  load(state: Uint8Array): void {
+    const bytes = Buffer.from(state);
+    this.#asserted = bytes.readUInt8(0) === 1;
+    this.#pending.clear();
+    for (let at = 1; at < bytes.length; at += 2) this.#pending.add(bytes.readUInt16LE(at));
+    this.update();
+  }
+
   lowerIntx(): void {
     this.#asserted = false;
   }

@@ -1,0 +1,107 @@
+/** The pages of RAM that a migration still has to copy, from all logs of writes as one set. */
+import { AddressRange, requireAligned } from '../address-range.ts';
+import { DirtyPages } from '../dma/dirty-pages.ts';
+import { PageSet } from '../dma/page-set.ts';
+import type { SubMapping } from '../dma/sub-mapping.ts';
+import { asError } from '../errors.ts';
+import type { DirtyTracking } from '../guest/dirty-tracking.ts';
+import type { GuestAddressSpace } from '../guest/guest-address-space.ts';
+import { hostPageSize } from '../memory/page-size.ts';
+
+/** Most bytes of RAM whose pages are listed at once: 256 KiB of a bitmap. */
+const PIECE = 1n << 33n;
+
+/** @internal */
+export class DirtyRam {
+  readonly #space: GuestAddressSpace;
+  readonly #logs: readonly DirtyTracking[];
+  readonly #pageSize = hostPageSize();
+  readonly #pending = new PageSet(this.#pageSize);
+  /** Mappings whose pages were all added once. A mapping that is replaced is another object. */
+  readonly #known = new WeakSet<SubMapping>();
+
+  /** @param logs each of them logs already */
+  constructor(space: GuestAddressSpace, logs: readonly DirtyTracking[]) {
+    this.#space = space;
+    this.#logs = logs;
+  }
+
+  /** Adds the pages of a range, which the caller wrote. @throws {PeerDmaError} `ERR_UNALIGNED` */
+  add(range: AddressRange): void {
+    requireAligned(range, this.#pageSize, 'the range of dirty pages');
+    for (const piece of piecesOf(range)) this.#pending.add(allPages(piece, this.#pageSize));
+  }
+
+  /** Adds the pages that were written since the last call, and those of new RAM. */
+  async collect(): Promise<void> {
+    for (const { range } of this.#ram()) {
+      for (const log of this.#logs) {
+        const dirty = await log.readDirty(range);
+        for (const piece of piecesOf(range)) this.#pending.add(dirty, piece);
+      }
+    }
+    for (const sub of this.#ram()) {
+      if (this.#known.has(sub)) continue;
+      this.add(sub.range);
+      this.#known.add(sub);
+    }
+  }
+
+  /** Number of bytes to copy. */
+  get bytes(): bigint {
+    let pages = 0;
+    for (const dirty of this.#lists()) pages += dirty.count;
+    return BigInt(pages) * this.#pageSize;
+  }
+
+  /**
+   * Yields the ranges to copy, each once, with at most `limit` bytes. A range that was yielded counts as copied.
+   *
+   * Pages whose address has no RAM stay in the set.
+   */
+  *take(limit: bigint): Generator<AddressRange> {
+    for (const dirty of this.#lists()) {
+      for (const { start, end } of dirty.ranges()) {
+        for (let at = start; at < end; at += limit) {
+          const part = AddressRange.between(at, at + limit < end ? at + limit : end);
+          dirty.remove(part);
+          yield part;
+        }
+      }
+    }
+  }
+
+  /** Ends the logs. @returns the errors of those that could not be stopped */
+  async stop(): Promise<Error[]> {
+    const results = await Promise.allSettled(this.#logs.map((log) => log.stop()));
+    return results.flatMap((result) => (result.status === 'rejected' ? asError(result.reason) : []));
+  }
+
+  /** Yields the pages piece by piece. Those that are left in a list after its turn stay in the set. */
+  *#lists(): Generator<DirtyPages> {
+    for (const { range } of this.#ram()) {
+      for (const piece of piecesOf(range)) {
+        const dirty = new DirtyPages(piece, this.#pageSize);
+        this.#pending.moveTo(dirty, piece);
+        try {
+          yield dirty;
+        } finally {
+          this.#pending.add(dirty);
+        }
+      }
+    }
+  }
+
+  #ram(): readonly SubMapping[] {
+    return this.#space.map.flat.values().filter(({ kind }) => kind === 'ram');
+  }
+}
+
+function* piecesOf({ start, end }: AddressRange): Generator<AddressRange> {
+  for (let at = start; at < end; at += PIECE) yield AddressRange.between(at, at + PIECE < end ? at + PIECE : end);
+}
+
+function allPages(range: AddressRange, pageSize: bigint): DirtyPages {
+  const words = (range.length / pageSize + 63n) / 64n;
+  return new DirtyPages(range, pageSize, new BigUint64Array(Number(words)).fill(2n ** 64n - 1n));
+}

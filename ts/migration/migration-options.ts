@@ -1,0 +1,48 @@
+/** The options of a migration. */
+import { readOptions } from '../arguments.ts';
+import { PeerDmaError } from '../errors.ts';
+import type { DirtyTracking } from '../guest/dirty-tracking.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
+import type { PhysicalFunction } from '../pci/physical-function.ts';
+
+/** An object that logs writes to RAM: a {@link VfioContainerManager}, or a virtual machine. */
+export interface DirtyLogSource {
+  /** Starts to log. */
+  startDirtyTracking(): Promise<DirtyTracking>;
+}
+
+/** A machine whose processors are paused while its devices are stopped: a virtual machine of `peerdma/kvm`. */
+export interface MigratingMachine extends DirtyLogSource {
+  /** `running` if it has to be paused. */
+  readonly state: string;
+  /** Pauses the processors. */
+  pause(): Promise<void>;
+  /** Continues after `pause`. */
+  resume(): void;
+}
+
+/** Options of {@link startMigration}. */
+export interface MigrationOptions {
+  /** The memory of the VM. */
+  readonly memory: GuestMemory;
+  /** All its devices with DMA, by names that the data has. A {@link VfioDevice}, or a `SimulatedDevice`. */
+  readonly devices: Readonly<Record<string, PhysicalFunction>>;
+  /** Its machine. Default: none; the caller pauses the processors, and reports their writes by `markDirty` */
+  readonly machine?: MigratingMachine;
+  /** The manager of its devices, for the writes of devices that do not log them. Default: none */
+  readonly iommu?: DirtyLogSource;
+}
+
+/** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
+export function readMigrationOptions(options: MigrationOptions): MigrationOptions {
+  const read = readOptions(options, ['memory', 'devices', 'machine', 'iommu']) as MigrationOptions;
+  guestAddressSpaceOf(read.memory); // throws if it is not guest memory
+  for (const [name, source] of [
+    ['machine', read.machine],
+    ['iommu', read.iommu],
+  ] as const) {
+    if (source === undefined || typeof source?.startDirtyTracking === 'function') continue;
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"${name}" is an object with startDirtyTracking`);
+  }
+  return read;
+}

@@ -1,0 +1,229 @@
+/** The side of a migration that is left: copies a VM while it runs, stops it, and copies the rest. */
+import type { AddressRange } from '../address-range.ts';
+import { Closing } from '../closing.ts';
+import { PeerDmaError } from '../errors.ts';
+import type { GuestMemory } from '../guest/guest-memory.ts';
+import { transaction } from '../guest/transaction.ts';
+import { INSPECT, objectText } from '../object-text.ts';
+import { DeviceSet, throwAny } from './device-set.ts';
+import { startLogs } from './dirty-logs.ts';
+import type { DirtyRam } from './dirty-ram.ts';
+import type { MigrationChunk } from './migration-chunk.ts';
+import { type MigratingMachine, type MigrationOptions, readMigrationOptions } from './migration-options.ts';
+
+/** Most bytes of RAM in a chunk. */
+const CHUNK = 1n << 20n;
+
+/** The data that is left to copy, in bytes. */
+export interface RemainingData {
+  /** RAM. */
+  readonly ram: bigint;
+  /** Data of devices that can be read while they run. */
+  readonly devices: bigint;
+}
+
+/**
+ * Starts to migrate a VM. It runs on; its devices begin to transfer data, and writes to RAM are logged.
+ *
+ * @throws {PeerDmaError} `ERR_UNSUPPORTED` for a device that cannot migrate or whose writes nothing logs, and for
+ * several devices without `running-p2p` that can reach each other; `ERR_MIGRATION_STATE` for a device that does not
+ * run, or cannot begin; `ERR_INVALID_ARGUMENT`, `ERR_SYSTEM`. All devices run as before then
+ */
+export async function startMigration(options: MigrationOptions): Promise<MigrationSource> {
+  const read = readMigrationOptions(options);
+  const devices = new DeviceSet(read.memory, read.devices);
+  return transaction(async (undo) => {
+    const ram = await startLogs(read, devices, undo);
+    undo.push(() => devices.resume());
+    await devices.startPreCopy();
+    return new MigrationSource({ memory: read.memory, machine: read.machine, devices, ram });
+  });
+}
+
+/** The phase of a {@link MigrationSource}. */
+export type MigrationPhase = 'pre-copy' | 'stopped' | 'completed' | 'cancelled';
+
+/** A migration under way. Returned by {@link startMigration}. */
+export class MigrationSource {
+  readonly #memory: GuestMemory;
+  readonly #machine: MigratingMachine | undefined;
+  readonly #devices: DeviceSet;
+  readonly #ram: DirtyRam;
+  readonly #closing = new Closing();
+  #phase: MigrationPhase = 'pre-copy';
+  /** Whether this object has paused the machine. */
+  #isPaused = false;
+  /** Whether the devices transfer the data of their stopped state. */
+  #isCopying = false;
+
+  /** @internal */
+  constructor(parts: {
+    memory: GuestMemory;
+    machine: MigratingMachine | undefined;
+    devices: DeviceSet;
+    ram: DirtyRam;
+  }) {
+    this.#memory = parts.memory;
+    this.#machine = parts.machine;
+    this.#devices = parts.devices;
+    this.#ram = parts.ram;
+  }
+
+  /**
+   * `pre-copy` while the VM runs, `stopped` after {@link MigrationSource.stop}, `completed` after
+   * {@link MigrationSource.complete}, `cancelled` after a failed `stop` or {@link MigrationSource.close}.
+   */
+  get phase(): MigrationPhase {
+    return this.#phase;
+  }
+
+  /**
+   * Yields one round of a copy of the VM, which runs: RAM that was not copied or was written since, and the present
+   * data of devices. The first round has all RAM. Repeat it until little is left.
+   *
+   * If the consumer ends the loop early, the rest follows in the next round.
+   *
+   * @throws {PeerDmaError} `ERR_MIGRATION_STATE` in another phase than `pre-copy`; `ERR_MIGRATION_DATA`, `ERR_SYSTEM`
+   */
+  async *preCopy(): AsyncGenerator<MigrationChunk, void, undefined> {
+    this.#require('pre-copy', 'preCopy');
+    await this.#ram.collect();
+    yield* this.#ramChunks();
+    for (const { name, migration } of this.#devices.all) {
+      if (!migration.supports.preCopy) continue;
+      this.#require('pre-copy', 'preCopy');
+      for await (const bytes of migration.save()) yield { kind: 'device', device: name, bytes };
+    }
+  }
+
+  /**
+   * Returns what is left to copy now. When it is small, stop the VM.
+   *
+   * @throws {PeerDmaError} as {@link MigrationSource.preCopy}
+   */
+  async remaining(): Promise<RemainingData> {
+    this.#require('pre-copy', 'remaining');
+    await this.#ram.collect();
+    const data = this.#devices.all.map(({ migration }) => (migration.supports.preCopy ? migration.preCopyData : NONE));
+    return { ram: this.#ram.bytes, devices: data.reduce((sum, { initial, dirty }) => sum + initial + dirty, 0n) };
+  }
+
+  /**
+   * Adds a range to the RAM that is to be copied: one that this process has written, for example for an emulated
+   * device. Devices and the processors of the option `machine` are logged.
+   *
+   * @param range guest-physical addresses; whole pages
+   * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_INVALID_ARGUMENT`
+   */
+  markDirty(range: AddressRange): void {
+    this.#ram.add(range);
+  }
+
+  /**
+   * Stops the VM: pauses the processors, quiesces all devices, then stops them. No DMA between them is lost.
+   *
+   * If a device does not stop, all devices and the processors run again, and the migration is cancelled.
+   *
+   * @throws {PeerDmaError} `ERR_MIGRATION_STATE` of the device; `ERR_ROLLBACK_FAILED` if a device does not run again: it
+   * has to be reset; the error of the machine
+   */
+  async stop(): Promise<void> {
+    this.#require('pre-copy', 'stop');
+    this.#phase = 'cancelled';
+    try {
+      await transaction(async (undo) => {
+        undo.push(() => this.#resume());
+        if (this.#machine?.state === 'running') {
+          await this.#machine.pause();
+          this.#isPaused = true;
+        }
+        await this.#devices.stop();
+        await this.#ram.collect();
+      });
+      this.#phase = 'stopped';
+    } finally {
+      await this.#ram.stop(); // a log that cannot be stopped has no reader
+    }
+  }
+
+  /**
+   * Yields the rest: RAM that was written since the last round, and the data of all devices.
+   *
+   * If the consumer ends the loop early, another call yields what is left.
+   *
+   * @throws {PeerDmaError} `ERR_MIGRATION_STATE` in another phase than `stopped`; `ERR_MIGRATION_DATA`
+   */
+  async *stopCopy(): AsyncGenerator<MigrationChunk, void, undefined> {
+    this.#require('stopped', 'stopCopy');
+    yield* this.#ramChunks();
+    if (!this.#isCopying) await this.#devices.changeStopped('stop-copy');
+    this.#isCopying = true;
+    for (const { name, migration } of this.#devices.all) {
+      this.#require('stopped', 'stopCopy');
+      for await (const bytes of migration.save()) yield { kind: 'device', device: name, bytes };
+    }
+  }
+
+  /**
+   * Completes the migration, when the destination has confirmed that the VM runs there. Devices stay stopped.
+   *
+   * @throws {PeerDmaError} `ERR_MIGRATION_STATE` in another phase than `stopped`, or from a device
+   */
+  async complete(): Promise<void> {
+    if (this.#phase === 'completed') return;
+    this.#require('stopped', 'complete');
+    await this.#devices.changeStopped('stop');
+    this.#phase = 'completed';
+  }
+
+  /**
+   * Cancels a migration that is not complete: lets all devices run, then the processors. Idempotent.
+   *
+   * @throws {PeerDmaError} the error of a device that does not run: reset it, and call it again
+   */
+  close(): Promise<void> {
+    return this.#closing.once(async () => {
+      const isOver = this.#phase === 'completed' || this.#phase === 'cancelled';
+      const errors = await this.#ram.stop();
+      if (!isOver) {
+        errors.push(...(await this.#resume()));
+        if (errors.length === 0) this.#phase = 'cancelled';
+      }
+      throwAny(errors);
+    });
+  }
+
+  /** As {@link MigrationSource.close}. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** For `console.log`. @internal */
+  [INSPECT](depth: number): string {
+    const names = this.#devices.all.map(({ name }) => name).join(' ');
+    return objectText(depth, 'MigrationSource', () => ['', `devices: ${names}`, this.#phase]);
+  }
+
+  *#ramChunks(): Generator<MigrationChunk> {
+    for (const { start, length } of this.#ram.take(CHUNK)) {
+      yield { kind: 'ram', gpa: start, bytes: this.#memory.read(start, Number(length)) };
+    }
+  }
+
+  /** @returns the errors of what does not run */
+  async #resume(): Promise<Error[]> {
+    const errors = await this.#devices.resume();
+    if (!this.#isPaused) return errors;
+    this.#isPaused = false;
+    this.#machine?.resume();
+    return errors;
+  }
+
+  #require(phase: MigrationPhase, method: string): void {
+    if (this.#phase === phase) return;
+    const text = `the migration: ${method} failed: it is ${this.#phase}, not ${phase}. Start another one.`;
+    throw new PeerDmaError('ERR_MIGRATION_STATE', text);
+  }
+}
+
+const NONE = { initial: 0n, dirty: 0n };
