@@ -1,4 +1,4 @@
-/** A VM of three devices that write into each other migrates at any moment: no byte is lost or written twice. */
+/** A VM of three devices that write into each other migrates at any moment. No byte is lost or written twice. */
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { startMigration, startRestore } from '../../ts/index.ts';
@@ -24,7 +24,7 @@ interface Program {
   readonly writes: readonly (readonly [from: number, to: number])[];
   /** Turns of the event loop before the migration starts, and between its steps. */
   readonly pauses: readonly number[];
-  /** Which device cannot be quiesced, if one cannot. */
+  /** The device that cannot be quiesced, if there is one. */
   readonly loud: number;
   readonly preCopy: readonly boolean[];
   /** Turns that a change of state takes, for each device. */

@@ -14,7 +14,7 @@ const PIECE = 1n << 33n;
 /** @internal */
 export class DirtyRam {
   readonly #space: GuestAddressSpace;
-  readonly #logs: readonly DirtyTracking[];
+  #logs: readonly DirtyTracking[];
   readonly #pageSize = hostPageSize();
   readonly #pending = new PageSet(this.#pageSize);
   /** Mappings whose pages were all added once. A mapping that is replaced is another object. */
@@ -71,9 +71,10 @@ export class DirtyRam {
     }
   }
 
-  /** Ends the logs. @returns the errors of those that could not be stopped */
+  /** Ends the logs. Another call tries those again that could not be stopped. @returns their errors */
   async stop(): Promise<Error[]> {
     const results = await Promise.allSettled(this.#logs.map((log) => log.stop()));
+    this.#logs = this.#logs.filter((_, index) => results[index]?.status === 'rejected');
     return results.flatMap((result) => (result.status === 'rejected' ? asError(result.reason) : []));
   }
 

@@ -1,4 +1,4 @@
-/** What a migration transfers: RAM by address, and the data of devices by name. */
+/** The parts of what a migration transfers: RAM by address, and the data of devices by name. */
 
 /** The bytes of a range of RAM. */
 export interface RamChunk {

@@ -11,7 +11,7 @@ export interface DirtyLogSource {
   startDirtyTracking(): Promise<DirtyTracking>;
 }
 
-/** A machine whose processors are paused while its devices are stopped: a virtual machine of `peerdma/kvm`. */
+/** A machine whose processors are paused while its devices are stopped, such as that of `peerdma/kvm`. */
 export interface MigratingMachine extends DirtyLogSource {
   /** `running` if it has to be paused. */
   readonly state: string;

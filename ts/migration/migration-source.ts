@@ -40,7 +40,12 @@ export async function startMigration(options: MigrationOptions): Promise<Migrati
   });
 }
 
-/** The phase of a {@link MigrationSource}. */
+/**
+ * The phase of a {@link MigrationSource}.
+ *
+ * `pre-copy` while the VM runs, `stopped` after `stop`, `completed` after `complete`, and `cancelled` after `close` or a
+ * `stop` that failed.
+ */
 export type MigrationPhase = 'pre-copy' | 'stopped' | 'completed' | 'cancelled';
 
 /** A migration under way. Returned by {@link startMigration}. */
@@ -69,17 +74,16 @@ export class MigrationSource {
     this.#ram = parts.ram;
   }
 
-  /**
-   * `pre-copy` while the VM runs, `stopped` after {@link MigrationSource.stop}, `completed` after
-   * {@link MigrationSource.complete}, `cancelled` after a failed `stop` or {@link MigrationSource.close}.
-   */
+  /** The present phase. */
   get phase(): MigrationPhase {
     return this.#phase;
   }
 
   /**
-   * Yields one round of a copy of the VM, which runs: RAM that was not copied or was written since, and the present
-   * data of devices. The first round has all RAM. Repeat it until little is left.
+   * Yields one round of a copy of the VM, which runs on.
+   *
+   * It has the RAM that was not copied or was written since, and the present data of devices. The first round has all
+   * RAM. Repeat it until little is left.
    *
    * If the consumer ends the loop early, the rest follows in the next round.
    *
@@ -109,8 +113,9 @@ export class MigrationSource {
   }
 
   /**
-   * Adds a range to the RAM that is to be copied: one that this process has written, for example for an emulated
-   * device. Devices and the processors of the option `machine` are logged.
+   * Adds a range to the RAM that is to be copied.
+   *
+   * Use it for writes of this process, such as those of an emulated device. Nothing logs them.
    *
    * @param range guest-physical addresses; whole pages
    * @throws {PeerDmaError} `ERR_UNALIGNED`, `ERR_INVALID_ARGUMENT`
@@ -124,8 +129,8 @@ export class MigrationSource {
    *
    * If a device does not stop, all devices and the processors run again, and the migration is cancelled.
    *
-   * @throws {PeerDmaError} `ERR_MIGRATION_STATE` of the device; `ERR_ROLLBACK_FAILED` if a device does not run again: it
-   * has to be reset; the error of the machine
+   * @throws {PeerDmaError} `ERR_MIGRATION_STATE` of the device; the error of the machine. `ERR_ROLLBACK_FAILED` if a
+   * device does not run again: reset it
    */
   async stop(): Promise<void> {
     this.#require('pre-copy', 'stop');

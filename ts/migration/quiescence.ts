@@ -9,7 +9,7 @@ import type { MigratingDevice } from './device-set.ts';
 /**
  * Requires that the devices which cannot be quiesced do not reach each other.
  *
- * One such device is no problem: all others are quiesced before it stops, and accept its DMA until then. Of two, the
+ * One such device stops safely: all others are quiesced before it stops, and accept its DMA until then. Of two, the
  * first to stop would lose DMA of the second.
  *
  * @param devices all that cannot be quiesced

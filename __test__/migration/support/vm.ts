@@ -109,7 +109,7 @@ export function queue({ devices }: Vm, messages: readonly Message[]): void {
   for (const message of messages) all[message.from]?.queueDmaWrite(addressOf(message), bytesOf(message));
 }
 
-/** Lets some turns of the event loop pass, in each of which every device writes once. */
+/** Lets some turns of the event loop pass. Every device writes once in a turn. */
 export async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn++) await setImmediate();
 }
