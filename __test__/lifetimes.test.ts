@@ -1,7 +1,16 @@
 // Objects that own something end alike: one verb, once or many times, by hand or at the end of a scope.
 import test, { type ExecutionContext } from 'ava';
 import { join } from 'node:path';
-import { AssignedDevice, EventFd, GuestMemory, MemoryFile, UnixSocket, VfioContainerManager } from '../ts/index.ts';
+import {
+  AssignedDevice,
+  EventFd,
+  GuestMemory,
+  MemoryFile,
+  UnixSocket,
+  VfioContainerManager,
+  startMigration,
+  startRestore,
+} from '../ts/index.ts';
 import { DmaBuffer } from '../ts/driver.ts';
 import { SimulatedDevice, SimulatedIommu } from '../ts/testing.ts';
 import { recordJournal } from '../ts/inspect.ts';
@@ -31,6 +40,8 @@ const ENDS: Readonly<Record<string, 'close' | 'remove' | 'stop'>> = {
   VirtualMachine: 'close',
   VhostUserTarget: 'close',
   Journal: 'close',
+  MigrationSource: 'close',
+  MigrationTarget: 'close',
   // a part of guest memory
   Region: 'remove',
   DeviceMemory: 'remove',
@@ -45,8 +56,8 @@ const ENDS: Readonly<Record<string, 'close' | 'remove' | 'stop'>> = {
 /** Classes with such a method that ends another object, its argument. */
 const EDITORS = ['MemoryChange', 'PciHostBridge'];
 
-/** Methods with such a name that end something else. A machine runs again after `stop`. */
-const OTHER_ENDS: Readonly<Record<string, string>> = { VirtualMachine: 'stop' };
+/** Methods with such a name that end something else. A machine runs again after `stop`; a migration stops the VM. */
+const OTHER_ENDS: Readonly<Record<string, string>> = { VirtualMachine: 'stop', MigrationSource: 'stop' };
 
 /** Classes whose verb returns no promise. */
 const SYNCHRONOUS = ['MemoryFile', 'EventFd', 'UnixSocket', 'OwnedDescriptor', 'Journal', 'Registration'];
@@ -85,6 +96,8 @@ async function objects(t: ExecutionContext): Promise<Readonly<Record<string, obj
     VhostUserTarget: (await pairOf(t)).target,
     VirtualMachine: (await stubbedMachine(t)).vm,
     Journal: recordJournal(memory, join(scratchFolder(t), 'journal')),
+    MigrationSource: await startMigration({ memory, devices: {} }),
+    MigrationTarget: await startRestore({ memory, devices: {} }),
     Region: await memory.regions.addRegion({ name: 'r', range: pages(16, 1) }),
     Ram: await memory.addRam({ start: 64n * PAGE, length: PAGE }),
     DeviceMemory: memory.newDeviceMemory({ name: 'w', length: PAGE }),

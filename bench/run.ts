@@ -7,6 +7,7 @@ import { runInChild } from './child.ts';
 import { compile } from './compile.ts';
 import { configWrite } from './config-write.ts';
 import { crossing } from './crossing.ts';
+import { deviceState } from './device-state.ts';
 import { guestAccess } from './guest-access.ts';
 import { guestBarMoves, linuxBoot, nvmeExits, portExits } from './guests.ts';
 import { importTime } from './import-time.ts';
@@ -43,6 +44,7 @@ const PARTS: Readonly<Record<string, Part>> = {
   memoryPerMapping: () => [...memoryPerMapping('no-op', false), ...memoryPerMapping('type1', true)],
   guestAccess,
   oneAmongMany,
+  deviceState,
   populate,
   ramReady: () => runInChild('./ram-ready.js', { args: ['stub', compile('populate')], withoutIoctl: true }),
   ramPinned: () => againstC('./ram-ready.js', 'populate'),

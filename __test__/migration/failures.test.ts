@@ -1,4 +1,4 @@
-/** A migration that fails at any step returns all devices to their state from before, in the right order. */
+/** A migration that fails at any step lets all devices run again, in the right order. */
 import test, { type ExecutionContext } from 'ava';
 import { PeerDmaError, startMigration, startRestore, type MigrationState } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';

@@ -1,4 +1,4 @@
-/** The data of a simulated device: every part arrives, whatever the chunks are, and other data is rejected. */
+/** The data of a simulated device. Every part arrives, whatever the chunks are. Other data is rejected. */
 import test, { type ExecutionContext } from 'ava';
 import { EventFd, type DeviceMigration, type MigrationState } from '../../ts/index.ts';
 import { SimulatedDevice, SimulatedIommu, type SimulatedDeviceOptions } from '../../ts/testing.ts';

@@ -9,6 +9,7 @@ import { hostCalls } from './calls/host.ts';
 import { journalCalls } from './calls/journal.ts';
 import { kvmCalls } from './calls/kvm.ts';
 import { memoryCalls } from './calls/memory.ts';
+import { migrationCalls } from './calls/migration.ts';
 import { simulationCalls } from './calls/simulation.ts';
 import { socketCalls } from './calls/socket.ts';
 import { vhostUserCalls } from './calls/vhost-user.ts';
@@ -27,6 +28,7 @@ export const SUBJECTS: Readonly<Record<string, (t: ExecutionContext) => Table | 
   'hosts and the doctor': hostCalls,
   'journals and explanations': journalCalls,
   'sockets and their descriptors': socketCalls,
+  'migrations of a VM': migrationCalls,
   'VFIO devices': vfioCalls,
   'vhost-user back ends': vhostUserCalls,
   'virtual machines': kvmCalls,

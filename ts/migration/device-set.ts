@@ -4,12 +4,12 @@
  * While one device accepts no DMA, no other one may do DMA to it. So all devices are quiesced before the first one
  * stops, and all accept DMA before the first one does some.
  */
+import { readEntries } from '../arguments.ts';
 import { rollbackFailed } from '../dma/mapping-error.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
 import type { DeviceMigration, MigrationState } from '../pci/migration/device-migration.ts';
 import { type PhysicalFunction, requireFunction } from '../pci/physical-function.ts';
-import { valueText } from '../value-text.ts';
 import { requireQuiescence } from './quiescence.ts';
 
 /** A device of the set. @internal */
@@ -33,10 +33,7 @@ export class DeviceSet {
    * and can reach each other; `ERR_MIGRATION_STATE` for one that does not run
    */
   constructor(memory: GuestMemory, devices: Readonly<Record<string, PhysicalFunction>>) {
-    if (typeof devices !== 'object' || devices === null) {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"devices" has devices by name, not ${valueText(devices)}`);
-    }
-    this.all = Object.entries(devices).map(([name, device]) => migratingDevice(name, device));
+    this.all = readEntries(devices, 'devices by name').map(([name, device]) => migratingDevice(name, device));
     this.#quiet = this.all.filter(({ migration }) => migration.supports.p2p);
     this.#others = this.all.filter(({ migration }) => !migration.supports.p2p);
     requireQuiescence(memory, this.#others);

@@ -1,5 +1,5 @@
 /** The pages of RAM that a migration still has to copy, from all logs of writes as one set. */
-import { AddressRange, requireAligned } from '../address-range.ts';
+import { AddressRange, requireAligned, requireRange } from '../address-range.ts';
 import { DirtyPages } from '../dma/dirty-pages.ts';
 import { PageSet } from '../dma/page-set.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
@@ -28,6 +28,7 @@ export class DirtyRam {
 
   /** Adds the pages of a range, which the caller wrote. @throws {PeerDmaError} `ERR_UNALIGNED` */
   add(range: AddressRange): void {
+    requireRange(range);
     requireAligned(range, this.#pageSize, 'the range of dirty pages');
     for (const piece of piecesOf(range)) this.#pending.add(allPages(piece, this.#pageSize));
   }

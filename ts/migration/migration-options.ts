@@ -37,12 +37,13 @@ export interface MigrationOptions {
 export function readMigrationOptions(options: MigrationOptions): MigrationOptions {
   const read = readOptions(options, ['memory', 'devices', 'machine', 'iommu']) as MigrationOptions;
   guestAddressSpaceOf(read.memory); // throws if it is not guest memory
-  for (const [name, source] of [
-    ['machine', read.machine],
-    ['iommu', read.iommu],
-  ] as const) {
-    if (source === undefined || typeof source?.startDirtyTracking === 'function') continue;
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"${name}" is an object with startDirtyTracking`);
-  }
+  if (read.machine !== undefined) requireMethods('machine', read.machine, ['pause', 'resume', 'startDirtyTracking']);
+  if (read.iommu !== undefined) requireMethods('iommu', read.iommu, ['startDirtyTracking']);
   return read;
+}
+
+function requireMethods<T extends object>(name: string, object: T, methods: readonly (keyof T & string)[]): void {
+  const found = readOptions(object, methods, `the methods of "${name}"`);
+  if (methods.every((method) => typeof found[method] === 'function')) return;
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', `"${name}" is an object with ${methods.join(', ')}`);
 }

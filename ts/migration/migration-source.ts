@@ -43,8 +43,8 @@ export async function startMigration(options: MigrationOptions): Promise<Migrati
 /**
  * The phase of a {@link MigrationSource}.
  *
- * `pre-copy` while the VM runs, `stopped` after `stop`, `completed` after `complete`, and `cancelled` after `close` or a
- * `stop` that failed.
+ * `pre-copy` while the VM runs, `stopped` after `stop`, `completed` after `complete`, and `cancelled` after `close` or
+ * after a `stop` that failed.
  */
 export type MigrationPhase = 'pre-copy' | 'stopped' | 'completed' | 'cancelled';
 

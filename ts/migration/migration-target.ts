@@ -1,5 +1,5 @@
 /** The side of a migration that continues: takes the copy of a VM, and lets its devices run. */
-import { readOptions } from '../arguments.ts';
+import { readOptions, requireBytes } from '../arguments.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError, asError } from '../errors.ts';
 import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
@@ -8,7 +8,11 @@ import { INSPECT, objectText } from '../object-text.ts';
 import type { PhysicalFunction } from '../pci/physical-function.ts';
 import { valueText } from '../value-text.ts';
 import { DeviceSet, throwAny } from './device-set.ts';
-import type { MigrationChunk } from './migration-chunk.ts';
+import type { DeviceChunk, MigrationChunk, RamChunk } from './migration-chunk.ts';
+
+/** The parts of both kinds of chunks. */
+type Parts = Partial<Omit<RamChunk, 'kind'> & Omit<DeviceChunk, 'kind'>> & { readonly kind?: string };
+const PARTS = ['kind', 'gpa', 'device', 'bytes'] as const;
 
 /** Options of {@link startRestore}. */
 export interface RestoreOptions {
@@ -59,13 +63,15 @@ export class MigrationTarget {
    */
   async write(chunk: MigrationChunk): Promise<void> {
     this.#requireOpen('write');
-    if (chunk.kind === 'ram') return this.#memory.write(chunk.gpa, chunk.bytes);
-    const found = this.#devices.all.find(({ name }) => name === chunk.device);
+    const { kind, gpa = 0n, device, bytes } = readOptions(chunk as Parts, PARTS, 'a chunk');
+    const data = requireBytes(bytes as Uint8Array);
+    if (kind === 'ram') return this.#memory.write(gpa, data);
+    const found = this.#devices.all.find(({ name }) => name === device);
     if (found === undefined) {
-      const text = `the restore: no device has the name ${valueText(chunk.device)}. Use the names of the source.`;
+      const text = `the restore: no device has the name ${valueText(device)}. Use the names of the source.`;
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', text);
     }
-    await found.migration.load([chunk.bytes]);
+    await found.migration.load([data]);
   }
 
   /**

@@ -30,6 +30,7 @@ const DEVICE = {
   resettable: true,
   iommu: undefined,
   bus: undefined,
+  migration: {},
 };
 const BAR = { index: 1, length: PAGE, kind: 'memory32', prefetchable: false, contents: undefined };
 const MSIX = { vectors: 1, bar: 0, tableOffset: 0n, pendingOffset: 16n };
@@ -129,6 +130,7 @@ function deviceCalls(t: ExecutionContext, device: SimulatedDevice): Record<strin
       ...part('msi', { vectors: 1, address64: true, masking: true }),
       ...part('msix', MSIX),
       ...part('pcie', { flr: true }),
+      ...part('migration', { preCopy: true, p2p: true, dmaLog: true }),
       ...options({ ...BAR, mmapAreas: [RANGE], hostAddress: 0n }, bars),
       ...options({ read: () => new Uint8Array(4), write: () => {}, reset: () => {} }, (given) =>
         bars({ index: 0, length: PAGE, registers: given }),
@@ -144,6 +146,10 @@ function deviceCalls(t: ExecutionContext, device: SimulatedDevice): Record<strin
     'SimulatedDevice#dmaWrite': {
       iova: (value) => own.dmaWrite(value, new Uint8Array(1)),
       bytes: (value) => own.dmaWrite(0n, value),
+    },
+    'SimulatedDevice#queueDmaWrite': {
+      iova: (value) => own.queueDmaWrite(value, new Uint8Array(1)),
+      bytes: (value) => own.queueDmaWrite(0n, value),
     },
     'SimulatedDevice#raise': {
       kind: (value) => device.raise(value),
