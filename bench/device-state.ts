@@ -1,5 +1,5 @@
 /**
- * The migration of 1 GiB of state of a simulated device, compared with a copy between two memory files in C.
+ * Moves 1 GiB of state of a simulated device, and compares it with a copy between two memory files in C.
  */
 import { SimulatedDevice } from '../ts/testing.ts';
 import { compile, nanoseconds } from './compile.ts';

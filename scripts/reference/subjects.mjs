@@ -8,6 +8,7 @@ const SUBJECTS = [
   { title: 'Assigned devices', paths: ['pci/', 'event-fd', 'registration'] },
   { title: 'Other processes', paths: ['unix-socket', 'owned-descriptor', 'vhost-user/'] },
   { title: 'Virtual machines', paths: ['kvm/'] },
+  { title: 'Migration', paths: ['migration/', 'pci/migration/'] },
   { title: 'Simulated devices', paths: ['pci/simulated/', 'dma/simulated-iommu', 'dma/iommu-rules'] },
   { title: 'Drivers', paths: ['driver/'] },
   { title: 'Host and topology', paths: ['host/', 'doctor/'] },
