@@ -10,6 +10,7 @@ import './kvm/guide.test.ts';
 import './kvm/interrupts.test.ts';
 import './kvm/lost-memory.test.ts';
 import './kvm/memory.test.ts';
+import './kvm/migration.test.ts';
 import './kvm/pci.test.ts';
 import './kvm/peer-to-peer.test.ts';
 import './kvm/processor.test.ts';

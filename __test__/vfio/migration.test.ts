@@ -1,9 +1,9 @@
 /** Migration states and data of the kernel's mtty sample. */
 import { readdirSync } from 'node:fs';
-import { PeerDmaError } from '../../ts/index.ts';
+import { AddressRange, PeerDmaError, startMigration, startRestore } from '../../ts/index.ts';
 import { statePath } from '../../ts/pci/migration/state-path.ts';
 import type { DeviceMigration, MigrationState } from '../../ts/pci/migration/device-migration.ts';
-import { AddressRange } from '../../ts/address-range.ts';
+import { guest } from '../support/pages.ts';
 import {
   DATA,
   LINE_CONTROL,
@@ -185,4 +185,59 @@ testMtty('no session of data stays open', async (t) => {
   t.true(openFiles() < own - 1, 'closing the device closes its session, too');
   await target.migration.setState('stop');
   t.is(target.migration.state, 'stop', 'after a reset, a new state has no old session');
+});
+
+testMtty('three serial ports of a VM migrate together with its RAM', async (t) => {
+  const [one, ...others] = await openMttys(t, 1, 2, 1, 1, 2, 1);
+  const [two, three, toOne, toTwo, toThree] = others;
+  if (!two || !three || !toOne || !toTwo || !toThree) return t.fail();
+  const target = await guest(t, { ram: [{ start: 0n, length: 16n << 20n }] });
+  one.memory.write(0x5000n, Buffer.from('before'));
+  for (const [index, mtty] of [one, two, three].entries()) write8(mtty, 0, SCRATCH, 0x10 + index);
+
+  await using source = await startMigration({
+    memory: one.memory,
+    devices: { one: one.device, two: two.device, three: three.device },
+  });
+  await using restore = await startRestore({
+    memory: target,
+    devices: { one: toOne.device, two: toTwo.device, three: toThree.device },
+  });
+  t.deepEqual(
+    [one, two, three].map(({ migration }) => migration.state),
+    ['pre-copy', 'pre-copy', 'pre-copy'],
+  );
+  for await (const chunk of source.preCopy()) await restore.write(chunk);
+  one.memory.write(0x5000n, Buffer.from('behind'));
+  source.markDirty(AddressRange.of(0x5000n, 4096n));
+  write8(two, 1, SCRATCH, 0x99);
+  t.deepEqual(await source.remaining(), { ram: 4096n, devices: 0n });
+  await source.stop();
+  for await (const chunk of source.stopCopy()) await restore.write(chunk);
+  await restore.complete();
+  await source.complete();
+
+  t.is(Buffer.from(target.read(0x5000n, 6)).toString(), 'behind');
+  for (const [index, mtty] of [toOne, toTwo, toThree].entries()) t.is(read8(mtty, 0, SCRATCH), 0x10 + index);
+  t.is(read8(toTwo, 1, SCRATCH), 0x99);
+  t.deepEqual(
+    [one, two, three, toOne, toTwo, toThree].map(({ migration }) => migration.state),
+    ['stop', 'stop', 'stop', 'running', 'running', 'running'],
+  );
+});
+
+testMtty('a restore that receives the data of another device ends with devices that run', async (t) => {
+  const [from, to] = await openMttys(t, 1, 2);
+  if (to === undefined) return t.fail();
+  await using source = await startMigration({ memory: from.memory, devices: { port: from.device } });
+  await source.stop();
+  const restore = await startRestore({ memory: to.memory, devices: { port: to.device } });
+  const transfer = async (): Promise<void> => {
+    for await (const chunk of source.stopCopy()) await restore.write(chunk);
+  };
+  await t.throwsAsync(transfer(), { instanceOf: PeerDmaError, code: 'ERR_MIGRATION_DATA' });
+  await restore.close();
+  t.is(to.migration.state, 'running');
+  await source.close();
+  t.is(from.migration.state, 'running');
 });
