@@ -2,6 +2,7 @@
 
 /** The bytes of a range of RAM. */
 export interface RamChunk {
+  /** Distinguishes it from the data of a device. */
   readonly kind: 'ram';
   /** Guest-physical address of the first byte. */
   readonly gpa: bigint;
@@ -11,6 +12,7 @@ export interface RamChunk {
 
 /** Data of a device. The order of the chunks of a device matters. */
 export interface DeviceChunk {
+  /** Distinguishes it from RAM. */
   readonly kind: 'device';
   /** The name that the device has in the options. */
   readonly device: string;

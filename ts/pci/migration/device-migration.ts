@@ -50,6 +50,7 @@ export interface DeviceDmaLog {
    * is the first page.
    *
    * @param range guest-physical addresses; whole pages
+   * @param pageSize bytes in a page, as for `start`
    * @throws {PeerDmaError} `ERR_SYSTEM` if the log is lost: all pages count as written then; `ERR_CLOSED`
    */
   read(range: AddressRange, pageSize: bigint): Promise<BigUint64Array>;
