@@ -1,7 +1,7 @@
 /**
  * Real DMA through addresses that only the replay and the updates of this package map in the IOMMU.
  */
-import { AddressRange, MemoryFile } from '../../ts/index.ts';
+import { AddressRange, AssignedDevice, MemoryFile, nvidiaP2pClique } from '../../ts/index.ts';
 import { Edu } from '../../examples/devices/edu.ts';
 import { testWith } from './support/devices.ts';
 import { RAM_START, SINK, SOURCE, fetch, pattern, peerBar, rig, send } from './support/rig.ts';
@@ -124,6 +124,44 @@ testWith(
     await send(memory, edu, pattern(15), target);
     t.deepEqual(memory.read(target, Edu.BUFFER_SIZE), pattern(15));
     t.deepEqual(file.read(0n, Edu.BUFFER_SIZE), pattern(14));
+  },
+);
+
+testWith(
+  { edu: 1, ivshmem: 1 },
+  'a device reaches neither the trapped nor the mirrored pages of a BAR, and the guest reads its own config space there',
+  async (t, devices) => {
+    const { memory, open, edu: openEdu } = await rig(t);
+    const edu = await openEdu(devices.edu[0] ?? '');
+    const device = await open(devices.ivshmem[0] ?? '');
+    const bar = peerBar(device);
+    bar.write(0n, new Uint8Array(0x5000));
+    const [trapped, mapped, mirror] = [0x1000n, 0x2000n, 0x3000n];
+    await using peer = await AssignedDevice.create({
+      device,
+      memory,
+      capabilities: [nvidiaP2pClique(9)],
+      traps: [{ bar: 2, offset: trapped, length: 1n }],
+      mirrors: [{ bar: 2, offset: mirror, length: 0x100n }],
+    });
+    await peer.configWrite(0x1c, 4, Number(FIRST >> 32n));
+    await peer.configWrite(0x04, 2, 6);
+    for (const offset of [trapped, mirror]) {
+      await send(memory, edu, pattern(18), FIRST + offset);
+      t.deepEqual(bar.read(offset, Edu.BUFFER_SIZE), new Uint8Array(Edu.BUFFER_SIZE), `no byte at ${offset}`);
+    }
+    await send(memory, edu, pattern(19), FIRST + mapped);
+    t.deepEqual(bar.read(mapped, Edu.BUFFER_SIZE), pattern(19));
+
+    peer.mmioWrite(FIRST + trapped, Uint8Array.of(1, 2, 3, 4));
+    t.deepEqual(bar.read(trapped, 4), Uint8Array.of(1, 2, 3, 4), 'the guest reaches the device');
+    const approval = Uint8Array.of(0x09, 0x00, 0x08, 0x50, 0x32, 0x50, 9 << 3, 0);
+    t.deepEqual(peer.mmioRead(FIRST + mirror + 0xc8n, 8), approval);
+    t.deepEqual(device.config.read(0xc8n, 8), new Uint8Array(8), 'the device has no such capability');
+
+    await peer.mmioWrite(FIRST + mirror + 0x1cn, Uint8Array.of(Number(SECOND >> 32n), 0, 0, 0));
+    await send(memory, edu, pattern(20), SECOND + mapped);
+    t.deepEqual(bar.read(mapped, Edu.BUFFER_SIZE), pattern(20), 'moved through the mirror');
   },
 );
 
