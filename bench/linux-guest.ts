@@ -42,7 +42,7 @@ export async function runLinuxGuest(guest: LinuxGuest): Promise<string> {
   const bridge = new PciHostBridge({ memory, ecam: ECAM, windows: WINDOWS });
   vm.attach(bridge);
   await using _devices = await addDevices(memory, bridge, {
-    devices: guest.devices ?? [],
+    devices: (guest.devices ?? []).map((bdf) => ({ bdf })),
     simulated: [],
     backend: 'auto',
   });

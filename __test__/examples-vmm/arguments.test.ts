@@ -37,7 +37,7 @@ test('all options describe the guest', (t) => {
     '--cpus',
     '255',
   ];
-  args.push('--device', '01:00.0', '--device', '0000:02:00.1', '--device', '0000:01:00.0');
+  args.push('--device', '01:00.0,clique=15', '--device', '0000:02:00.1', '--device', '0000:02:00.1');
   args.push('--simulated', 'memory', '--simulated', 'edu', '--simulated=edu', '--journal', 'j', '--backend', 'type1');
   t.deepEqual(readArguments(args), {
     kernel: 'k',
@@ -46,7 +46,7 @@ test('all options describe the guest', (t) => {
     memory: 512n << 20n,
     hotplug: AddressRange.of(4n << 30n, 256n << 20n),
     cpus: 255,
-    devices: ['0000:01:00.0', '0000:02:00.1'],
+    devices: [{ bdf: '0000:01:00.0', clique: 15 }, { bdf: '0000:02:00.1' }],
     simulated: ['memory', 'edu', 'edu'],
     backend: 'type1',
     journal: 'j',
@@ -71,6 +71,14 @@ const problems: [args: string[], message: string][] = [
   [['--kernel='], '--kernel takes the path of a file, not ""'],
   [[...kernel, '--initrd='], '--initrd takes the path of a file, not ""'],
   [[...kernel, '--backend', 'vfio'], '--backend takes auto, type1, or iommufd, not "vfio"'],
+  [
+    [...kernel, '--device', '01:00.0,clique=16'],
+    '--device takes 01:00.0,clique=NUMBER from 0 to 15, not "01:00.0,clique=16"',
+  ],
+  [
+    [...kernel, '--device', '01:00.0,clique=1,'],
+    '--device takes 01:00.0,clique=NUMBER from 0 to 15, not "01:00.0,clique=1,"',
+  ],
   [[...kernel, '--testbed'], '--testbed has no other option. Run npm run vmm -- --testbed'],
   [[...kernel, '--journal='], '--journal takes the path of a file, not ""'],
   [[...kernel, '--hotplug', '64M'], '--hotplug takes a multiple of 128M, not 64M'],

@@ -20,7 +20,8 @@ Runs a Linux guest on KVM, with its serial console on this terminal. Ctrl-A x en
   --memory SIZE      RAM, such as 512M or 2G; default: 1G
   --hotplug SIZE     further RAM by virtio-mem, a multiple of 128M: Ctrl-A + and Ctrl-A - change it by 128M
   --cpus NUMBER      processors, from 1 to 255; default: 1
-  --device BDF       assigns a PCI device that is bound to vfio-pci; may be repeated
+  --device BDF       assigns a PCI device that is bound to vfio-pci; may be repeated. BDF,clique=NUMBER approves
+                     peer-to-peer DMA between GPUs of NVIDIA with the same number, 0 to 15
   --simulated KIND   adds a simulated PCI device, edu or memory; may be repeated
   --backend NAME     VFIO's: type1, iommufd, or auto; default: auto
   --journal FILE     records changes of guest memory there, for peerdma view
@@ -42,14 +43,22 @@ export interface GuestArguments {
   /** Guest-physical addresses of the RAM that the guest gets while it runs. */
   readonly hotplug: AddressRange | undefined;
   readonly cpus: number;
-  /** PCI addresses, without duplicates. */
-  readonly devices: readonly string[];
+  /** Without duplicates. */
+  readonly devices: readonly DeviceArgument[];
   /** One for each simulated device. */
   readonly simulated: readonly SimulatedKind[];
   /** The interface of VFIO for physical devices. */
   readonly backend: 'auto' | VfioBackendName;
   /** Path of the journal. */
   readonly journal: string | undefined;
+}
+
+/** A physical device. */
+export interface DeviceArgument {
+  /** PCI address. */
+  readonly bdf: string;
+  /** Number of its clique, 0 to 15, if peer-to-peer DMA is approved. */
+  readonly clique?: number;
 }
 
 const BACKENDS = ['auto', 'type1', 'iommufd'] as const;
@@ -84,7 +93,7 @@ export function readArguments(args: readonly string[]): GuestArguments | 'help' 
   if (values.help === true) return 'help';
   if (values.testbed === true) throw new UsageError('--testbed has no other option. Run npm run vmm -- --testbed');
   if (values.kernel === undefined) throw new UsageError('--kernel is missing. Name a bzImage');
-  const devices = [...new Set((values.device ?? []).map(addressOf))];
+  const devices = [...new Map((values.device ?? []).map(deviceOf).map((device) => [device.bdf, device])).values()];
   const simulated = (values.simulated ?? []).map((kind) => oneOf('simulated', SIMULATED_KINDS, kind));
   if (devices.length + simulated.length > MAX_DEVICES) {
     throw new UsageError(`--device and --simulated take up to ${MAX_DEVICES} devices. Give the guest fewer`);
@@ -116,6 +125,16 @@ function parsed(args: readonly string[]) {
 function pathOf<Path extends string | undefined>(option: string, path: Path): Path {
   if (path === '') throw new UsageError(`--${option} takes the path of a file, not ""`);
   return path;
+}
+
+function deviceOf(text: string): DeviceArgument {
+  const [address = '', ...options] = text.split(',');
+  const bdf = addressOf(address);
+  if (options.length === 0) return { bdf };
+  const [, digits = ''] = /^clique=(\d{1,2})$/.exec(options.join()) ?? [];
+  const clique = Number(digits);
+  if (digits !== '' && clique < 16) return { bdf, clique };
+  throw new UsageError(`--device takes ${address},clique=NUMBER from 0 to 15, not ${JSON.stringify(text)}`);
 }
 
 function addressOf(text: string): string {

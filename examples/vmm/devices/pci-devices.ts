@@ -8,14 +8,16 @@ import {
   type PhysicalFunction,
   type VfioBackendName,
   VfioContainerManager,
+  nvidiaP2pClique,
 } from 'peerdma';
+import type { DeviceArgument } from '../arguments.ts';
 import { endAll } from '../ends.ts';
 import { type SimulatedKind, simulatedDevices } from './simulated.ts';
 
 /** The devices that a guest gets. */
 export interface PciDevices {
-  /** PCI addresses of physical devices, which are bound to vfio-pci. */
-  readonly devices: readonly string[];
+  /** Physical devices, which are bound to vfio-pci. */
+  readonly devices: readonly DeviceArgument[];
   readonly simulated: readonly SimulatedKind[];
   /** The interface of VFIO. */
   readonly backend: 'auto' | VfioBackendName;
@@ -42,8 +44,9 @@ export async function addDevices(
   const ends: (() => void | Promise<void>)[] = [];
   const dispose = async (): Promise<void> => endAll(ends.toReversed());
   let slot = FIRST_SLOT;
-  const add = async (device: PhysicalFunction): Promise<void> => {
-    const assigned = await AssignedDevice.create({ device, memory });
+  const add = async (device: PhysicalFunction, clique?: number): Promise<void> => {
+    const capabilities = clique === undefined ? [] : [nvidiaP2pClique(clique)];
+    const assigned = await AssignedDevice.create({ device, memory, capabilities });
     ends.push(() => assigned.close());
     const address = `00:${(slot++).toString(16).padStart(2, '0')}.0`;
     bridge.add(address, assigned);
@@ -52,7 +55,7 @@ export async function addDevices(
   try {
     const manager = new VfioContainerManager(memory, { backend });
     ends.push(() => manager.close());
-    for (const bdf of devices) await add(await manager.open(bdf));
+    for (const { bdf, clique } of devices) await add(await manager.open(bdf), clique);
     if (simulated.length > 0) {
       const models = await simulatedDevices(memory, simulated);
       ends.push(async () => models[Symbol.asyncDispose]());

@@ -38,7 +38,7 @@ try {
     memory: MEMORY,
     hotplug: undefined,
     cpus: 2,
-    devices: [variable('EDU0'), variable('IVSHMEM0'), variable('NVME0')],
+    devices: [{ bdf: variable('EDU0') }, { bdf: variable('IVSHMEM0') }, { bdf: variable('NVME0') }],
     simulated: ['edu', 'memory'],
     backend: 'auto',
     journal: undefined,
