@@ -1,6 +1,6 @@
 /**
- * The devices that share an address space of iommufd. The native core is a fake here: real address spaces that accept
- * different devices need several IOMMUs.
+ * The devices that share an address space of iommufd. The native core is a fake here, so a native core whose calls fail
+ * is tested too; `vfio/iommufd/mock-iommus` has two IOMMUs of the kernel.
  */
 import test, { type ExecutionContext } from 'ava';
 import { failCloseOf, spaces } from './support/fake-address-spaces.ts';

@@ -1,6 +1,6 @@
 // Compiles the programs that run as JavaScript, and AVA. In a guest, finding and compiling some 500 modules takes
 // longer than most tests.
-import { existsSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { NODE_TS, top } from './command.mjs';
@@ -15,6 +15,9 @@ const PROGRAMS = ['ts/cli/main.ts', 'examples', 'examples/vmm/main.ts', '__test_
 const PACKAGE = 'ts';
 /** The examples of the guides. A test changes their code, so they are not bundled. */
 const GUIDES = 'target/guides';
+/** Libraries in C that tests load into a program (LD_PRELOAD). */
+const LIBRARIES = '__test__/vfio/preload';
+const GCC = ['-shared', '-fPIC', '-O2', '-Wall', '-Wextra', '-Werror'];
 const AVA = {
   program: 'node_modules/ava/entrypoints/cli.mjs',
   worker: 'node_modules/ava/lib/worker/base.js',
@@ -37,6 +40,17 @@ export async function compileTests(names) {
   await bundleTogether(scriptsIn(PACKAGE));
   await bundleTogether([AVA.worker, AVA.tests]);
   await esbuild(scriptsIn(GUIDES));
+  await compileLibraries();
+}
+
+/** Compiles the libraries that tests load into a program, for the C library of this machine. */
+async function compileLibraries() {
+  const folder = join(OUT, LIBRARIES);
+  mkdirSync(folder, { recursive: true });
+  for (const name of readdirSync(join(top, LIBRARIES))) {
+    const library = join(folder, name.replace(/\.c$/, '.so'));
+    await must('gcc', [...GCC, '-o', library, `${LIBRARIES}/${name}`]);
+  }
 }
 
 /**

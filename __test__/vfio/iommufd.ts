@@ -8,6 +8,7 @@ import './iommufd/leaks.test.ts';
 import './iommufd/life.test.ts';
 import './iommufd/lost-mappings.test.ts';
 import './iommufd/malformed.test.ts';
+import './iommufd/mock-iommus.test.ts';
 import './iommufd/older-kernel.test.ts';
 import './iommufd/revocation.test.ts';
 import './iommufd/strangers.test.ts';

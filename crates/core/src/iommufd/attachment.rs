@@ -11,21 +11,22 @@ use crate::{Error, ErrorCode, Result};
 #[derive(Debug)]
 pub(crate) struct Attachment {
     ioas: Arc<IoasInner>,
+    open: OpenIoas,
     logged: bool,
 }
 
 impl Attachment {
     /// Counts a device while the lock keeps the address space alive. At first it counts as one without dirty-page
     /// logging.
-    fn begin(ioas: &Arc<IoasInner>, state: &IoasState) -> Result<(OpenIoas, Self)> {
+    fn begin(ioas: &Arc<IoasInner>, state: &IoasState) -> Result<Self> {
         let open = state.open()?;
         ioas.unguarded.count.fetch_add(1, Ordering::AcqRel);
         ioas.unguarded.unlogged.fetch_add(1, Ordering::AcqRel);
-        let attachment = Self {
+        Ok(Self {
             ioas: Arc::clone(ioas),
+            open,
             logged: false,
-        };
-        Ok((open, attachment))
+        })
     }
 
     fn mark_logged(&mut self) {
@@ -35,7 +36,11 @@ impl Attachment {
 }
 
 impl Drop for Attachment {
+    /// Dropped after the kernel has detached the device.
     fn drop(&mut self) {
+        if self.logged {
+            self.ioas.destroy_unused_tables(&self.open);
+        }
         self.ioas.unguarded.count.fetch_sub(1, Ordering::AcqRel);
         if !self.logged {
             self.ioas.unguarded.unlogged.fetch_sub(1, Ordering::AcqRel);
@@ -55,7 +60,8 @@ impl Ioas {
         device: u32,
         mut attach: impl FnMut(u32) -> nix::Result<()>,
     ) -> Result<Attachment> {
-        let (open, mut attachment) = Attachment::begin(&self.inner, &self.inner.lock())?;
+        let mut attachment = Attachment::begin(&self.inner, &self.inner.lock())?;
+        let open = attachment.open.clone();
         if !open.iommufd.is(iommufd) {
             let message = "the device and the address space belong to different iommufds";
             return Err(Error::new(ErrorCode::InvalidArgument, message));

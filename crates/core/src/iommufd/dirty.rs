@@ -11,6 +11,10 @@ use crate::bitmap::words_of;
 use crate::locked::lock;
 use crate::{Error, ErrorCode, Range, Result};
 
+const HW_INFO: &str = "ioctl(IOMMU_GET_HW_INFO)";
+const ALLOC: &str = "ioctl(IOMMU_HWPT_ALLOC)";
+const ATTACH: &str = "ioctl(VFIO_DEVICE_ATTACH_IOMMUFD_PT)";
+
 /// The page tables of an address space that support logging, and whether logging is on.
 #[derive(Debug, Default)]
 pub(super) struct Logging {
@@ -24,6 +28,7 @@ impl IoasInner {
     ///
     /// # Errors
     /// `ERR_UNSUPPORTED` if logging is on and the device's IOMMU does not support it: its writes would go unrecorded.
+    /// `ERR_DEVICE_ATTACH` if the kernel has no memory. Otherwise the device would be attached without logging.
     pub(super) fn attach_logged(
         &self,
         open: &OpenIoas,
@@ -31,8 +36,9 @@ impl IoasInner {
         attach: &mut impl FnMut(u32) -> nix::Result<()>,
     ) -> Result<bool> {
         let mut logging = lock(&self.unguarded.logging);
-        let able = ioctl::logs_dirty_pages(open.fd(), device).unwrap_or(false);
-        if able && (logging.attach_to_one(attach) || logging.attach_to_new(open, device, attach)) {
+        let able = unless_no_memory(HW_INFO, ioctl::logs_dirty_pages(open.fd(), device))?;
+        let able = able.unwrap_or(false);
+        if able && (logging.attach_to_one(attach) || logging.attach_to_new(open, device, attach)?) {
             return Ok(true);
         }
         if logging.on {
@@ -42,9 +48,23 @@ impl IoasInner {
         }
         Ok(false)
     }
+
+    /// Destroys the page tables without devices. They would restrict the address space to what their IOMMU translates.
+    pub(super) fn destroy_unused_tables(&self, open: &OpenIoas) {
+        lock(&self.unguarded.logging).destroy_unused(open.fd());
+    }
 }
 
 impl Logging {
+    /// Destroys the tables that no device uses. While logging is on, they keep what their devices have written.
+    fn destroy_unused(&mut self, fd: BorrowedFd<'_>) {
+        if !self.on {
+            // EBUSY: a device uses it. A table that remains is destroyed with the address space.
+            self.tables
+                .retain(|table| ioctl::destroy(fd, *table).is_err());
+        }
+    }
+
     fn attach_to_one(&self, attach: &mut impl FnMut(u32) -> nix::Result<()>) -> bool {
         self.tables.iter().any(|table| attach(*table).is_ok())
     }
@@ -54,21 +74,27 @@ impl Logging {
         open: &OpenIoas,
         device: u32,
         attach: &mut impl FnMut(u32) -> nix::Result<()>,
-    ) -> bool {
-        let Ok(table) = ioctl::hwpt_alloc_dirty(open.fd(), device, open.id) else {
-            return false;
+    ) -> Result<bool> {
+        let allocated = ioctl::hwpt_alloc_dirty(open.fd(), device, open.id);
+        let Ok(table) = unless_no_memory(ALLOC, allocated)? else {
+            return Ok(false);
         };
         // The log must be on before the device writes through the table.
-        let logs = !self.on || ioctl::set_dirty_tracking(open.fd(), table, true).is_ok();
-        if logs && attach(table).is_ok() {
+        let logged = if self.on {
+            ioctl::set_dirty_tracking(open.fd(), table, true)
+        } else {
+            Ok(())
+        };
+        let attached = logged.and_then(|()| attach(table));
+        if attached.is_ok() {
             self.tables.push(table);
-            return true;
+            return Ok(true);
         }
         // The table is unused. If it remains, destroying the address space fails until the table is destroyed.
         if ioctl::destroy(open.fd(), table).is_err() {
             self.tables.push(table);
         }
-        false
+        unless_no_memory(ATTACH, attached).map(|_| false)
     }
 
     fn set(&self, fd: BorrowedFd<'_>, on: bool) -> nix::Result<()> {
@@ -105,6 +131,7 @@ impl Ioas {
             )
         })?;
         logging.on = on;
+        logging.destroy_unused(open.fd());
         Ok(())
     }
 
@@ -148,6 +175,20 @@ impl Ioas {
         };
         Err(Error::new(ErrorCode::Unsupported, message))
     }
+}
+
+/// Returns the result of a step of an attach, unless it failed because the kernel has no memory.
+fn unless_no_memory<T>(syscall: &'static str, result: nix::Result<T>) -> Result<nix::Result<T>> {
+    if let Err(errno @ Errno::ENOMEM) = result {
+        let operation = "attaching a device with dirty-page logging";
+        return Err(Error::os(
+            ErrorCode::DeviceAttach,
+            errno,
+            syscall,
+            operation,
+        ));
+    }
+    Ok(result)
 }
 
 fn failed(errno: Errno, syscall: &'static str, operation: String) -> Error {
