@@ -66,6 +66,10 @@ function explain(request: DmaMapRequest, { errno, limits, syscall }: Refusal): [
           'of the module vfio_iommu_type1 before the container is opened',
       ];
     case 'ENOMEM':
+      // BARs are not counted.
+      if (backing !== 'private' && fileMemoryOf(backing.file).device !== undefined) {
+        return ['ERR_MAP_FAILED', 'the kernel has no memory for the mapping. Free memory, and map it again'];
+      }
       return [
         'ERR_MEMLOCK_LIMIT',
         'pinning it would exceed the limit of locked memory (RLIMIT_MEMLOCK). Raise the limit to the size of all ' +

@@ -69,7 +69,7 @@ impl<S: Space> Fixture<S> {
     }
 
     /// Unmaps the mappings whose unmap failed before. Dropping the address space would leak their memory on purpose.
-    fn unmap_all(&self) {
+    pub(crate) fn unmap_all(&self) {
         fake_kernel::expect([(S::UNMAP, Ok(0))]);
         self.space.unmap_all().unwrap();
         assert_eq!(self.space.count(), 0);

@@ -164,8 +164,7 @@ export class IommufdBackend implements Backend {
         await guestAddressSpaceOf(this.#memory).betweenChanges(() => space.attach(handle, pci.bdf, groupOf(pci)));
         return space;
       } catch (error) {
-        // The IOMMUs are incompatible, or memory is mapped at reserved addresses of the device: try the next one.
-        if (!(error instanceof PeerDmaError && error.code === 'ERR_DEVICE_ATTACH')) throw error;
+        if (!isIncompatible(error)) throw error;
         if (placement.addressSpace !== undefined) throw refusedByNamed(pci.bdf, space, error);
       }
     }
@@ -213,6 +212,16 @@ const UNAVAILABLE: ReadonlySet<string> = new Set([
   'ERR_DEVICE_OPEN',
   'ERR_DEVICE_ATTACH',
 ]);
+
+/**
+ * Whether an address space cannot have a device. Their IOMMUs differ (`EINVAL`), or memory is mapped at reserved
+ * addresses of the device (`EADDRINUSE`). After another failure, such as `ENOMEM`, a new address space would pin all of
+ * guest memory a second time.
+ */
+function isIncompatible(error: unknown): error is PeerDmaError {
+  if (!(error instanceof PeerDmaError) || error.code !== 'ERR_DEVICE_ATTACH') return false;
+  return error.errno === 'EINVAL' || error.errno === 'EADDRINUSE';
+}
 
 function byGroup(devices: ReadonlyMap<string, number>): ContainerSnapshot['groups'] {
   const groups = new Map<number, string[]>();

@@ -7,7 +7,7 @@ import { PeerDmaError } from '../../errors.ts';
 import type { DmaMapperHandle } from '../../guest/dma-mapper-client.ts';
 import { type GuestMemory, guestAddressSpaceOf } from '../../guest/guest-memory.ts';
 import { fromNative } from '../../native-call.ts';
-import { deviceRefused } from '../opening-errors.ts';
+import { deviceRefused, noMemoryToAttach } from '../opening-errors.ts';
 import type { Backend, ContainerSnapshot, PlacedDevice } from '../backend.ts';
 import { type Placement, candidateSpaces, placementSnapshot, refusedByNamed } from '../placement.ts';
 import { type Sysfs, groupOf } from '../sysfs.ts';
@@ -101,10 +101,12 @@ export class Type1Backend implements Backend {
   }
 
   /**
-   * Attaches a group to an existing container.
+   * Attaches a group to an existing container. Without memory in the kernel it fails: a new container would pin all of
+   * guest memory a second time.
    *
    * @returns the container, if one accepts the group
-   * @throws {PeerDmaError} as {@link candidateSpaces}; `ERR_DEVICE_ATTACH` if the named container does not accept it
+   * @throws {PeerDmaError} as {@link candidateSpaces}; `ERR_DEVICE_ATTACH` if the kernel has no memory, or the named
+   *   container does not accept it
    */
   async #join({ bdf }: RequestedDevice, group: Group, placement: Placement): Promise<Container | undefined> {
     const space = guestAddressSpaceOf(this.#memory);
@@ -116,6 +118,7 @@ export class Type1Backend implements Backend {
       } catch (error) {
         // The IOMMUs are incompatible, or memory is mapped at reserved addresses of the device: try the next one.
         if (!(error instanceof PeerDmaError && error.code === 'ERR_GROUP_ATTACH')) throw error;
+        if (error.errno === 'ENOMEM') throw noMemoryToAttach(bdf, error);
         if (placement.addressSpace !== undefined) throw refusedByNamed(bdf, container, error);
       }
     }

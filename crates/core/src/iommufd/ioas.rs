@@ -206,8 +206,9 @@ impl SpaceState for IoasState {
     fn unmap_all(&mut self, removed: &mut RemovedOwners) -> Result<()> {
         let open = self.open()?;
         match ioctl::ioas_unmap(open.fd(), open.id, 0, u64::MAX) {
+            Ok(_) => {}
             // Some kernels return ENOENT if there is no mapping at all.
-            Ok(_) | Err(Errno::ENOENT) => {}
+            Err(Errno::ENOENT) if self.mappings.len() == 0 => {}
             Err(errno) => return Err(unmap_refused(UNMAP, &Range::new(0, u64::MAX)?, errno)),
         }
         removed.extend(self.mappings.take_all());

@@ -43,13 +43,18 @@ impl Space for Ioas {
 }
 
 #[test]
-fn an_unmap_all_that_finds_no_mapping_removes_every_record() {
+fn an_unmap_all_that_finds_no_mapping_keeps_the_records_of_mappings() {
     let fixture = Fixture::<Ioas>::new();
-    fixture.map(0, 1);
-    fake_kernel::expect([(Call::IoasUnmap, Err(Errno::ENOENT))]);
+    let not_found = || fake_kernel::expect([(Call::IoasUnmap, Err(Errno::ENOENT))]);
+    not_found();
     fixture.space.inner.unmap_all().unwrap();
-    assert_eq!(fixture.space.mapping_count(), 0);
-    assert!(!fixture.is_leased(0));
+    fixture.map(0, 1);
+    not_found();
+    let error = fixture.space.inner.unmap_all().unwrap_err();
+    assert_eq!(error.code(), ErrorCode::UnmapFailed);
+    assert_eq!(fixture.space.mapping_count(), 1);
+    assert!(fixture.is_leased(0));
+    fixture.unmap_all();
 }
 
 #[test]
