@@ -29,6 +29,7 @@ import './failing-allocations.test.ts';
 import './hot-reset.test.ts';
 import './huge-pages.test.ts';
 import './interrupts.test.ts';
+import './lost-page.test.ts';
 import './migration.test.ts';
 import './nvme.test.ts';
 import './opening.test.ts';
