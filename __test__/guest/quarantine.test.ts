@@ -180,6 +180,19 @@ for (const Target of [RecordingTarget, BatchRecordingTarget]) {
   });
 }
 
+test('a single map that cannot be undone is in quarantine', async (t) => {
+  const memory = await guest(t);
+  const target = new RecordingTarget({ name: 'stuck' });
+  await memory.dmaMappers.addDmaMapper(target);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
+  await region.addMapping({ backing: 'private' });
+  target.judge = () => new PeerDmaError('ERR_UNMAP_FAILED', 'the other process does not reply');
+  await rejectsCode(t, region.mapToGuest(), 'ERR_UNMAP_FAILED');
+  t.like(memory.inspect().quarantine, [{ start: '0x4000', end: '0x5000', target: 'stuck' }]);
+  await memory.dmaMappers.targetClosed(target);
+  t.deepEqual(memory.inspect().quarantine, []);
+});
+
 test('private memory in quarantine outlives its window', async (t) => {
   const memory = await guest(t);
   const bar = memory.newDeviceMemory({ name: 'bar', length: PAGE });

@@ -1,5 +1,7 @@
 // A disk of QEMU's storage daemon: its reads arrive in guest memory, and it follows changes of guest memory.
 import type { ExecutionContext } from 'ava';
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { DRIVER_FEATURES, VirtioBlk } from '../../examples/devices/virtio-blk.ts';
 import { AddressRange, GuestMemory, MemoryFile } from '../../ts/index.ts';
 import { type VhostUserOptions, VhostUserTarget } from '../../ts/vhost-user.ts';
@@ -23,8 +25,12 @@ interface Scene {
   readonly driver: VirtioBlk;
 }
 
-async function connected(t: ExecutionContext, options: VhostUserOptions = {}, ring = SMALL.start): Promise<Scene> {
-  const daemon = await StorageDaemon.start(t, CONTENTS);
+async function connected(
+  t: ExecutionContext,
+  options: VhostUserOptions = {},
+  { ring = SMALL.start, requestsPerSecond }: { ring?: bigint; requestsPerSecond?: number } = {},
+): Promise<Scene> {
+  const daemon = await StorageDaemon.start(t, CONTENTS, requestsPerSecond);
   const memory = await GuestMemory.create({ ram: [SMALL, LARGE] });
   const disk = await VhostUserTarget.connect(daemon.path, { features: DRIVER_FEATURES, ...options });
   const joined = await memory.dmaMappers.addDmaMapper(disk);
@@ -112,12 +118,12 @@ async function readsAroundCut(t: ExecutionContext, scene: Scene): Promise<void> 
 }
 
 daemonTest('continues a queue whose own memory is cut, and is whole again', async (t) => {
-  await readsAroundCut(t, await connected(t, {}, LARGE.start + LARGE.length - MIB));
+  await readsAroundCut(t, await connected(t, {}, { ring: LARGE.start + LARGE.length - MIB }));
 });
 
 daemonTest('connects again if the daemon does not accept a table without the memory of its queue', async (t) => {
   const options = { withoutProtocolFeatures: ['CONFIGURE_MEM_SLOTS'], reconnect: 10 } as const;
-  const scene = await connected(t, options, LARGE.start + LARGE.length - MIB);
+  const scene = await connected(t, options, { ring: LARGE.start + LARGE.length - MIB });
   const { disk, memory } = scene;
   const states: string[] = [];
   disk.onStateChange((state) => states.push(state));
@@ -148,23 +154,32 @@ daemonTest('serves the queue again after the daemon was killed and started again
   }
 });
 
-daemonTest('completes requests that were in flight when the daemon was killed', async (t) => {
-  const scene = await connected(t, { reconnect: 20 });
-  const { daemon, memory, driver } = scene;
-  for (let round = 0; round < 10; round++) {
-    const requests = Array.from({ length: 16 }, (_, index) =>
-      driver.read(BigInt(index * 2), BUFFER + BigInt(index) * 4096n, 2),
-    );
-    await daemon.kill();
-    await daemon.startAgain();
-    t.deepEqual(await Promise.all(requests), new Array(16).fill(0));
-    for (let index = 0; index < 16; index++) {
-      const expected = CONTENTS.slice(index * 1024, (index + 1) * 1024);
-      t.deepEqual(memory.read(BUFFER + BigInt(index) * 4096n, 1024), expected);
+for (const withoutProtocolFeatures of [[], ['INFLIGHT_SHMFD']] as const) {
+  const record = withoutProtocolFeatures.length === 0 ? 'with' : 'without';
+  daemonTest(`completes requests that were in flight when the daemon was killed, ${record} their record`, async (t) => {
+    const options = { reconnect: 20, withoutProtocolFeatures };
+    const { daemon, memory, driver } = await connected(t, options, { requestsPerSecond: 20 });
+    const addressOf = (index: number): bigint => BUFFER + BigInt(index) * 4096n;
+    for (let round = 0; round < 2; round++) {
+      memory.write(BUFFER, new Uint8Array(16 * 4096));
+      let completed = 0;
+      const requests = Array.from({ length: 16 }, async (_, index) => {
+        const status = await driver.read(BigInt(index * 2), addressOf(index), 2);
+        completed++;
+        return status;
+      });
+      await until(() => completed > 2, 'the daemon has completed some requests');
+      await daemon.kill();
+      t.true(completed < 16, 'and others are in flight');
+      await daemon.startAgain();
+      t.deepEqual(await Promise.all(requests), new Array(16).fill(0));
+      for (let index = 0; index < 16; index++) {
+        const expected = CONTENTS.slice(index * 1024, (index + 1) * 1024);
+        t.deepEqual(memory.read(addressOf(index), 1024), expected);
+      }
     }
-    memory.write(BUFFER, new Uint8Array(16 * 4096));
-  }
-});
+  });
+}
 
 daemonTest('quarantines memory while the daemon hangs, and releases it after its end', async (t) => {
   const { daemon, memory, disk } = await connected(t, { timeout: 200 });
@@ -180,4 +195,22 @@ daemonTest('quarantines memory while the daemon hangs, and releases it after its
   await memory.dmaMappers.targetClosed(disk);
   t.deepEqual(memory.inspect().quarantine, []);
   await region.remove();
+});
+
+daemonTest('the example reads and writes a disk, also in RAM that is added later', async (t) => {
+  const text = new TextEncoder().encode('the first page');
+  const daemon = await StorageDaemon.start(
+    t,
+    Uint8Array.from({ length: 4096 }, (_, at) => text[at] ?? 0),
+  );
+  const args = ['--import=./scripts/typescript/register.mjs', 'examples/vhost-user-blk.ts', daemon.path];
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, args);
+  t.is(stderr, '');
+  t.deepEqual(stdout.trimEnd().split('\n'), [
+    'the disk has 8 sectors',
+    'it maps 0x0..0x4000000',
+    'sector 0 begins with "the first page"',
+    'it maps 0x0..0x4000000, 0x100000000..0x101000000',
+    'sector 1 begins with "from the guest"',
+  ]);
 });

@@ -22,16 +22,18 @@ export class StorageDaemon {
   /** The path of its socket. */
   readonly path: string;
   readonly #image: string;
+  readonly #requestsPerSecond: number | undefined;
   #process: ChildProcess | undefined;
 
-  private constructor(folder: string) {
+  private constructor(folder: string, requestsPerSecond: number | undefined) {
+    this.#requestsPerSecond = requestsPerSecond;
     this.path = join(folder, 'disk.sock');
     this.#image = join(folder, 'disk.img');
   }
 
-  /** Starts it with a disk of these bytes. */
-  static async start(t: ExecutionContext, contents: Uint8Array): Promise<StorageDaemon> {
-    const daemon = new StorageDaemon(scratchFolder(t));
+  /** Starts it with a disk of these bytes. @param requestsPerSecond a limit: others wait in flight */
+  static async start(t: ExecutionContext, contents: Uint8Array, requestsPerSecond?: number): Promise<StorageDaemon> {
+    const daemon = new StorageDaemon(scratchFolder(t), requestsPerSecond);
     writeFileSync(daemon.#image, contents);
     t.teardown(() => daemon.kill());
     await daemon.startAgain();
@@ -40,11 +42,19 @@ export class StorageDaemon {
 
   async startAgain(): Promise<void> {
     rmSync(this.path, { force: true });
-    const disk = `driver=file,node-name=disk,filename=${this.#image},locking=off`;
+    const limit = this.#requestsPerSecond;
     const address = `addr.type=unix,addr.path=${this.path}`;
-    const exported = `type=vhost-user-blk,id=export,node-name=disk,${address},writable=on`;
+    const exported = `type=vhost-user-blk,id=export,node-name=${limit === undefined ? 'disk' : 'slow'},${address},writable=on`;
+    const throttled =
+      limit === undefined
+        ? []
+        : [
+            ...['--object', `throttle-group,id=group,x-iops-total=${limit}`],
+            ...['--blockdev', 'driver=throttle,node-name=slow,throttle-group=group,file=disk'],
+          ];
+    const disk = ['--blockdev', `driver=file,node-name=disk,filename=${this.#image},locking=off`];
     // Its messages about requests to missing memory are expected.
-    this.#process = spawn(PROGRAM, ['--blockdev', disk, '--export', exported], { stdio: 'ignore' });
+    this.#process = spawn(PROGRAM, [...disk, ...throttled, '--export', exported], { stdio: 'ignore' });
     await until(() => existsSync(this.path), 'the daemon listens');
   }
 
