@@ -208,12 +208,9 @@ export class BackEnd {
   }
 
   async #addRegions(session: Session, regions: readonly MappedRegion[]): Promise<void> {
-    // libvhost-user looks up the rings of a queue with each region that is added, and ends if they are missing.
-    const [withRings, others] = partition(regions, ({ range }) => this.#queues.isIn(range));
-    const ordered = [...withRings, ...others];
-    const refusals = new Set(await session.tell(ordered.map(addRegion)));
+    const refusals = new Set(await session.tell(regions.map(addRegion)));
     if (refusals.size === 0) return;
-    const [notAdded, added] = partition(ordered, (_, index) => refusals.has(index));
+    const [notAdded, added] = partition(regions, (_, index) => refusals.has(index));
     try {
       await session.demand(added.reverse().map(removeRegion));
     } catch (cause) {

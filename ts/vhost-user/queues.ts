@@ -73,11 +73,6 @@ export class Queues {
     return [...this.#queues.values()];
   }
 
-  /** Whether an area of a queue is in a range. */
-  isIn(range: AddressRange): boolean {
-    return this.all().some((queue) => isIn(queue, range));
-  }
-
   /**
    * Starts the queues that do not run and whose memory is mapped.
    *
