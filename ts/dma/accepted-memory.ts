@@ -1,5 +1,5 @@
 /**
- * The memory that a target accepts: by the kind of its region, by its backing, and by the access to it.
+ * The memory that a target accepts, by the kind of its region, by its backing and by the access to it.
  */
 import { readOptions, requireBoolean } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
