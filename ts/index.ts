@@ -69,7 +69,7 @@ export type { BarTrap, ConfigMirror } from './pci/bar-quirks.ts';
 export type { BarKind } from './pci/config/bar-registers.ts';
 export type { ConfigOverrides } from './pci/config/config-overrides.ts';
 export type { GuestPortType } from './pci/config/port-type.ts';
-export { nvidiaConfigMirrors, nvidiaP2pClique } from './pci/nvidia.ts';
+export { type NvidiaMirrorOptions, nvidiaConfigMirrors, nvidiaP2pClique } from './pci/nvidia.ts';
 export type { BarOptions, BarsOptions } from './pci/bar-options.ts';
 export type { AssignedInterrupts } from './pci/interrupts/assigned-interrupts.ts';
 export type { InterruptVector } from './pci/interrupts/vector.ts';

@@ -45,7 +45,7 @@ test('proposes one clique for the GPUs of a server whose host bridges forward, a
   t.deepEqual(nvidiaCliques(host, { devices }).cliques, [{ number: 0, devices: ['0000:19:00.0', '0000:18:00.0'] }]);
 });
 
-test('proposes cliques by socket if only each host bridge forwards, and names the reason for the device left over', (t) => {
+test('proposes a clique for each host bridge that forwards, with the reason for the device left over', (t) => {
   const host = described(t, 'two-sockets');
   const { cliques, without } = peerCliques(peerMatrix(host, peerCandidates(host)));
   t.deepEqual(cliques, [{ number: 0, devices: ['0000:01:00.0', '0000:02:00.0'] }]);

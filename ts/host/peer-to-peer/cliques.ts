@@ -79,7 +79,8 @@ function cliquesOf(
       else targets.add(target);
       continue;
     }
-    const problem = `${initiator} to ${target} has the verdict ${verdict}: ${reasons.at(-1)?.text ?? 'no reason is recorded'}`;
+    const reason = reasons.at(-1)?.text ?? 'no reason is recorded';
+    const problem = `${initiator} to ${target} has the verdict ${verdict}: ${reason}`;
     for (const device of [initiator, target]) if (!problems.has(device)) problems.set(device, problem);
   }
   const reachEachOther = (a: string, b: string): boolean =>
