@@ -52,6 +52,7 @@ export type {
   MigrationState,
   MigrationSupport,
   PreCopyData,
+  SaveOptions,
 } from './pci/migration/device-migration.ts';
 export type { DeviceInterrupts, DeviceRegion, InterruptKind, PhysicalFunction } from './pci/physical-function.ts';
 export {

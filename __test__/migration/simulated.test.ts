@@ -137,6 +137,27 @@ test('rejects data that is incomplete, of another device, or continues after its
   }
 });
 
+test('yields parts of a buffer of the caller', async (t) => {
+  const [source, from] = device(t);
+  const [target, to] = device(t);
+  source.regions[0]?.write(
+    0n,
+    new Uint8Array(12288).map((_, at) => at),
+  );
+  await from.setState('stop-copy');
+  await to.setState('resuming');
+  const buffer = new Uint8Array(1000);
+  let parts = 0;
+  for await (const chunk of from.save({ buffer })) {
+    if (chunk.buffer === buffer.buffer) parts++;
+    await to.load([chunk]);
+  }
+  t.is(parts, 13);
+  await to.setState('running');
+  t.deepEqual(target.regions[0]?.read(0n, 12288), source.regions[0]?.read(0n, 12288));
+  await rejectsCode(t, from.save({ buffer: new Uint8Array() })[Symbol.asyncIterator]().next(), 'ERR_INVALID_ARGUMENT');
+});
+
 test('the registers of edu arrive', async (t) => {
   const make = (): SimulatedDevice => {
     const made = SimulatedDevice.edu({ bdf: '0000:00:05.0', migration: {} });

@@ -25,6 +25,12 @@ export interface MigrationSupport {
   readonly p2p: boolean;
 }
 
+/** Options of {@link DeviceMigration.save}. */
+export interface SaveOptions {
+  /** At least one byte. */
+  readonly buffer?: Uint8Array;
+}
+
 /** Data that can be read from a device that runs. */
 export interface PreCopyData {
   /** Bytes of initial data. It is best to stop the device when none are left. */
@@ -92,9 +98,11 @@ export interface DeviceMigration {
    * Yields the data of the device: in `pre-copy` what it has now, in `stop-copy` the rest. Keep the order of the bytes;
    * their division into chunks has no meaning.
    *
+   * @param options.buffer memory for chunks. A device may yield parts of it, each valid until the next chunk is
+   * requested. Default: each chunk is a new array
    * @throws {PeerDmaError} `ERR_MIGRATION_STATE` in states without data; `ERR_MIGRATION_DATA` if reading fails
    */
-  save(): AsyncIterable<Uint8Array>;
+  save(options?: SaveOptions): AsyncIterable<Uint8Array>;
   /**
    * Writes data to a device in `resuming`. The device checks it when it leaves that state.
    *

@@ -1,4 +1,6 @@
 /** Reads the state of a simulated device as migration data. */
+import { fileMemoryOf } from '../../../memory/memory-file.ts';
+import { native } from '../../../native-call.ts';
 import { type MemoryPart, SECTION, type StatePart } from './device-parts.ts';
 import { recordHeader, shortRecord } from './records.ts';
 
@@ -16,6 +18,8 @@ export class SavedState {
   readonly #copies = new Map<number, Uint8Array>();
   /** The chunks that follow, in order. */
   readonly #passes: Generator<Uint8Array>[] = [];
+  /** Memory for chunks of the caller, if it has given one. */
+  #buffer: Uint8Array | undefined;
   /** Bytes of the first pass that were not read. */
   #initial: bigint;
 
@@ -46,7 +50,8 @@ export class SavedState {
   }
 
   /** Yields the chunks that follow. Those of changed memory follow once, if the device still runs. */
-  *chunks(isRunning: boolean): Generator<Uint8Array> {
+  *chunks(isRunning: boolean, buffer?: Uint8Array): Generator<Uint8Array> {
+    this.#buffer = buffer;
     if (isRunning && this.#passes.length === 0) this.#passes.push(this.#changed());
     for (let pass = this.#passes[0]; pass !== undefined; pass = this.#passes[0]) {
       const { value, done } = pass.next();
@@ -62,14 +67,21 @@ export class SavedState {
       yield recordHeader(section, 0n, length);
       const copy = isRunning ? new Uint8Array(Number(length)) : undefined;
       if (copy !== undefined) this.#copies.set(section, copy);
-      for (let at = 0n; at < length; at += BigInt(CHUNK)) {
-        const rest = length - at;
-        const bytes = file.read(at, rest < BigInt(CHUNK) ? Number(rest) : CHUNK);
+      for (let at = 0n; at < length;) {
+        const bytes = this.#newChunk(length - at);
+        native(() => fileMemoryOf(file).handle.read(at, bytes));
         copy?.set(bytes, Number(at));
+        at += BigInt(bytes.length);
         this.#initial -= BigInt(bytes.length);
         yield bytes;
       }
     }
+  }
+
+  #newChunk(rest: bigint): Uint8Array {
+    const length = Math.min(this.#buffer?.length ?? CHUNK, CHUNK);
+    const needed = rest < BigInt(length) ? Number(rest) : length;
+    return this.#buffer?.subarray(0, needed) ?? new Uint8Array(needed);
   }
 
   *#changed(): Generator<Uint8Array> {

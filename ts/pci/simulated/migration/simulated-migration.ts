@@ -1,5 +1,5 @@
 /** The migration of a simulated device, with the states and rules of VFIO. */
-import { requireBytes } from '../../../arguments.ts';
+import { readOptions, requireBytes } from '../../../arguments.ts';
 import { PeerDmaError } from '../../../errors.ts';
 import { valueText } from '../../../value-text.ts';
 import type {
@@ -7,6 +7,7 @@ import type {
   MigrationState,
   MigrationSupport,
   PreCopyData,
+  SaveOptions,
 } from '../../migration/device-migration.ts';
 import { SAVING, statePath } from '../../migration/state-path.ts';
 import type { SimulatedMigrationOptions } from '../options.ts';
@@ -82,10 +83,11 @@ export class SimulatedMigration implements DeviceMigration {
     return { initial: saved.initial, dirty: saved.dirty };
   }
 
-  async *save(): AsyncGenerator<Uint8Array, void, undefined> {
+  async *save(options: SaveOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+    const buffer = readBuffer(options);
     const saved = this.#saved;
     if (saved === undefined) throw this.#wrongState('reading its data');
-    for (const chunk of saved.chunks(this.#state !== 'stop-copy')) {
+    for (const chunk of saved.chunks(this.#state !== 'stop-copy', buffer)) {
       yield chunk;
       if (this.#saved !== saved) throw this.#wrongState('reading its data');
     }
@@ -140,4 +142,10 @@ export class SimulatedMigration implements DeviceMigration {
   #error(text: string): PeerDmaError {
     return new PeerDmaError('ERR_MIGRATION_STATE', text, { bdf: this.#device.bdf });
   }
+}
+
+function readBuffer(options: SaveOptions): Uint8Array | undefined {
+  const { buffer } = readOptions(options, ['buffer']);
+  if (buffer === undefined || requireBytes(buffer).length > 0) return buffer;
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'the buffer for migration data has no bytes. Pass a longer one.');
 }
