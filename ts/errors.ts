@@ -65,7 +65,7 @@ export type ErrorCode =
   // DMA targets
   /** The target maps memory by host virtual address, and has none: set `needsVa`. */
   | 'ERR_HOST_MEMORY_REQUIRED'
-  /** The target maps only files, or only those that other processes can map, and the memory is not of one. */
+  /** The target maps only files, or only those that other processes can map; the memory is of none. */
   | 'ERR_FILE_REQUIRED'
   /** The target has something mapped at some of these IOVAs (`EEXIST`). */
   | 'ERR_IOVA_OVERLAP'

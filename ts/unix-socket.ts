@@ -72,8 +72,8 @@ interface EarlyBytes {
 /**
  * A connected Unix domain socket: a stream of bytes and descriptors between two processes.
  *
- * The type is `SOCK_STREAM`. A stream has no boundaries between messages: the receiver requests as many bytes as the sender has sent. Calls of a
- * direction complete in the order of their start.
+ * The type is `SOCK_STREAM`. A stream has no boundaries between messages: the receiver requests as many bytes as the
+ * sender has sent. Calls of a direction complete in the order of their start.
  */
 export class UnixSocket {
   readonly #handle: NativeUnixSocket;
@@ -351,6 +351,6 @@ function closedError(): PeerDmaError {
 }
 
 function endedEarly(filled: number, length: number): PeerDmaError {
-  const text = `socket: receiving failed: the stream ended after ${filled} of ${length} bytes. Check the peer's messages.`;
-  return new PeerDmaError('ERR_PEER_CLOSED', text);
+  const reason = `the stream ended after ${filled} of ${length} bytes`;
+  return new PeerDmaError('ERR_PEER_CLOSED', `socket: receiving failed: ${reason}. Check the messages of the peer.`);
 }

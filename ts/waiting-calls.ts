@@ -25,7 +25,7 @@ export class WaitingCalls {
   }
 
   /**
-   * Waits until the calls before it have ended and `attempt` returns true. {@link WaitingCalls.progress} calls it.
+   * Waits until the calls before it have ended and `attempt` returns true.
    *
    * @param onAbort called after the call was rejected with the reason of the signal
    * @throws the error of `attempt`, which ends only this call; the reason of the signal

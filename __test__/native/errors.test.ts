@@ -36,7 +36,7 @@ test('an error of a call has its code, errno and system call as fields', (t) => 
   const thrown = t.throws(() => NativeMemoryFile.fromFd(unopened));
   const { name, message, ...fields } = { ...thrown, message: thrown.message };
   t.is(name, 'NativeError');
-  t.regex(message, /^fd 1048576 is not an open file descriptor: .* failed with EBADF/);
+  t.regex(message, /^duplicating descriptor 1048576: .* failed with EBADF/);
   t.deepEqual(fields as object, {
     code: 'ERR_INVALID_ARGUMENT',
     errno: 'EBADF',

@@ -243,7 +243,9 @@ fn message(part: &mut iovec) -> msghdr {
     message
 }
 
-/// Calls `sendmsg` or `recvmsg` with `MSG_DONTWAIT`. Other processes may share the flags of the file. Returns `None` if the call would have to wait.
+/// Calls `sendmsg` or `recvmsg` with `MSG_DONTWAIT`. Returns `None` if the call would have to wait.
+///
+/// Other processes may share the flags of the file, so it is not made non-blocking.
 fn without_waiting(
     mut call: impl FnMut(libc::c_int) -> libc::ssize_t,
 ) -> nix::Result<Option<usize>> {
