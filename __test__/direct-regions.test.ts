@@ -12,7 +12,7 @@ const BIND = 'ioctl(VFIO_DEVICE_BIND_IOMMUFD)';
 const DIRECT = '0x000000007b000000 0x000000007cffffff direct\n';
 const OTHERS = '0x0000000000000000 0x00000000000fffff direct-relaxable\n0x00000000fee00000 0x00000000feefffff msi\n';
 
-function factsOf(t: ExecutionContext, reserved: string | undefined): RefusalFacts {
+function factsOf(t: ExecutionContext, reserved: string | undefined): RefusalFacts | undefined {
   const sysfs = fakeSysfs(t, {
     [BDF]: { driver: 'vfio-pci', group: 4, ...(reserved === undefined ? {} : { reserved }) },
   });

@@ -23,7 +23,7 @@ function machine(driver: string): Record<string, FakeDevice> {
   };
 }
 
-function factsOf(t: ExecutionContext, driver: string, bdf: string, vfToken?: string): RefusalFacts {
+function factsOf(t: ExecutionContext, driver: string, bdf: string, vfToken?: string): RefusalFacts | undefined {
   const sysfs = fakeSysfs(t, machine(driver));
   return sysfs.refusalFacts({ ...sysfs.device(bdf), vfToken });
 }

@@ -85,6 +85,7 @@ export {
   type VfioOptions,
   type VfioSnapshot,
 } from './vfio/container-manager.ts';
+export type { HandedDevice } from './vfio/handed-device.ts';
 export type { ContainerSnapshot, VfioBackendName } from './vfio/backend.ts';
 export type { DirtyTracking } from './guest/dirty-tracking.ts';
 export type { VfioDevice } from './vfio/vfio-device.ts';

@@ -123,6 +123,8 @@ export declare class NativeIoas {
 export declare class NativeIommufd {
   /** Opens `/dev/iommu`. */
   static open(): NativeIommufd
+  /** Duplicates the descriptor of an iommufd; the caller still owns the original. */
+  static fromFd(fd: Fd): NativeIommufd
   /** Whether the kernel maps files. */
   get mapsFiles(): boolean
   /** Creates an empty address space. */
@@ -378,6 +380,8 @@ export declare class NativeUnixSocket {
 export declare class NativeVfioContainer {
   /** Opens `/dev/vfio/vfio`. */
   static open(): NativeVfioContainer
+  /** Duplicates the descriptor of a container without an IOMMU; the caller still owns the original. */
+  static fromFd(fd: Fd): NativeVfioContainer
   /** Sets the IOMMU type to type1v2, after the first group was attached, on a worker thread. */
   setIommuAsync(): Promise<void>
   /** Returns the present capabilities of the IOMMU. */
@@ -419,6 +423,11 @@ export declare class NativeVfioDevice {
    * resetting a device is slow.
    */
   static openByFileAsync(name: string, number: Index, iommufd: NativeIommufd): Promise<NativeVfioDevice>
+  /**
+   * Duplicates the descriptor of a device's file and binds it to an iommufd, on a worker thread. The caller still
+   * owns the original.
+   */
+  static fromFdAsync(name: string, fd: Fd, iommufd: NativeIommufd): Promise<NativeVfioDevice>
   /** Attaches the device to an address space, on a worker thread: the kernel may pin the mapped memory. */
   attach(ioas: NativeIoas): Promise<void>
   /** Detaches the device from its address space, on a worker thread. */
@@ -502,6 +511,8 @@ export declare class NativeVfioDevice {
 export declare class NativeVfioGroup {
   /** Opens `/dev/vfio/<id>`. */
   static open(id: Index): NativeVfioGroup
+  /** Duplicates the descriptor of the group `id`; the caller still owns the original. */
+  static fromFd(fd: Fd, id: Index): NativeVfioGroup
   /** Whether all its devices are bound to VFIO drivers or to none. */
   viable(): boolean
   /**

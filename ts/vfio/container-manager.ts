@@ -18,10 +18,12 @@ import { isVfioDriver } from '../host/drivers.ts';
 import { notBound } from './opening-errors.ts';
 import type { VfioBackendName, ContainerSnapshot, PlacedDevice } from './backend.ts';
 import { BackendChoice } from './backend-choice.ts';
+import type { DescriptorSource } from '../owned-descriptor.ts';
+import { type HandedDevice, type HandedFiles, closeFiles, takeHandedDevice } from './handed-device.ts';
 import { DirtyTracking } from '../guest/dirty-tracking.ts';
 import { type Placement, requireSpaceName } from './placement.ts';
 import { Sysfs, groupOf } from './sysfs.ts';
-import { requireVfToken } from './vf-token.ts';
+import { type RequestedDevice, requireVfToken } from './vf-token.ts';
 import { VfioDevice } from './vfio-device.ts';
 
 /** The result of {@link VfioContainerManager.inspect}; can be passed to `JSON.stringify`. */
@@ -50,6 +52,11 @@ export interface VfioOptions {
    * - `auto`: iommufd if the kernel supports all of that, otherwise type1
    */
   readonly backend?: 'auto' | VfioBackendName;
+  /**
+   * An open `/dev/iommu`, for example of a launcher; it determines the back end. It is duplicated: the caller still
+   * owns the given one. Address spaces and devices of others in it are left alone. Default: opened by this process
+   */
+  readonly iommufd?: DescriptorSource | undefined;
   /** The policy for device memory that cannot be mapped. Default: `best-effort` */
   readonly peerToPeer?: PeerToPeer;
 }
@@ -95,18 +102,19 @@ export class VfioContainerManager {
   constructor(memory: GuestMemory, options: VfioOptions, sysfs: Sysfs);
   constructor(memory: GuestMemory, options: VfioOptions = {}, sysfs: Sysfs = new Sysfs()) {
     this.#sysfs = sysfs;
-    const { backend = 'auto', peerToPeer } = readOptions(options, ['backend', 'peerToPeer']);
+    const { backend = 'auto', peerToPeer, iommufd } = readOptions(options, ['backend', 'peerToPeer', 'iommufd']);
     this.#peerToPeer = requirePeerToPeer(peerToPeer);
     guestAddressSpaceOf(memory); // throws if it is not guest memory
     this.#memory = memory;
-    this.#choice = new BackendChoice(backend, memory, sysfs);
+    this.#choice = new BackendChoice(backend, memory, sysfs, iommufd);
   }
 
   /**
    * Opens a device. It joins an existing address space if the kernel accepts that, otherwise a new one, into which all
    * of guest memory is mapped before the device can do DMA.
    *
-   * @param bdf PCI address, such as `0000:01:00.0`, or the UUID of a mediated device
+   * @param device PCI address, such as `0000:01:00.0`, or the UUID of a mediated device; or a device whose files
+   * another process has opened
    * @param options.vfToken the UUID that the user of a physical function shares with the users of its virtual
    * functions. A virtual function requires it while its physical function is bound to vfio-pci. Opening a physical
    * function sets the token; while virtual functions of it are open, the token that is already set is required.
@@ -122,7 +130,7 @@ export class VfioContainerManager {
    * `ERR_BAD_KERNEL_DATA`; the error of mapping guest memory (`ERR_MEMLOCK_LIMIT`, …). Nothing is left open then
    * @throws the reason of the signal
    */
-  async open(bdf: string, options: DeviceOpenOptions = {}): Promise<VfioDevice> {
+  async open(device: string | HandedDevice, options: DeviceOpenOptions = {}): Promise<VfioDevice> {
     const { vfToken, signal, addressSpace, peerToPeerDomains } = readOptions(options, [
       'vfToken',
       'signal',
@@ -133,20 +141,36 @@ export class VfioContainerManager {
       addressSpace: requireSpaceName(addressSpace),
       policy: readPeerPolicy({ peerToPeer: this.#peerToPeer, peerToPeerDomains }),
     };
-    return runAbortable(
-      requireSignal(signal),
-      (onTurn) => this.#open(bdf, vfToken, placement, onTurn),
-      (device) => device.close(),
-    );
+    requireSignal(signal);
+    const files = typeof device === 'object' && device !== null ? takeHandedDevice(device) : undefined;
+    try {
+      return await runAbortable(
+        signal,
+        (onTurn) => this.#open(device, files, vfToken, placement, onTurn),
+        (opened) => opened.close(),
+      );
+    } finally {
+      if (files !== undefined) closeFiles(files);
+    }
   }
 
-  #open(bdf: string, vfToken: string | undefined, placement: Placement, onTurn: () => void): Promise<VfioDevice> {
+  /** @param files the descriptors of the device; it is an address without them */
+  #open(
+    device: string | HandedDevice,
+    files: HandedFiles | undefined,
+    vfToken: string | undefined,
+    placement: Placement,
+    onTurn: () => void,
+  ): Promise<VfioDevice> {
     return this.#queue.run(async () => {
       onTurn();
       if (vfToken !== undefined) requireVfToken(vfToken);
-      const pci = { ...this.#sysfs.device(bdf), vfToken };
+      const found: RequestedDevice =
+        files === undefined ? this.#sysfs.device(device as string) : this.#sysfs.handedDevice(files);
+      const pci = { ...found, vfToken };
       groupOf(pci); // throws if it has no group
-      if (pci.isMediated !== true && !isVfioDriver(pci.driver)) throw notBound(pci);
+      const isBound = pci.files !== undefined || pci.isMediated === true || isVfioDriver(pci.driver);
+      if (!isBound) throw notBound(pci);
       for (const { bdf: open } of this.#devices.keys()) {
         if (open !== pci.bdf) continue;
         throw new PeerDmaError('ERR_DEVICE_IN_USE', `${open} is already open. Close it first`, { bdf: open });
@@ -158,7 +182,9 @@ export class VfioContainerManager {
         await guestAddressSpaceOf(this.#memory).betweenChanges(() =>
           this.#tracking?.join(this.#choice.backend?.trackers() ?? []),
         );
-        const device = new VfioDevice(pci.bdf, placed.handle, this.#sysfs.hostAddresses(pci.bdf), {
+        const addresses =
+          pci.files === undefined ? this.#sysfs.hostAddresses(pci.bdf) : this.#sysfs.handedAddresses(pci.files);
+        const device = new VfioDevice(pci.bdf, placed.handle, addresses, {
           memory: this.#memory,
           backend: this.#choice.backend?.name,
           close: (closing) => this.#closeDevice(closing),
@@ -232,6 +258,7 @@ export class VfioContainerManager {
     return this.#closing.once(() =>
       this.#queue.close(async () => {
         for (const device of [...this.#devices.keys()].toReversed()) await this.#release(device);
+        this.#choice.close();
       }),
     );
   }

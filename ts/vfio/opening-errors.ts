@@ -25,6 +25,27 @@ export function noIommuGroup(bdf: string, iommuIsOn: boolean): PeerDmaError {
 }
 
 /** @internal */
+export function unknownGroup(bdf: string): PeerDmaError {
+  const text = `${bdf}: opening by descriptors failed: /sys does not have its IOMMU group. Pass "iommuGroup".`;
+  return new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf });
+}
+
+/** The error of a descriptor of the caller. @param option through which it was passed @internal */
+export function descriptorRefused(option: string, error: PeerDmaError, bdf?: string): PeerDmaError {
+  const subject = `"${option}"${bdf === undefined ? '' : ` of ${bdf}`}: taking the descriptor failed`;
+  switch (error.code) {
+    case 'ERR_INVALID_ARGUMENT':
+      return new PeerDmaError(error.code, `${subject}: ${error.message}`, { bdf, cause: error });
+    case 'ERR_DEVICE_IN_USE': {
+      const remedy = `Pass one that was only opened.`;
+      return new PeerDmaError(error.code, `${subject}: ${error.message}. ${remedy}`, { bdf, cause: error });
+    }
+    default:
+      return error;
+  }
+}
+
+/** @internal */
 export function notBound({ bdf, driver }: PciDevice): PeerDmaError {
   return new PeerDmaError(
     'ERR_DEVICE_NOT_BOUND',
@@ -58,19 +79,20 @@ export function nameOfBlocker({ bdf, driver }: Pick<PciDevice, 'bdf' | 'driver'>
 }
 
 /** @internal */
-export function containerUnavailable(error: PeerDmaError): PeerDmaError {
+export function containerUnavailable(error: PeerDmaError, isHanded = false): PeerDmaError {
+  const orPass = isHanded ? ', or pass the descriptor of an open one as "container"' : '';
   if (error.errno === 'EACCES' || error.errno === 'EPERM') {
     return renamed(
       'ERR_PERMISSION',
       error,
-      'this user may not open /dev/vfio/vfio: give it read and write access, or run as root',
+      `this user may not open /dev/vfio/vfio: give it read and write access, or run as root${orPass}`,
     );
   }
   if (error.errno !== 'ENOENT' && error.errno !== 'ENODEV' && error.errno !== 'ENXIO') return error;
   return renamed(
     'ERR_VFIO_UNAVAILABLE',
     error,
-    'VFIO is not available. Load it with "modprobe vfio-pci", in a container also pass in /dev/vfio',
+    `VFIO is not available. Load it with "modprobe vfio-pci", in a container also pass in /dev/vfio${orPass}`,
   );
 }
 
@@ -127,17 +149,20 @@ export function noMemoryToAttach(bdf: string, error: PeerDmaError): PeerDmaError
 }
 
 /** @internal */
-export function iommufdUnavailable(error: PeerDmaError): PeerDmaError {
+export function iommufdUnavailable(error: PeerDmaError, isHanded = false): PeerDmaError {
+  const orPass = isHanded
+    ? ', or pass the descriptor of an open one: new VfioContainerManager(memory, { iommufd })'
+    : '';
   if (error.errno === 'EACCES' || error.errno === 'EPERM') {
     return renamed(
       'ERR_PERMISSION',
       error,
-      'this user may not open /dev/iommu: give it read and write access, or run as root',
+      `this user may not open /dev/iommu: give it read and write access, or run as root${orPass}`,
     );
   }
   const remedy = (again: string): string =>
     'iommufd needs Linux 6.2 with CONFIG_IOMMUFD ("modprobe iommufd"), ' +
-    `in a container also pass in /dev/iommu${again}`;
+    `in a container also pass in /dev/iommu${again}${orPass}`;
   switch (error.errno) {
     case 'ENOENT':
       return renamed('ERR_IOMMUFD_UNAVAILABLE', error, `there is no /dev/iommu: ${remedy('')}`);
@@ -177,13 +202,14 @@ export function noDmaBufs(bdf: string, error: PeerDmaError): PeerDmaError {
 /**
  * The error of a device file that could not be opened or bound.
  *
+ * @param number that of its file; `undefined` if another process has opened it
  * @param members of its group
  * @param facts `undefined` if nothing is known
  * @internal
  */
 export function deviceFileRefused(
   bdf: string,
-  number: number,
+  number: number | undefined,
   error: PeerDmaError,
   group: number,
   members: readonly PciDevice[],
@@ -209,6 +235,7 @@ export function deviceFileRefused(
       );
     case 'EPERM': // the group has another owner, or no interrupt remapping (Linux `iommufd_device_bind`)
       if (!binding) return deviceRefused(bdf, error, facts);
+      if (members.length === 0) return ownerOrRemapping(bdf, group, error);
       if (blockersOf(members).length > 0) return notViable(bdf, group, members);
       return members.filter((member) => isPciAddress(member.bdf)).length > 1
         ? groupTaken(bdf, group, members, error)
@@ -220,6 +247,12 @@ export function deviceFileRefused(
     default:
       return deviceRefused(bdf, error, facts);
   }
+}
+
+/** The error if the members of the group are not known. */
+function ownerOrRemapping(bdf: string, group: number, error: PeerDmaError): PeerDmaError {
+  const causes = `a driver or another process uses a device of group ${group}, or interrupts are not remapped`;
+  return renamed('ERR_DEVICE_OPEN', error, `the kernel refused to bind ${bdf}: ${causes}; dmesg has the reason`, bdf);
 }
 
 /** `EINVAL` has four causes, which only the facts from /sys distinguish. */

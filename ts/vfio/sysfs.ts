@@ -11,7 +11,8 @@ import { readResources } from '../host/resources.ts';
 import { DEVICES, SysFiles } from '../host/sys-files.ts';
 import { type KernelVersion, versionOf } from '../host/system/kernel.ts';
 import { readVfioFile } from '../host/vfio-files.ts';
-import { type RefusalFacts, noIommuGroup } from './opening-errors.ts';
+import { type RefusalFacts, noIommuGroup, unknownGroup } from './opening-errors.ts';
+import type { HandedFiles } from './handed-device.ts';
 import type { RequestedDevice } from './vf-token.ts';
 
 /** @internal */
@@ -66,6 +67,21 @@ export class Sysfs {
     return { bdf: full, driver, iommuGroup: undefined, isLeftOut: readGroups(files).size > 0 };
   }
 
+  /** Returns a device that another process has opened; of facts that were not passed, those in /sys. */
+  handedDevice(files: HandedFiles): RequestedDevice {
+    const { bdf, iommuGroup } = files;
+    const sys = this.#files;
+    const folder = folderOf(bdf);
+    const known = sys.isFolder(folder) ? readGroupNumbers(sys, folder).group : undefined;
+    return { bdf, driver: sys.linkName(`${folder}/driver`), iommuGroup: iommuGroup ?? known, files };
+  }
+
+  /** Returns the host addresses of BARs 0 to 5 and the ROM of a device that another process has opened. */
+  handedAddresses({ bdf, hostAddresses }: HandedFiles): readonly (bigint | undefined)[] {
+    if (hostAddresses !== undefined) return hostAddresses;
+    return this.#files.isFolder(folderOf(bdf)) ? this.hostAddresses(bdf) : [];
+  }
+
   /**
    * Returns the host addresses of BARs 0 to 5 and the ROM, in this order; `undefined` for a missing one.
    *
@@ -86,10 +102,11 @@ export class Sysfs {
     return name === undefined ? undefined : Number(name.slice('vfio'.length));
   }
 
-  /** Returns facts that explain why the kernel rejects a device. */
-  refusalFacts({ bdf, iommuGroup, vfToken }: RequestedDevice): RefusalFacts {
+  /** Returns facts that explain why the kernel rejects a device; `undefined` if /sys does not have it. */
+  refusalFacts({ bdf, iommuGroup, vfToken }: RequestedDevice): RefusalFacts | undefined {
     const files = this.#files;
     const folder = folderOf(bdf);
+    if (!files.isFolder(folder)) return undefined;
     const physical = files.linkName(`${folder}/physfn`);
     return {
       token: {
@@ -146,8 +163,14 @@ function folderOf(bdf: string): string {
   return isMediatedName(bdf) ? `${MEDIATED_DEVICES}/${bdf}` : `${DEVICES}/${bdf}`;
 }
 
-/** Returns the group of a device. @throws {PeerDmaError} `ERR_NO_IOMMU_GROUP` @internal */
-export function groupOf({ bdf, iommuGroup, isLeftOut = false }: PciDevice): number {
-  if (iommuGroup === undefined) throw noIommuGroup(bdf, isLeftOut);
-  return iommuGroup;
+/**
+ * Returns the group of a device.
+ *
+ * @throws {PeerDmaError} `ERR_NO_IOMMU_GROUP`; `ERR_INVALID_ARGUMENT` if another process has opened it and its group is
+ * not known
+ * @internal
+ */
+export function groupOf({ bdf, iommuGroup, isLeftOut = false, files }: RequestedDevice): number {
+  if (iommuGroup !== undefined) return iommuGroup;
+  throw files === undefined ? noIommuGroup(bdf, isLeftOut) : unknownGroup(bdf);
 }

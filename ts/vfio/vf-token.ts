@@ -6,6 +6,7 @@
  */
 import { PeerDmaError } from '../errors.ts';
 import { isVfioDriver } from '../host/drivers.ts';
+import type { HandedFiles } from './handed-device.ts';
 import type { PciDevice } from './sysfs.ts';
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
@@ -14,6 +15,8 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 export interface RequestedDevice extends PciDevice {
   /** The VF token, which is a secret. */
   readonly vfToken?: string | undefined;
+  /** Its files, if another process has opened them. */
+  readonly files?: HandedFiles | undefined;
 }
 
 /** Checks a token. The message does not contain it. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */

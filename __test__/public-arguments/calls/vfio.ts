@@ -25,10 +25,17 @@ export async function vfioCalls(t: ExecutionContext): Promise<Record<string, Cal
   return {
     'new VfioContainerManager': {
       memory: (value) => new VfioContainerManager(value),
-      ...options({ backend: 'auto', peerToPeer: 'off' }, (given) => new VfioContainerManager(memory, given)),
+      ...options(
+        { backend: 'auto', peerToPeer: 'off', iommufd: undefined },
+        (given) => new VfioContainerManager(memory, given),
+      ),
     },
     'VfioContainerManager#open': {
-      bdf: (value) => manager.open(value),
+      device: (value) => manager.open(value),
+      ...options(
+        { bdf: BDF, cdev: undefined, group: undefined, container: undefined, iommuGroup: 1, hostAddresses: [] },
+        (given) => manager.open(given),
+      ),
       ...options(
         { vfToken: undefined, signal: undefined, addressSpace: 'own', peerToPeerDomains: ['default'] },
         (given) => manager.open(BDF, given),

@@ -1,5 +1,6 @@
 //! A descriptor that this process owns, of any file.
 
+use std::fmt::Display;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -54,19 +55,18 @@ impl Descriptor {
         let mode = fstat(self).map_or(u32::MAX, |stat| stat.st_mode);
         let is_anonymous = mode & SFlag::S_IFMT.bits() == 0;
         let name = self.file_name();
-        if is_anonymous
-            && name
-                .as_ref()
-                .is_none_or(|name| *name == format!("anon_inode:[{kind}]"))
-        {
+        if is_anonymous && name.is_none_or(|name| name == format!("anon_inode:[{kind}]")) {
             return Ok(());
         }
-        let name = name.unwrap_or_else(|| "another file".to_owned());
-        let message = format!(
-            "descriptor {}: opening failed: it is {name}, not an {kind}",
-            self.raw_fd()
-        );
-        Err(Error::new(ErrorCode::InvalidArgument, message))
+        Err(self.is_not(format_args!("an {kind}")))
+    }
+
+    /// Returns the error for a descriptor of another file than expected.
+    pub(crate) fn is_not(&self, expected: impl Display) -> Error {
+        let name = self.file_name();
+        let name = name.as_deref().unwrap_or("another file");
+        let message = format!("the descriptor is {name}, not {expected}");
+        Error::new(ErrorCode::InvalidArgument, message)
     }
 }
 

@@ -3,8 +3,8 @@
 use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, ClassInstance};
 use napi_derive::napi;
-use peerdma_core::Result;
 use peerdma_core::vfio::{Device, IrqKind};
+use peerdma_core::{Descriptor, Result};
 
 use crate::bytes::Bytes;
 use crate::environment::finalize_handles;
@@ -12,7 +12,7 @@ use crate::error::{invalid, or_throw};
 use crate::event::NativeEventFd;
 use crate::iommufd::{NativeIoas, NativeIommufd};
 use crate::memory::NativeMemoryFile;
-use crate::numbers::{Index, U64, Words};
+use crate::numbers::{Fd, Index, U64, Words};
 use crate::task::Work;
 
 /// A region of a device.
@@ -66,6 +66,23 @@ impl NativeVfioDevice {
             let iommufd = iommufd.iommufd()?.clone();
             let open = move || Device::open_by_file(&name, number, &iommufd);
             Ok(Work::make(open, Self::new))
+        })
+    }
+
+    /// Duplicates the descriptor of a device's file and binds it to an iommufd, on a worker thread. The caller still
+    /// owns the original.
+    #[napi(ts_return_type = "Promise<NativeVfioDevice>")]
+    pub fn from_fd_async(
+        env: &Env,
+        name: String,
+        fd: Fd,
+        iommufd: &NativeIommufd,
+    ) -> napi::Result<AsyncTask<Work<Device, Self>>> {
+        or_throw(env, || {
+            let descriptor = Descriptor::duplicate(fd.0)?;
+            let iommufd = iommufd.iommufd()?.clone();
+            let bind = move || Device::from_descriptor(&name, descriptor, &iommufd);
+            Ok(Work::make(bind, Self::new))
         })
     }
 

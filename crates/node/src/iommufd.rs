@@ -4,7 +4,7 @@ use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, ClassInstance};
 use napi_derive::napi;
 use peerdma_core::iommufd::{Ioas, Iommufd};
-use peerdma_core::{Range, Result};
+use peerdma_core::{Descriptor, Range, Result};
 
 use crate::batch::{
     MapTask, NativeFailure, NativeMapFailure, UnmapTask, failures, map_failure, read_batch,
@@ -13,7 +13,7 @@ use crate::batch::{
 use crate::environment::finalize_handles;
 use crate::error::{closed, or_throw};
 use crate::memory::NativeMemoryFile;
-use crate::numbers::{Index, U64, Words};
+use crate::numbers::{Fd, Index, U64, Words};
 use crate::reservation::NativeReservation;
 use crate::space::space_methods;
 use crate::task::Work;
@@ -39,6 +39,17 @@ impl NativeIommufd {
     pub fn open(env: &Env) -> napi::Result<Self> {
         or_throw(env, || {
             Iommufd::open().map(|iommufd| Self {
+                iommufd: Some(iommufd),
+            })
+        })
+    }
+
+    /// Duplicates the descriptor of an iommufd; the caller still owns the original.
+    #[napi(factory)]
+    pub fn from_fd(env: &Env, fd: Fd) -> napi::Result<Self> {
+        or_throw(env, || {
+            let iommufd = Iommufd::from_descriptor(Descriptor::duplicate(fd.0)?)?;
+            Ok(Self {
                 iommufd: Some(iommufd),
             })
         })

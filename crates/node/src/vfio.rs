@@ -3,8 +3,8 @@
 use napi::Env;
 use napi::bindgen_prelude::{AsyncTask, BigUint64ArraySlice, ClassInstance};
 use napi_derive::napi;
-use peerdma_core::Range;
 use peerdma_core::vfio::{Container, Device, Group};
+use peerdma_core::{Descriptor, Range};
 
 use crate::batch::{
     MapTask, NativeFailure, NativeMapFailure, UnmapTask, failures, map_failure, read_batch,
@@ -14,7 +14,7 @@ use crate::device::NativeVfioDevice;
 use crate::environment::finalize_handles;
 use crate::error::or_throw;
 use crate::memory::NativeMemoryFile;
-use crate::numbers::{Index, U64, Words};
+use crate::numbers::{Fd, Index, U64, Words};
 use crate::reservation::NativeReservation;
 use crate::space::space_methods;
 use crate::task::Work;
@@ -44,6 +44,15 @@ impl NativeVfioContainer {
     #[napi(factory)]
     pub fn open(env: &Env) -> napi::Result<Self> {
         or_throw(env, || Container::open().map(|space| Self { space }))
+    }
+
+    /// Duplicates the descriptor of a container without an IOMMU; the caller still owns the original.
+    #[napi(factory)]
+    pub fn from_fd(env: &Env, fd: Fd) -> napi::Result<Self> {
+        or_throw(env, || {
+            let descriptor = Descriptor::duplicate(fd.0)?;
+            Container::from_descriptor(descriptor).map(|space| Self { space })
+        })
     }
 
     /// Sets the IOMMU type to type1v2, after the first group was attached, on a worker thread.
@@ -82,6 +91,15 @@ impl NativeVfioGroup {
     pub fn open(env: &Env, id: Index) -> napi::Result<Self> {
         or_throw(env, || {
             Group::open(id.as_u32("group")?).map(|group| Self { group })
+        })
+    }
+
+    /// Duplicates the descriptor of the group `id`; the caller still owns the original.
+    #[napi(factory)]
+    pub fn from_fd(env: &Env, fd: Fd, id: Index) -> napi::Result<Self> {
+        or_throw(env, || {
+            let descriptor = Descriptor::duplicate(fd.0)?;
+            Group::from_descriptor(descriptor, id.as_u32("group")?).map(|group| Self { group })
         })
     }
 

@@ -7,7 +7,14 @@ import type { DirtyTracker } from '../../dma/dirty-pages.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { type GuestMemory, guestAddressSpaceOf } from '../../guest/guest-memory.ts';
 import { fromNative, native, nativeAsync } from '../../native-call.ts';
-import { deviceFileRefused, iommufdUnavailable, mapsNoFiles, noDeviceFile, noDmaBufs } from '../opening-errors.ts';
+import {
+  descriptorRefused,
+  deviceFileRefused,
+  iommufdUnavailable,
+  mapsNoFiles,
+  noDeviceFile,
+  noDmaBufs,
+} from '../opening-errors.ts';
 import type { Backend, ContainerSnapshot, PlacedDevice } from '../backend.ts';
 import { type Placement, candidateSpaces, placementSnapshot, refusedByNamed } from '../placement.ts';
 import { type Sysfs, groupOf } from '../sysfs.ts';
@@ -24,19 +31,22 @@ export class IommufdBackend implements Backend {
   readonly name = 'iommufd';
   readonly #memory: GuestMemory;
   readonly #sysfs: Sysfs;
-  /** Open while it has an address space. */
+  /** The iommufd of another process, if one was passed. */
+  readonly #handed: NativeIommufd | undefined;
+  /** Otherwise that of this process, open while it has an address space. */
   #iommufd: SharedIommufd | undefined;
   readonly #spaces = new Set<Ioas>();
 
-  constructor(memory: GuestMemory, sysfs: Sysfs) {
+  constructor(memory: GuestMemory, sysfs: Sysfs, handed?: NativeIommufd) {
     this.#memory = memory;
     this.#sysfs = sysfs;
+    this.#handed = handed;
   }
 
   async open(pci: RequestedDevice, placement: Placement): Promise<PlacedDevice> {
     try {
       this.#candidates(pci, placement); // before anything is opened
-      const iommufd = this.#open();
+      const iommufd = this.#open(pci.files !== undefined);
       return await this.#place(pci, placement, await this.#bind(pci, iommufd), iommufd);
     } catch (error) {
       this.#closeIfUnused();
@@ -53,7 +63,7 @@ export class IommufdBackend implements Backend {
    */
   async openIfComplete(pci: RequestedDevice, placement: Placement): Promise<PlacedDevice | string> {
     try {
-      const iommufd = this.#open();
+      const iommufd = this.#open(false);
       if (!iommufd.mapsFiles) return mapsNoFiles().message;
       const handle = await this.#bind(pci, iommufd);
       try {
@@ -97,28 +107,38 @@ export class IommufdBackend implements Backend {
     return [...this.#spaces].flatMap(({ mapper }) => mapper ?? []);
   }
 
-  #open(): NativeIommufd {
+  #open(isHanded: boolean): NativeIommufd {
+    if (this.#handed !== undefined) return this.#handed;
     try {
       return (this.#iommufd ??= SharedIommufd.open()).iommufd;
     } catch (thrown) {
       const error = fromNative(thrown);
-      throw error instanceof PeerDmaError ? iommufdUnavailable(error) : error;
+      throw error instanceof PeerDmaError ? iommufdUnavailable(error, isHanded) : error;
     }
   }
 
   async #bind(pci: RequestedDevice, iommufd: NativeIommufd): Promise<NativeVfioDevice> {
     const { bdf } = pci;
     const group = groupOf(pci);
-    const number = this.#sysfs.deviceFile(bdf);
-    if (number === undefined) throw noDeviceFile(bdf);
+    const name = nameWithToken(pci);
+    const file = pci.files?.cdev;
+    const number = file === undefined ? this.#deviceFile(bdf) : undefined;
     try {
-      return await NativeVfioDevice.openByFileAsync(nameWithToken(pci), number, iommufd);
+      if (number !== undefined) return await NativeVfioDevice.openByFileAsync(name, number, iommufd);
+      return await NativeVfioDevice.fromFdAsync(name, file?.fd ?? -1, iommufd);
     } catch (thrown) {
       const error = fromNative(thrown);
-      throw error instanceof PeerDmaError
-        ? deviceFileRefused(bdf, number, error, group, this.#sysfs.group(group), this.#sysfs.refusalFacts(pci))
-        : error;
+      if (!(error instanceof PeerDmaError)) throw error;
+      if (file !== undefined && error.syscall === undefined) throw descriptorRefused('cdev', error, bdf);
+      const members = this.#sysfs.group(group);
+      throw deviceFileRefused(bdf, number, error, group, members, this.#sysfs.refusalFacts(pci));
     }
+  }
+
+  #deviceFile(bdf: string): number {
+    const number = this.#sysfs.deviceFile(bdf);
+    if (number === undefined) throw noDeviceFile(bdf);
+    return number;
   }
 
   /** Attaches a device to an existing address space or a new one. If it throws, the device is closed. */

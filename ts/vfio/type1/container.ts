@@ -6,9 +6,15 @@ import { PeerDmaError } from '../../errors.ts';
 import { fromNative, native, nativeAsync } from '../../native-call.ts';
 import { type DmaMapperHandle, joinPort } from '../../guest/dma-mapper-client.ts';
 import { type GuestMemory, guestAddressSpaceOf } from '../../guest/guest-memory.ts';
-import { containerUnavailable, groupUnavailable, iommuRefused, notViable } from '../opening-errors.ts';
+import {
+  containerUnavailable,
+  descriptorRefused,
+  groupUnavailable,
+  iommuRefused,
+  notViable,
+} from '../opening-errors.ts';
 import type { PlacedSpace, Placement } from '../placement.ts';
-import type { PciDevice, Sysfs } from '../sysfs.ts';
+import type { Sysfs } from '../sysfs.ts';
 import type { RequestedDevice } from '../vf-token.ts';
 import { Type1Target } from './type1-target.ts';
 
@@ -24,11 +30,15 @@ export class Group {
     this.handle = handle;
   }
 
-  /** @throws {PeerDmaError} `ERR_GROUP_NOT_VIABLE`, `ERR_GROUP_BUSY`, `ERR_PERMISSION`, `ERR_GROUP_OPEN` */
-  static async open({ bdf }: PciDevice, id: number, sysfs: Sysfs): Promise<Group> {
+  /**
+   * @throws {PeerDmaError} `ERR_GROUP_NOT_VIABLE`, `ERR_GROUP_BUSY`, `ERR_PERMISSION`, `ERR_GROUP_OPEN`; for a group
+   * that another process has opened, `ERR_INVALID_ARGUMENT` and `ERR_DEVICE_IN_USE`
+   */
+  static async open({ bdf, files }: RequestedDevice, id: number, sysfs: Sysfs): Promise<Group> {
+    const file = files?.group;
     const handle = await convertErrors(
-      () => NativeVfioGroup.open(id),
-      (error) => groupUnavailable(bdf, id, error),
+      () => (file === undefined ? NativeVfioGroup.open(id) : NativeVfioGroup.fromFd(file.fd, id)),
+      (error) => (file === undefined ? groupUnavailable(bdf, id, error) : descriptorRefused('group', error, bdf)),
     );
     try {
       if (!native(() => handle.viable())) throw notViable(bdf, id, sysfs.group(id));
@@ -78,7 +88,7 @@ export class Container implements PlacedSpace {
     placement: Placement,
     sysfs: Sysfs,
   ): Promise<Container> {
-    const handle = await convertErrors(() => NativeVfioContainer.open(), containerUnavailable);
+    const handle = await openContainer(pci);
     const container = new Container(name, handle, memory, placement);
     try {
       const iommu = async (): Promise<void> => {
@@ -140,6 +150,17 @@ export class Container implements PlacedSpace {
       if (!(error instanceof PeerDmaError && error.code === 'ERR_UNMAP_FAILED')) throw error;
     }
   }
+}
+
+function openContainer({ bdf, files }: RequestedDevice): Promise<NativeVfioContainer> {
+  const file = files?.container;
+  return convertErrors(
+    () => (file === undefined ? NativeVfioContainer.open() : NativeVfioContainer.fromFd(file.fd)),
+    (error) =>
+      file === undefined
+        ? containerUnavailable(error, files !== undefined)
+        : descriptorRefused('container', error, bdf),
+  );
 }
 
 /** Calls the native core and converts its errors. */

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ioctl;
 use crate::device_file;
-use crate::{ErrorCode, Result};
+use crate::{Descriptor, ErrorCode, Result};
 
 /// An open `/dev/iommu`, which owns address spaces and devices. Clones, address spaces and devices keep it open.
 #[derive(Debug, Clone)]
@@ -30,10 +30,26 @@ impl Iommufd {
             ErrorCode::IommufdUnavailable,
             "opening iommufd",
         )?;
+        Ok(Self::new(fd))
+    }
+
+    /// Takes the descriptor of an iommufd that another process has opened. It may have address spaces and devices of
+    /// others, which are not used.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT` if it is not an iommufd.
+    pub fn from_descriptor(descriptor: Descriptor) -> Result<Self> {
+        if !ioctl::is_iommufd(descriptor.as_fd()) {
+            return Err(descriptor.is_not("an open /dev/iommu"));
+        }
+        Ok(Self::new(descriptor.into()))
+    }
+
+    fn new(fd: OwnedFd) -> Self {
         let maps_files = ioctl::supports_map_file(fd.as_fd());
-        Ok(Self {
+        Self {
             inner: Arc::new(Context { fd, maps_files }),
-        })
+        }
     }
 
     /// Creates an iommufd without a kernel.

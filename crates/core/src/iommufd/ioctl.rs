@@ -180,6 +180,11 @@ pub(super) fn ioas_map_file(
     unsafe { raw::ioas_map_file(fd.as_raw_fd(), &raw mut map) }.map(drop)
 }
 
+/// Whether it is an iommufd: only there, 0 is the id of no object (Linux, `iommufd_get_ioas`).
+pub(super) fn is_iommufd(fd: BorrowedFd<'_>) -> bool {
+    ioas_iova_ranges(fd, 0) == Err(Errno::ENOENT)
+}
+
 /// Whether the kernel supports `IOMMU_IOAS_MAP_FILE`. Calls it with arguments that every kernel rejects.
 pub(super) fn supports_map_file(fd: BorrowedFd<'_>) -> bool {
     let mut map = MapFile {

@@ -4,17 +4,20 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Mutex;
 
+use nix::errno::Errno;
+
 use super::abi::{
     VFIO_DEVICE_BIND_FLAG_TOKEN, vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd,
     vfio_device_detach_iommufd_pt,
 };
 use super::device::{Device, DeviceOwner};
+use super::ioctl;
 use super::token::{DeviceName, VfToken};
 use crate::device_file;
 use crate::dropper;
 use crate::iommufd::{Attachment, Ioas, Iommufd};
 use crate::locked::{lock, read};
-use crate::{Error, ErrorCode, Result};
+use crate::{Descriptor, Error, ErrorCode, Result};
 
 mod raw {
     use super::super::abi::{
@@ -42,6 +45,18 @@ pub(super) struct Binding {
     attachment: Mutex<Option<Attachment>>,
 }
 
+impl Binding {
+    /// Detaches the device before its file is closed.
+    ///
+    /// Another process may hold the file, and the device would stay attached. If the detachment fails, the address
+    /// space of the device cannot be destroyed, and its close reports that.
+    pub(super) fn end(&self, device: BorrowedFd<'_>) {
+        if lock(&self.attachment).is_some() {
+            let _ = detach(device);
+        }
+    }
+}
+
 impl Device {
     /// Opens `/dev/vfio/devices/vfio<number>` and binds it. The device cannot do DMA until it is attached to an
     /// address space. `name` includes the VF token if the device requires one: `0000:04:10.0 vf_token=UUID`.
@@ -55,15 +70,45 @@ impl Device {
     /// token, as before Linux 6.17. `EPERM` means that interrupt remapping is missing, or that a driver or another
     /// process uses a device of its group.
     pub fn open_by_file(name: &str, number: u32, iommufd: &Iommufd) -> Result<Self> {
+        let name = DeviceName::parse(name)?;
+        dropper::flush(); // an unclosed handle may keep the file open
+        let path = format!("/dev/vfio/devices/vfio{number}");
+        let operation = format!("opening device {}", name.address);
+        let fd = device_file::open(&path, ErrorCode::DeviceOpen, operation)?;
+        Self::bind(name, Descriptor::new(fd), iommufd)
+    }
+
+    /// Takes the descriptor of a device's file and binds it. Another process has opened it.
+    ///
+    /// `name` is as for [`open_by_file`](Self::open_by_file), and the kernel does not compare its address.
+    ///
+    /// # Errors
+    /// As [`open_by_file`](Self::open_by_file). `ERR_INVALID_ARGUMENT` if it is not the file of a device, and
+    /// `ERR_DEVICE_IN_USE` if it is bound already, or was opened by its group.
+    pub fn from_descriptor(name: &str, descriptor: Descriptor, iommufd: &Iommufd) -> Result<Self> {
+        let name = DeviceName::parse(name)?;
+        if ioctl::get_api_version(descriptor.as_fd()).is_ok() {
+            return Err(descriptor.is_not("the file of a VFIO device"));
+        }
+        if ioctl::device_get_info(descriptor.as_fd()).is_ok() {
+            let message = format!(
+                "the file of device {} is bound already, or was opened by its group",
+                name.address
+            );
+            return Err(Error::new(ErrorCode::DeviceInUse, message));
+        }
+        Self::bind(name, descriptor, iommufd)
+    }
+
+    fn bind(name: DeviceName<'_>, file: Descriptor, iommufd: &Iommufd) -> Result<Self> {
         let DeviceName {
             address: name,
             token,
-        } = DeviceName::parse(name)?;
-        dropper::flush(); // an unclosed handle may keep the file open
-        let path = format!("/dev/vfio/devices/vfio{number}");
-        let operation = format!("opening device {name}");
-        let fd = device_file::open(&path, ErrorCode::DeviceOpen, operation)?;
-        let id = bind(fd.as_fd(), iommufd.fd(), token).map_err(|errno| {
+        } = name;
+        let id = bind(file.as_fd(), iommufd.fd(), token).map_err(|errno| {
+            if errno == Errno::ENOTTY {
+                return file.is_not("the file of a VFIO device");
+            }
             Error::os(
                 ErrorCode::DeviceOpen,
                 errno,
@@ -76,7 +121,7 @@ impl Device {
             id,
             attachment: Mutex::default(),
         };
-        Self::new(name, fd, DeviceOwner::Iommufd(binding))
+        Self::new(name, file.into(), DeviceOwner::Iommufd(binding))
     }
 
     /// Attaches the device to an address space, which translates all its DMA from now on. Pins the mapped memory,

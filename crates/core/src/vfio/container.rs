@@ -14,7 +14,7 @@ use crate::dropper;
 use crate::mappings::Mappings;
 use crate::memory::Leases;
 use crate::space::{Handle, Space};
-use crate::{Error, ErrorCode, Result};
+use crate::{Descriptor, Error, ErrorCode, Result};
 
 /// A container, for its handles and attached groups.
 pub(super) type ContainerInner = Space<ContainerState>;
@@ -36,6 +36,28 @@ impl Container {
     pub fn open() -> Result<Self> {
         let path = "/dev/vfio/vfio";
         let fd = device_file::open(path, ErrorCode::VfioUnavailable, "opening a VFIO container")?;
+        Self::check(fd)
+    }
+
+    /// Takes the descriptor of a container, and checks it as [`open`](Self::open). Another process has opened it.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT` if it is not the file of a container; `ERR_DEVICE_IN_USE` if it has an IOMMU, which
+    /// another process may use; `ERR_VFIO_UNSUPPORTED`.
+    pub fn from_descriptor(descriptor: Descriptor) -> Result<Self> {
+        if ioctl::get_api_version(descriptor.as_fd()) == Err(Errno::ENOTTY) {
+            return Err(descriptor.is_not("the file of a VFIO container"));
+        }
+        // The IOMMU can be set only once, and its type cannot be read.
+        if ioctl::iommu_get_info(descriptor.as_fd()).is_ok() {
+            let message =
+                "the container has an IOMMU already, set by a process that has its descriptor";
+            return Err(Error::new(ErrorCode::DeviceInUse, message));
+        }
+        Self::check(descriptor.into())
+    }
+
+    fn check(fd: OwnedFd) -> Result<Self> {
         let unsupported =
             |errno, syscall| Error::os(ErrorCode::VfioUnsupported, errno, syscall, "checking VFIO");
         let version = ioctl::get_api_version(fd.as_fd())

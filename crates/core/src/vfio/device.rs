@@ -47,6 +47,14 @@ pub(super) enum DeviceOwner {
     Iommufd(Binding),
 }
 
+impl Drop for OpenDevice {
+    fn drop(&mut self) {
+        if let DeviceOwner::Iommufd(binding) = &self.owner {
+            binding.end(self.fd.as_fd());
+        }
+    }
+}
+
 impl OpenDevice {
     /// The group through which the device was opened, if any.
     pub(super) fn group(&self) -> Option<&Arc<GroupInner>> {

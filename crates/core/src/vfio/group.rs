@@ -3,7 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
-use super::abi::VFIO_GROUP_FLAGS_VIABLE;
+use nix::errno::Errno;
+
+use super::abi::{VFIO_GROUP_FLAGS_CONTAINER_SET, VFIO_GROUP_FLAGS_VIABLE};
 use super::container::{Container, ContainerInner};
 use super::device::{Device, DeviceOwner};
 use super::ioctl;
@@ -11,7 +13,7 @@ use super::token::DeviceName;
 use crate::device_file;
 use crate::dropper;
 use crate::locked::{lock, owned};
-use crate::{Error, ErrorCode, Result};
+use crate::{Descriptor, Error, ErrorCode, Result};
 
 #[derive(Debug)]
 struct OpenGroup {
@@ -46,17 +48,40 @@ impl Group {
         let operation = format!("opening VFIO group {id}");
         let path = format!("/dev/vfio/{id}");
         let fd = device_file::open(&path, ErrorCode::GroupOpen, operation)?;
+        Ok(Self::new(id, fd))
+    }
+
+    /// Takes the descriptor of a group. Another process has opened it, and `id` is its number in messages.
+    ///
+    /// # Errors
+    /// `ERR_INVALID_ARGUMENT` if it is not the file of a group; `ERR_DEVICE_IN_USE` if the group is attached to a
+    /// container; `ERR_SYSTEM`.
+    pub fn from_descriptor(descriptor: Descriptor, id: u32) -> Result<Self> {
+        let flags = ioctl::group_get_status(descriptor.as_fd()).map_err(|errno| match errno {
+            Errno::ENOTTY | Errno::EINVAL => descriptor.is_not("the file of a VFIO group"),
+            _ => status_failed(id, errno),
+        })?;
+        if flags & VFIO_GROUP_FLAGS_CONTAINER_SET != 0 {
+            let message = format!(
+                "VFIO group {id} is attached to a container already, by a process that has its descriptor"
+            );
+            return Err(Error::new(ErrorCode::DeviceInUse, message));
+        }
+        Ok(Self::new(id, descriptor.into()))
+    }
+
+    fn new(id: u32, fd: OwnedFd) -> Self {
         let open = OpenGroup {
             fd,
             container: None,
             devices: 0,
         };
-        Ok(Self {
+        Self {
             inner: Arc::new(GroupInner {
                 id,
                 open: Mutex::new(Some(open)),
             }),
-        })
+        }
     }
 
     /// Creates a group without a kernel.
@@ -92,15 +117,8 @@ impl Group {
     /// `ERR_CLOSED`, `ERR_SYSTEM`.
     pub fn viable(&self) -> Result<bool> {
         self.inner.with(|open| {
-            let flags = ioctl::group_get_status(open.fd.as_fd()).map_err(|errno| {
-                let operation = format!("reading the status of VFIO group {}", self.inner.id);
-                Error::os(
-                    ErrorCode::System,
-                    errno,
-                    "ioctl(VFIO_GROUP_GET_STATUS)",
-                    operation,
-                )
-            })?;
+            let flags = ioctl::group_get_status(open.fd.as_fd())
+                .map_err(|errno| status_failed(self.inner.id, errno))?;
             Ok(flags & VFIO_GROUP_FLAGS_VIABLE != 0)
         })
     }
@@ -181,6 +199,12 @@ impl Group {
         drop((removed, leases));
         Ok(())
     }
+}
+
+fn status_failed(id: u32, errno: Errno) -> Error {
+    let operation = format!("reading the status of VFIO group {id}");
+    let syscall = "ioctl(VFIO_GROUP_GET_STATUS)";
+    Error::os(ErrorCode::System, errno, syscall, operation)
 }
 
 impl GroupInner {
