@@ -10,7 +10,7 @@ const OUT = join(top, 'target/js');
 /** Milliseconds. */
 const DAY = 24 * 60 * 60 * 1000;
 /** Scripts, and folders of scripts, that tests start as a process. Each is one file: it takes half as long to start. */
-const PROGRAMS = ['ts/cli/main.ts', 'examples', 'examples/vmm/main.ts', '__test__/vfio/programs'];
+const PROGRAMS = ['ts/cli/main.ts', 'examples', 'examples/launcher', 'examples/vmm/main.ts', '__test__/vfio/programs'];
 /** The folder with the entry points of the package, which the examples of the guides import. */
 const PACKAGE = 'ts';
 /** The examples of the guides. A test changes their code, so they are not bundled. */

@@ -26,6 +26,7 @@ import './dma-buffer.test.ts';
 import './doctor-blocked.test.ts';
 import './event-loop.test.ts';
 import './failing-allocations.test.ts';
+import './handed.test.ts';
 import './hot-reset.test.ts';
 import './huge-pages.test.ts';
 import './interrupts.test.ts';
