@@ -63,7 +63,8 @@ test('reads the properties of a target once, when it joins', async (t) => {
   const memory = await guest(t, TWO);
   const target = new BatchRecordingTarget({ needsVa: true });
   const handle = await memory.dmaMappers.addDmaMapper(target);
-  for (const what of ['mapDmaBatch', 'accepts', 'mapsForProcessors', 'needsVa', 'name']) Object.defineProperty(target, what, { get: trap });
+  for (const what of ['mapDmaBatch', 'accepts', 'mapsForProcessors', 'needsVa', 'name'])
+    Object.defineProperty(target, what, { get: trap });
   target.judge = () => undefined;
   const take = { mapDma: () => {}, unmapDma: () => {} };
   Object.assign(target, take); // this target's own methods read the other properties

@@ -170,7 +170,10 @@ daemonTest('completes requests that were in flight when the daemon was killed', 
     await daemon.kill();
     t.true(completed < 16, 'and others are in flight');
     await daemon.startAgain();
-    t.deepEqual(await Promise.all(requests), new Array(16).fill(0));
+    t.deepEqual(
+      await Promise.all(requests),
+      requests.map(() => 0),
+    );
     for (let index = 0; index < 16; index++) {
       t.deepEqual(memory.read(addressOf(index), 1024), CONTENTS.slice(index * 1024, (index + 1) * 1024));
     }

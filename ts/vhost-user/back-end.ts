@@ -7,7 +7,7 @@ import { MutationQueue } from '../guest/mutation-queue.ts';
 import type { UnixSocket } from '../unix-socket.ts';
 import { asPeerDmaError, mapUnknown, refused } from './errors.ts';
 import { Link } from './link.ts';
-import { type MappedRegion, MemoryTable, addRegion, removeRegion, setRegions } from './memory-table.ts';
+import { type MappedRegion, MemoryTable, addRegions, removeRegion, setRegions } from './memory-table.ts';
 import { type Agreement, acceptFeatures, negotiate } from './negotiation.ts';
 import { type Settings, requireRestorable } from './options.ts';
 import type { Queue } from './queue.ts';
@@ -203,12 +203,12 @@ export class BackEnd {
     this.#agreement = agreement;
     const regions = this.#memory.all();
     this.#memory.requireLimit(agreement.memorySlots);
-    if (regions.length > 0) await session.demand(this.#hasSlots ? regions.map(addRegion) : [setRegions(regions)]);
+    if (regions.length > 0) await session.demand(this.#hasSlots ? addRegions(regions) : [setRegions(regions)]);
     await this.#queues.start(session, agreement);
   }
 
   async #addRegions(session: Session, regions: readonly MappedRegion[]): Promise<void> {
-    const refusals = new Set(await session.tell(regions.map(addRegion)));
+    const refusals = new Set(await session.tell(addRegions(regions)));
     if (refusals.size === 0) return;
     const [notAdded, added] = partition(regions, (_, index) => refusals.has(index));
     try {

@@ -6,7 +6,6 @@ import { PeerDmaError } from '../errors.ts';
 import type { MemoryFile } from '../memory/memory-file.ts';
 import type { Message } from './message.ts';
 import { type MemoryRegion, regionTable, singleRegion } from './payloads.ts';
-import { TABLE_REGIONS } from './requests.ts';
 
 /** A region, with its file. @internal */
 export interface MappedRegion extends MemoryRegion {
@@ -64,9 +63,16 @@ export class MemoryTable {
   }
 }
 
-/** @internal */
-export function addRegion(region: MappedRegion): Message {
-  return { request: 'ADD_MEM_REG', payload: singleRegion(region), descriptors: [region.file.fd] };
+/** The messages that add regions. @internal */
+export function addRegions(regions: readonly MappedRegion[]): Message[] {
+  // Many regions are of few files, and each descriptor is a call of the native core.
+  const descriptors = new Map<MemoryFile, readonly number[]>();
+  return regions.map((region) => {
+    const { file } = region;
+    let descriptor = descriptors.get(file);
+    if (descriptor === undefined) descriptors.set(file, (descriptor = [file.fd]));
+    return { request: 'ADD_MEM_REG', payload: singleRegion(region), descriptors: descriptor };
+  });
 }
 
 /** @internal */
@@ -74,7 +80,7 @@ export function removeRegion(region: MemoryRegion): Message {
   return { request: 'REM_MEM_REG', payload: singleRegion(region) };
 }
 
-/** Replaces all regions. @param regions at most {@link TABLE_REGIONS} @internal */
+/** Replaces all regions. @param regions at most 8 @internal */
 export function setRegions(regions: readonly MappedRegion[]): Message {
   return { request: 'SET_MEM_TABLE', payload: regionTable(regions), descriptors: regions.map(({ file }) => file.fd) };
 }

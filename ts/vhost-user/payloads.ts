@@ -55,9 +55,13 @@ export function ringAddresses(index: number, { descriptorTable, availableRing, u
 }
 
 /** One region, for ADD_MEM_REG and REM_MEM_REG. @internal */
-export function singleRegion(region: MemoryRegion): Uint8Array {
-  const padding = 0n;
-  return words([padding, ...wordsOf(region)]);
+export function singleRegion({ start, length, offset }: MemoryRegion): Uint8Array {
+  const payload = new BigUint64Array(5); // the first word is padding
+  payload[1] = start;
+  payload[2] = length;
+  payload[3] = start;
+  payload[4] = offset;
+  return new Uint8Array(payload.buffer);
 }
 
 /** All regions, for SET_MEM_TABLE. @internal */

@@ -49,8 +49,10 @@ export class StorageDaemon {
       limit === undefined
         ? []
         : [
-            ...['--object', `throttle-group,id=group,x-iops-total=${limit}`],
-            ...['--blockdev', 'driver=throttle,node-name=slow,throttle-group=group,file=disk'],
+            '--object',
+            `throttle-group,id=group,x-iops-total=${limit}`,
+            '--blockdev',
+            'driver=throttle,node-name=slow,throttle-group=group,file=disk',
           ];
     const disk = ['--blockdev', `driver=file,node-name=disk,filename=${this.#image},locking=off`];
     // Its messages about requests to missing memory are expected.
