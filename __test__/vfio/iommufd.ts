@@ -3,6 +3,7 @@
  */
 import './each-back-end.ts';
 import './iommufd/dropping.test.ts';
+import './iommufd/failing-dirty-tracking.test.ts';
 import './iommufd/files.test.ts';
 import './iommufd/leaks.test.ts';
 import './iommufd/life.test.ts';

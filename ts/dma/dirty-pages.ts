@@ -21,6 +21,8 @@ export interface DirtyTracker {
 
 /** Pages in a word of the bitmap. */
 const WORD = 64n;
+/** All pages of a word. */
+const ALL_OF_WORD = 2n ** WORD - 1n;
 /** The most pages that type1 accepts in one call (`DIRTY_BITMAP_PAGES_MAX`): 8 TiB in pages of 4 KiB. */
 const MAX_PAGES = (1n << 31n) - 1n;
 /** Pages in half a word. The code works on halves: a `bigint` for each word takes ten times as long. */
@@ -53,6 +55,13 @@ export class DirtyPages {
     const { buffer, byteOffset, length } = this.bitmap;
     this.#halves = new Uint32Array(buffer, byteOffset, 2 * length);
     this.#pages = Number(range.length / pageSize);
+  }
+
+  /** Returns the set of all pages of a range. @internal */
+  static all(range: AddressRange, pageSize: bigint): DirtyPages {
+    const dirty = new DirtyPages(range, pageSize);
+    dirty.bitmap.fill(ALL_OF_WORD);
+    return dirty;
   }
 
   /**

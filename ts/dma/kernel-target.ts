@@ -223,6 +223,8 @@ export abstract class KernelTarget<L extends IommuLimits = IommuLimits> implemen
         if (!this.calls.closed) this.#onUnmap?.(await this.readDirty(sub.range));
         read.push(sub);
       } catch (thrown) {
+        // The failed read may have cleared a part of the log.
+        this.#onUnmap?.(DirtyPages.all(sub.range, this.dirtyPageSize));
         unread.push(failureOf(sub, unmapFailed(this.name, sub, thrown)));
         if (!all) break;
       }

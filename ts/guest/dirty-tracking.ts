@@ -68,7 +68,7 @@ export class DirtyTracking {
    *
    * Each write is returned once, at the address that it went to. If the address was unmapped since, the write is
    * returned when RAM is mapped there again. With the back end `type1`, the kernel cannot detect writes and reports
-   * everything that is mapped.
+   * everything that is mapped. After a read that failed, all pages that it did not return are returned.
    *
    * @param range guest-physical addresses; whole pages
    * @throws {PeerDmaError} `ERR_UNALIGNED`; `ERR_OUT_OF_RANGE` for a range or a mapping of 2^31 pages or more;
@@ -83,7 +83,7 @@ export class DirtyTracking {
       for (const tracker of this.#trackers) {
         // One call for each whole mapping: type1 rejects parts of mappings.
         for (const sub of ram) {
-          const pages = await tracker.readDirty(sub.range);
+          const pages = await this.#read(tracker, sub.range);
           await inPieces(sub.range, (piece) => this.#unreported.add(pages, piece));
         }
       }
@@ -95,6 +95,16 @@ export class DirtyTracking {
       }
       return dirty;
     });
+  }
+
+  /** Reads a log. A failed read may have cleared a part of it: all pages of the range are returned later. */
+  async #read(tracker: DirtyTracker, range: AddressRange): Promise<DirtyPages> {
+    try {
+      return await tracker.readDirty(range);
+    } catch (error) {
+      await inPieces(range, (piece) => this.#unreported.add(DirtyPages.all(piece, this.#pageSize)));
+      throw error;
+    }
   }
 
   /**

@@ -42,8 +42,6 @@ export class DeviceLogTracker implements DirtyTracker {
     if (this.#logged.some((logged) => logged.contains(range))) {
       return new DirtyPages(range, this.#pageSize, await this.#log.read(range, this.#pageSize));
     }
-    const dirty = new DirtyPages(range, this.#pageSize);
-    dirty.bitmap.fill(2n ** 64n - 1n);
-    return dirty;
+    return DirtyPages.all(range, this.#pageSize);
   }
 }

@@ -30,7 +30,7 @@ export class DirtyRam {
   add(range: AddressRange): void {
     requireRange(range);
     requireAligned(range, this.#pageSize, 'the range of dirty pages');
-    for (const piece of piecesOf(range)) this.#pending.add(allPages(piece, this.#pageSize));
+    for (const piece of piecesOf(range)) this.#pending.add(DirtyPages.all(piece, this.#pageSize));
   }
 
   /** Adds the pages that were written since the last call, and those of new RAM. */
@@ -101,9 +101,4 @@ export class DirtyRam {
 
 function* piecesOf({ start, end }: AddressRange): Generator<AddressRange> {
   for (let at = start; at < end; at += PIECE) yield AddressRange.between(at, at + PIECE < end ? at + PIECE : end);
-}
-
-function allPages(range: AddressRange, pageSize: bigint): DirtyPages {
-  const words = (range.length / pageSize + 63n) / 64n;
-  return new DirtyPages(range, pageSize, new BigUint64Array(Number(words)).fill(2n ** 64n - 1n));
 }
