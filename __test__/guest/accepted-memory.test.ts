@@ -14,7 +14,7 @@ function barBacking(t: ExecutionContext): Backing {
   return bar.backing();
 }
 
-/** Guest memory with RAM of a file, a ROM, and windows of a memfd, of private memory and of a device's BAR. */
+/** Guest memory with RAM of a file, a ROM, and windows of three kinds of memory. */
 async function mixed(t: ExecutionContext): Promise<GuestMemory> {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const rom = await memory.regions.addRegion({ name: 'rom', range: pages(2, 1) });
