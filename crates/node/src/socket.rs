@@ -127,8 +127,8 @@ impl NativeUnixSocket {
         messages: BigUint64ArraySlice<'_>,
     ) -> napi::Result<Index> {
         or_throw(env, || {
-            let each = messages.chunks_exact(2).map(|words| {
-                let [length, descriptor] = [words[0], words[1]];
+            let (words, _) = messages.as_chunks::<2>();
+            let each = words.iter().map(|&[length, descriptor]| {
                 (
                     usize::try_from(length).unwrap_or(usize::MAX),
                     i32::try_from(descriptor).ok(),
