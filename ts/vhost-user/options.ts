@@ -9,7 +9,8 @@ import { valueText } from '../value-text.ts';
 import { FEATURE, PROTOCOL } from './requests.ts';
 
 /** A protocol feature that a {@link VhostUserTarget} uses if the back end has it. */
-export type VhostUserProtocolFeature = keyof typeof PROTOCOL;
+export type VhostUserProtocolFeature =
+  'MQ' | 'REPLY_ACK' | 'CONFIG' | 'INFLIGHT_SHMFD' | 'RESET_DEVICE' | 'CONFIGURE_MEM_SLOTS';
 
 /** Options of {@link VhostUserTarget.connect}. */
 export interface VhostUserOptions extends AbortOptions {
