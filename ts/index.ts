@@ -77,7 +77,7 @@ export type { InterruptVector } from './pci/interrupts/vector.ts';
 export type { InterruptMessage } from './pci/interrupts/msix-table.ts';
 export { EventFd } from './event-fd.ts';
 export { UnixSocket, type ReceivedMessage, type SendOptions } from './unix-socket.ts';
-export type { DescriptorSource, OwnedDescriptor } from './owned-descriptor.ts';
+export type { DescriptorOwner, DescriptorSource, OwnedDescriptor } from './owned-descriptor.ts';
 export {
   VfioContainerManager,
   type DeviceOpenOptions,

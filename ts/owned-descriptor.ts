@@ -9,13 +9,19 @@ import { INSPECT, objectText } from './object-text.ts';
 import { PACKAGE_KEY, requirePackageKey } from './package-key.ts';
 import { valueText } from './value-text.ts';
 
+/** An object that owns a descriptor. */
+export interface DescriptorOwner {
+  /** The number of the descriptor. */
+  readonly fd: number;
+}
+
 /**
  * A descriptor of this process.
  *
  * It is a number, or an object that owns one: an {@link OwnedDescriptor}, {@link MemoryFile}, {@link EventFd} or
- * {@link UnixSocket}, or a socket or file handle of Node.
+ * {@link UnixSocket}, or a file handle of Node.
  */
-export type DescriptorSource = number | { readonly fd: number };
+export type DescriptorSource = number | DescriptorOwner;
 
 /** The number of a caller's descriptor. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
 export function descriptorNumber(source: DescriptorSource, what: string): number {

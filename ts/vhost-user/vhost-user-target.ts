@@ -44,7 +44,7 @@ export class VhostUserTarget implements DmaTarget {
   }
 
   /**
-   * Connects to a back end and negotiates features. Memory follows with {@link DmaMapperClient.addDmaMapper}.
+   * Connects to a back end and negotiates features. Memory follows with `memory.dmaMappers.addDmaMapper`.
    *
    * @param to the path of the socket on which the back end listens, or a socket that is connected to it: the target
    * owns that one then
@@ -197,7 +197,8 @@ export class VhostUserTarget implements DmaTarget {
   /**
    * Reads the config space of the device.
    *
-   * @param offset and `length` in bytes; they end at byte 256 at most
+   * @param offset in bytes
+   * @param length in bytes; `offset + length` is at most 256
    * @throws {PeerDmaError} `ERR_UNSUPPORTED` without the protocol feature `CONFIG`; `ERR_REQUEST_REFUSED`,
    * `ERR_OUT_OF_RANGE`, `ERR_TIMEOUT`, `ERR_DISCONNECTED`, `ERR_INVALID_REPLY`, `ERR_CLOSED`
    */

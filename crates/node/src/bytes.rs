@@ -88,7 +88,7 @@ impl ToNapiValue for NewBytes {
     unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
         #[expect(
             clippy::disallowed_types,
-            reason = "no device knows the new bytes, and no Rust slice of them is made"
+            reason = "no device reaches the new bytes, and no Rust slice of them is made"
         )]
         type Array<'a> = napi::bindgen_prelude::Uint8ArraySlice<'a>;
         let copy = Array::copy_from(&Env::from_raw(env), value.0)?;
