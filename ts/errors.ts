@@ -249,3 +249,13 @@ export function asError(thrown: unknown): Error {
 export function throwIf(problem: unknown): void {
   if (problem !== undefined) throw problem;
 }
+
+/** Throws the only error, or one with the texts of all and the code of the first. @internal */
+export function throwAll(errors: readonly Error[]): void {
+  const [first] = errors;
+  if (first === undefined) return;
+  if (errors.length === 1) throw first;
+  const { code = 'ERR_SYSTEM', errno, syscall, bdf } = first instanceof PeerDmaError ? first : {};
+  const texts = new Set(errors.map(({ message }) => message));
+  throw new PeerDmaError(code, [...texts].join('; '), { errno, syscall, bdf, cause: new AggregateError(errors) });
+}

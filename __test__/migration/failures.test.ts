@@ -10,13 +10,13 @@ async function vm(t: ExecutionContext, ...options: Parameters<typeof createVm>[1
   return made;
 }
 
-/** Records the changes of state, and lets the n-th fail. @returns the changes */
-function failAt({ migrations }: Vm, failing: number): string[] {
+/** Records the changes of state of VMs, and lets the n-th of all fail. @returns the changes */
+function failAt(failing: number, ...vms: readonly Vm[]): string[] {
   const changes: string[] = [];
-  for (const [index, migration] of migrations.entries()) {
+  for (const [index, migration] of vms.flatMap(({ migrations }) => migrations).entries()) {
     const setState = migration.setState.bind(migration);
     migration.setState = async (state: MigrationState) => {
-      changes.push(`${NAMES[index]} ${state}`);
+      changes.push(`${NAMES[index % NAMES.length]} ${state}`);
       if (changes.length === failing) throw new PeerDmaError('ERR_MIGRATION_STATE', 'refused');
       await setState(state);
     };
@@ -33,7 +33,7 @@ const RUNNING = ['running', 'running', 'running'];
 test('returns to RUNNING from a failure at each change of state', async (t) => {
   for (let failing = 1; failing <= 9; failing++) {
     const source = await vm(t);
-    const changes = failAt(source, failing);
+    const changes = failAt(failing, source);
     const calls = async (): Promise<void> => {
       const from = await startMigration(source);
       try {
@@ -53,6 +53,58 @@ test('returns to RUNNING from a failure at each change of state', async (t) => {
     t.true(failing < 4 || undone[0]?.endsWith('running-p2p'), undone.join());
   }
 });
+
+/** Moves a VM in the order of the guide. */
+async function move(source: Vm, target: Vm): Promise<void> {
+  await using from = await startMigration(source);
+  await using to = await startRestore(target);
+  for await (const chunk of from.preCopy()) await to.write(chunk);
+  await from.stop();
+  for await (const chunk of from.stopCopy()) await to.write(chunk);
+  await to.complete();
+  await from.complete();
+}
+
+/** Changes of state of a move: 9 of the source before its end, 18 of the target, 3 at the end. */
+const CHANGES = 30;
+
+/** Counts the resets of the devices. */
+function countResets({ devices }: Vm): () => number {
+  let count = 0;
+  for (const device of Object.values(devices)) {
+    const reset = device.reset.bind(device);
+    device.reset = async (options) => {
+      await reset(options);
+      count++;
+    };
+  }
+  return () => count;
+}
+
+for (const preCopy of [true, false]) {
+  const how = preCopy ? 'with' : 'without';
+  test(`a failure at each change of state of a move lets exactly one side run, ${how} PRE_COPY`, async (t) => {
+    for (let failing = 1; failing <= CHANGES + 1; failing++) {
+      const options = NAMES.map(() => ({ preCopy }));
+      const [source, target] = [await vm(t, ...options), await vm(t, ...options)];
+      const resets = countResets(target);
+      const changes = failAt(failing, source, target);
+      const moving = move(source, target);
+      if (failing > CHANGES) await moving;
+      else await t.throwsAsync(moving, { instanceOf: PeerDmaError, code: 'ERR_MIGRATION_STATE' }, `change ${failing}`);
+      t.deepEqual(states(target), RUNNING, `change ${failing}`);
+      if (failing <= CHANGES - NAMES.length) {
+        t.deepEqual(states(source), RUNNING, `change ${failing}`);
+        t.is(resets(), changes.some((change) => change.endsWith('resuming')) ? 3 : 0, 'no copy of the VM runs');
+        continue;
+      }
+      // The last changes are those of `complete` of the source, when the target runs.
+      t.is(changes.length, CHANGES, 'the source does not run again');
+      t.true(states(source).every((state) => state === 'stop' || state === 'stop-copy'));
+      t.is(resets(), 0);
+    }
+  });
+}
 
 test('a device that cannot run again is reported, and the others run', async (t) => {
   const source = await vm(t);
@@ -84,6 +136,9 @@ test('closing a migration that is not complete lets the VM run', async (t) => {
   t.deepEqual(states(source), RUNNING);
   await using again = await startMigration(source);
   await again.stop();
+  for await (const _ of again.stopCopy()) break;
+  await rejectsCode(t, again.complete(), 'ERR_MIGRATION_STATE', 'the copy is not complete');
+  for await (const _ of again.stopCopy());
   await again.complete();
   await again.close();
   t.deepEqual(states(source), ['stop', 'stop', 'stop']);

@@ -5,8 +5,7 @@
  * stops, and all accept DMA before the first one does some.
  */
 import { readEntries } from '../arguments.ts';
-import { rollbackFailed } from '../dma/mapping-error.ts';
-import { PeerDmaError, asError } from '../errors.ts';
+import { PeerDmaError, asError, throwAll } from '../errors.ts';
 import type { GuestMemory } from '../guest/guest-memory.ts';
 import type { DeviceMigration, MigrationState } from '../pci/migration/device-migration.ts';
 import { type PhysicalFunction, requireFunction } from '../pci/physical-function.ts';
@@ -19,8 +18,12 @@ export interface MigratingDevice {
   readonly migration: DeviceMigration;
 }
 
+/** Devices whose states change at the same time, and their next states. */
+type Step = readonly [devices: readonly MigratingDevice[], next: (state: MigrationState) => MigrationState];
+
 /** @internal */
 export class DeviceSet {
+  readonly #memory: GuestMemory;
   readonly all: readonly MigratingDevice[];
   /** Those that can be quiesced. */
   readonly #quiet: readonly MigratingDevice[];
@@ -33,6 +36,7 @@ export class DeviceSet {
    * and can reach each other; `ERR_MIGRATION_STATE` for one that does not run
    */
   constructor(memory: GuestMemory, devices: Readonly<Record<string, PhysicalFunction>>) {
+    this.#memory = memory;
     this.all = readEntries(devices, 'devices by name').map(([name, device]) => migratingDevice(name, device));
     this.#quiet = this.all.filter(({ migration }) => migration.supports.p2p);
     this.#others = this.all.filter(({ migration }) => !migration.supports.p2p);
@@ -45,31 +49,60 @@ export class DeviceSet {
     await changeStates(able, () => 'pre-copy');
   }
 
-  /** Stops all devices. One that transfers data continues. */
+  /**
+   * Stops all devices. One that transfers data continues.
+   *
+   * @throws {PeerDmaError} `ERR_UNSUPPORTED` if devices that cannot be quiesced can reach each other by now
+   */
   async stop(): Promise<void> {
-    await changeStates(this.#quiet, (state) => (state === 'pre-copy' ? 'pre-copy-p2p' : 'running-p2p'));
-    const stopped = (state: MigrationState): MigrationState => (state.startsWith('pre-copy') ? 'stop-copy' : 'stop');
-    await changeStates(this.#others, stopped);
-    await changeStates(this.#quiet, stopped);
+    requireQuiescence(this.#memory, this.#others);
+    for (const step of this.#stopSteps()) await changeStates(...step);
+  }
+
+  /** Lets all devices run. If one fails, those that already run have to be stopped. */
+  async run(): Promise<void> {
+    for (const step of this.#runSteps()) await changeStates(...step);
   }
 
   /**
-   * Lets all devices run, whatever their states are.
+   * Stops all devices that can be stopped.
    *
-   * @returns the errors of those that do not
+   * @returns the errors of the others
    */
-  async resume(): Promise<Error[]> {
-    const isIdle = (state: MigrationState): boolean => state !== 'running' && state !== 'pre-copy';
-    return [
-      ...(await tryStates(this.#quiet, (state) => (isIdle(state) ? 'running-p2p' : state))),
-      ...(await tryStates(this.#others, () => 'running')),
-      ...(await tryStates(this.#quiet, () => 'running')),
-    ];
+  tryStop(): Promise<Error[]> {
+    return tryAll(this.#stopSteps());
+  }
+
+  /**
+   * Lets all devices run that can, whatever their states are.
+   *
+   * @returns the errors of the others
+   */
+  resume(): Promise<Error[]> {
+    return tryAll(this.#runSteps());
   }
 
   /** Changes the state of all devices, which are stopped. */
   async changeStopped(to: 'stop' | 'stop-copy' | 'resuming'): Promise<void> {
     await changeStates(this.all, () => to);
+  }
+
+  #stopSteps(): Step[] {
+    const stopped = (state: MigrationState): MigrationState => (state.startsWith('pre-copy') ? 'stop-copy' : 'stop');
+    return [
+      [this.#quiet, (state) => (state === 'pre-copy' ? 'pre-copy-p2p' : 'running-p2p')],
+      [this.#others, stopped],
+      [this.#quiet, stopped],
+    ];
+  }
+
+  #runSteps(): Step[] {
+    const isIdle = (state: MigrationState): boolean => state !== 'running' && state !== 'pre-copy';
+    return [
+      [this.#quiet, (state) => (isIdle(state) ? 'running-p2p' : state)],
+      [this.#others, () => 'running'],
+      [this.#quiet, () => 'running'],
+    ];
   }
 }
 
@@ -87,19 +120,19 @@ function migratingDevice(name: string, device: PhysicalFunction): MigratingDevic
   throw new PeerDmaError('ERR_MIGRATION_STATE', text);
 }
 
-/** Changes states at the same time, and waits for all. @throws the first error */
-async function changeStates(
-  devices: readonly MigratingDevice[],
-  next: (state: MigrationState) => MigrationState,
-): Promise<void> {
-  const [error] = await tryStates(devices, next);
-  if (error !== undefined) throw error;
+/** Changes states at the same time, and waits for all. @throws the errors of all */
+async function changeStates(...step: Step): Promise<void> {
+  throwAll(await tryStates(...step));
 }
 
-async function tryStates(
-  devices: readonly MigratingDevice[],
-  next: (state: MigrationState) => MigrationState,
-): Promise<Error[]> {
+/** Takes all steps. @returns the errors */
+async function tryAll(steps: readonly Step[]): Promise<Error[]> {
+  const errors: Error[] = [];
+  for (const step of steps) errors.push(...(await tryStates(...step)));
+  return errors;
+}
+
+async function tryStates(...[devices, next]: Step): Promise<Error[]> {
   const changes = devices.map(async ({ migration }) => {
     const { state } = migration;
     const to = next(state);
@@ -109,12 +142,6 @@ async function tryStates(
   return results.flatMap((result, index) =>
     result.status === 'rejected' ? named(devices[index]?.name ?? '', asError(result.reason)) : [],
   );
-}
-
-/** Throws if there are errors: the first one, with the texts of the others. @internal */
-export function throwAny([first, ...others]: readonly Error[]): void {
-  if (first === undefined) return;
-  throw others.length === 0 ? first : rollbackFailed(first, others);
 }
 
 /** Adds the device's name to an error. */
