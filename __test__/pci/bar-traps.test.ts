@@ -1,9 +1,9 @@
 // Parts of BARs that the VMM traps: not mapped for anyone, and handled by the device or by methods of the trap.
 import test from 'ava';
-import { AssignedDevice, type BarTrap, type ErrorCode } from '../../ts/index.ts';
+import { AssignedDevice, type BarTrap, type ErrorCode, nvidiaConfigMirrors } from '../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { Fixture } from './support/fixture.ts';
-import { BAR_0, partsOf, placedGpu, simulatedGpu } from './support/gpu.ts';
+import { BAR_0, MIRROR, partsOf, placedGpu, simulatedGpu } from './support/gpu.ts';
 
 test('the pages of a trap are mapped for nobody, and a guest’s accesses reach the device', async (t) => {
   const fixture = await Fixture.create(t);
@@ -95,6 +95,37 @@ test('an exception of a method, and a result that is not all bytes, reach the VM
     t.regex(message, /^BAR 0 of 0000:65:00.0: trapping failed: its read at 0x.* Return a Uint8Array of 4 bytes\.$/);
   }
   t.throws(() => gpu.mmioRead(BAR_0 + 24n, 4), { instanceOf: RangeError, message: 'mine' });
+});
+
+test('a trap without methods changes no access to a mirror or to other traps, in any order', async (t) => {
+  const log: string[] = [];
+  const whole = { bar: 0, offset: 0x8_8000n, length: 0x2000n };
+  const emulated: BarTrap = {
+    bar: 0,
+    offset: 0x8_9000n,
+    length: 8n,
+    read: (offset, length) => {
+      log.push(`read at ${offset}`);
+      return new Uint8Array(length).fill(7);
+    },
+    write: (offset) => void log.push(`write at ${offset}`),
+  };
+  for (const traps of [
+    [whole, emulated],
+    [emulated, whole],
+  ]) {
+    const { gpu, device } = await placedGpu(t, await Fixture.create(t), { mirrors: nvidiaConfigMirrors(), traps });
+    device.regions[0]?.write(MIRROR, new Uint8Array(0x2000).fill(0xaa));
+    t.deepEqual(gpu.mmioRead(BAR_0 + MIRROR, 4), gpu.ecamRead(0, 4));
+    await gpu.mmioWrite(BAR_0 + MIRROR + 0x3cn, Uint8Array.of(0x0b));
+    t.is(gpu.configRead(0x3c, 1), 0x0b);
+    t.deepEqual(device.regions[0]?.read(MIRROR + 0x3cn, 1), Uint8Array.of(0xaa), 'the write reaches no register');
+    t.deepEqual(gpu.mmioRead(BAR_0 + emulated.offset, 4), new Uint8Array(4).fill(7));
+    t.is(gpu.mmioWrite(BAR_0 + emulated.offset, Uint8Array.of(1)), undefined);
+    t.deepEqual(log.splice(0), ['read at 561152', 'write at 561152']);
+    t.deepEqual(gpu.mmioRead(BAR_0 + emulated.offset + 8n, 4), new Uint8Array(4).fill(0xaa));
+    t.deepEqual(partsOf(gpu).mapped, ['0x0..0x88000', '0x8a000..0x100000']);
+  }
 });
 
 test('rejects a trap outside of a memory BAR, and one with a method over another part', async (t) => {

@@ -7,7 +7,7 @@ import { requireNumber } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
 import type { ConfigSpace } from './config/config-space.ts';
 import { CFG_SPACE_EXP_SIZE, CFG_SPACE_SIZE } from './config/registers.ts';
-import type { EmulatedArea } from './mmio.ts';
+import type { EmulatedArea, TrappedPart } from './mmio.ts';
 import type { PhysicalFunction } from './physical-function.ts';
 
 /**
@@ -61,7 +61,7 @@ export interface ConfigMirror {
 }
 
 /** A mirror at its checked place. @internal */
-export interface PlacedMirror extends Pick<EmulatedArea, 'bar' | 'range' | 'reason'> {
+export interface PlacedMirror extends TrappedPart {
   readonly msiAcknowledge: boolean;
 }
 
@@ -75,7 +75,15 @@ export interface QuirkContext {
   readonly device: PhysicalFunction;
   readonly config: ConfigSpace;
   /** Emulated parts of its BARs, with which others must not overlap. */
+  readonly emulated: readonly TrappedPart[];
+}
+
+/** Traps at their checked places. @internal */
+export interface PlacedTraps {
+  /** Those with a method. */
   readonly emulated: readonly EmulatedArea[];
+  /** Those without: they change no access of the guest, and may overlap all others. */
+  readonly unmapped: readonly TrappedPart[];
 }
 
 /**
@@ -85,8 +93,9 @@ export interface QuirkContext {
  * for a trap with a method over an emulated part
  * @internal
  */
-export function readTraps(traps: readonly BarTrap[], context: QuirkContext): EmulatedArea[] {
-  const areas: EmulatedArea[] = [];
+export function readTraps(traps: readonly BarTrap[], context: QuirkContext): PlacedTraps {
+  const emulated: EmulatedArea[] = [];
+  const unmapped: TrappedPart[] = [];
   for (const one of readArray(traps, 'traps')) {
     const given = readOptions(one, ['bar', 'offset', 'length', 'read', 'write'], 'a trap');
     const { bar, read, write } = given;
@@ -96,19 +105,19 @@ export function readTraps(traps: readonly BarTrap[], context: QuirkContext): Emu
       if (method === undefined || typeof method === 'function') continue;
       throw fail('ERR_INVALID_ARGUMENT', `its ${name} is not a method, but ${valueText(method)}. Omit it.`);
     }
-    const area: EmulatedArea = { bar, range, reason: TRAP_REASON };
+    const part = { bar, range, reason: TRAP_REASON };
     if (read === undefined && write === undefined) {
-      areas.push(area);
+      unmapped.push(part);
       continue;
     }
-    requireFree(fail, range, bar, [...context.emulated, ...areas.filter((each) => each.read ?? each.write)]);
-    areas.push({
-      ...area,
+    requireFree(fail, range, bar, [...context.emulated, ...emulated]);
+    emulated.push({
+      ...part,
       ...(read && { read: (offset, length) => readTrap(fail, one, read, range.start + offset, length) }),
       ...(write && { write: (offset, bytes) => Reflect.apply(write, one, [range.start + offset, bytes]) }),
     });
   }
-  return areas;
+  return { emulated, unmapped };
 }
 
 /**
@@ -167,7 +176,7 @@ function requireRange(
 }
 
 /** Requires that accesses within a part are emulated once, and as a whole. */
-function requireFree(fail: Fail, range: AddressRange, bar: number, others: readonly EmulatedArea[]): void {
+function requireFree(fail: Fail, range: AddressRange, bar: number, others: readonly TrappedPart[]): void {
   if (range.start % WIDEST !== 0n || range.length % WIDEST !== 0n) {
     throw fail('ERR_UNALIGNED', `its bounds ${range} are not multiples of ${WIDEST}. Use a larger part.`);
   }

@@ -11,7 +11,7 @@ import { Registration } from '../registration.ts';
 import { publishBars } from './bar-status.ts';
 import type { Bar } from './config/config-space.ts';
 import { mappableAreas } from './mappable-areas.ts';
-import type { EmulatedArea } from './mmio.ts';
+import type { TrappedPart } from './mmio.ts';
 import type { DeviceRegion } from './physical-function.ts';
 
 /** Guest addresses of the BARs that decode, by BAR number. @internal */
@@ -24,7 +24,7 @@ export interface BarWindow {
   /** The parts that can be mapped into guest memory, as offsets. */
   readonly areas: readonly AddressRange[];
   /** The parts whose pages trap to the VMM, with the reason. */
-  readonly traps: readonly Pick<EmulatedArea, 'range' | 'reason'>[];
+  readonly traps: readonly TrappedPart[];
   readonly access: DeviceAccess;
   /** The device memory that maps them; `undefined` if there are none. */
   readonly memory: DeviceMemory | undefined;
@@ -62,7 +62,7 @@ export class BarWindows {
     memory: GuestMemory,
     bars: readonly (readonly [Bar, DeviceRegion])[],
     of: {
-      readonly trapped: readonly Pick<EmulatedArea, 'bar' | 'range' | 'reason'>[];
+      readonly trapped: readonly TrappedPart[];
       accessOf(bar: number): DeviceAccess;
     },
   ): Promise<BarWindows> {

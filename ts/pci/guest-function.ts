@@ -121,9 +121,10 @@ export class GuestFunction {
       });
       const areas = msixAreas(config, interrupts);
       const mirrors = readMirrors(changes.mirrors, { device, config, emulated: areas });
-      const emulated = [...areas, ...readTraps(changes.traps, { device, config, emulated: [...areas, ...mirrors] })];
+      const traps = readTraps(changes.traps, { device, config, emulated: [...areas, ...mirrors] });
+      const emulated = [...areas, ...traps.emulated];
       const windows = await BarWindows.create(bdf, memory, withRegions(config.bars, device), {
-        trapped: [...emulated, ...mirrors],
+        trapped: [...emulated, ...traps.unmapped, ...mirrors],
         accessOf: policy.accessOf,
       });
       return new GuestFunction({ device, config, windows, interrupts, memory, emulated, mirrors, release });

@@ -8,13 +8,17 @@ import type { DeviceRegion } from './physical-function.ts';
 import { type Pending, inTurn } from './pending.ts';
 import { type PciFaultEvent, tryAccess, allOnes } from './pci-fault.ts';
 
-/** An emulated part of a BAR, such as the MSI-X table. Offsets are relative to its start. @internal */
-export interface EmulatedArea {
+/** A part of a BAR whose pages are not mapped. @internal */
+export interface TrappedPart {
   readonly bar: number;
   /** Offsets within the BAR. */
   readonly range: AddressRange;
   /** Why its pages are not mapped, for people. */
   readonly reason: string;
+}
+
+/** An emulated part of a BAR, such as the MSI-X table. Offsets are relative to its start. @internal */
+export interface EmulatedArea extends TrappedPart {
   /** Default: reads the device. */
   read?(offset: bigint, length: number): Uint8Array;
   /** Default: writes the device. */
