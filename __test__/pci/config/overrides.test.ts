@@ -146,6 +146,22 @@ test('a conventional function has no PCI Express capability, no reset by it, and
   t.deepEqual(withType('edu', 'conventional').chain(), [0x40], 'one that is conventional already');
 });
 
+test('the PCI Express capability ends at a capability that a device packs behind its link registers', (t) => {
+  // Version 2 at 0xa0: its registers of slots, from 0xd4 on, would be reserved.
+  const packed = changed('written-nic', { 0xa1: [0xd4], 0xd4: [0x09, 0xe0, 8, 1, 2, 3, 4, 5] });
+  t.is((packed.bytes[0xa2] ?? 0) & 15, 2);
+  const device = withType(packed, 'conventional');
+  t.deepEqual(device.chain(), [0x40, 0x50, 0x70, 0xd4, 0xe0, 0xf0]);
+  t.deepEqual([device.read(0xd4, 4), device.read(0xd8, 4)], [0x0108e009, 0x05040302]);
+  for (let offset = 0xa0; offset < 0xd4; offset += 4) t.is(device.read(offset, 4), 0);
+  // Of version 1 too, before the link registers: it has no room for a link.
+  const short = changed('written-nic', { 0xa1: [0xac], 0xa2: [0x91], 0xac: [0x09, 0xe0, 8, 1, 2, 3, 4, 5] });
+  t.is(withType(short, 'conventional').read(0xb0, 4), 0x05040302);
+  const legacy = changed('written-nic', { 0xa1: [0xac], 0xa2: [0x01], 0xac: [0x09, 0xe0, 8, 1, 2, 3, 4, 5] });
+  t.is(withType(legacy, 'conventional').read(0xb0, 4), 0x05040302);
+  t.is(withType(legacy, 'integrated-endpoint').read(0xb0, 4), 0x05040302, 'no link register overlays it');
+});
+
 test('rejects a port type for a conventional device', (t) => {
   for (const type of ['endpoint', 'legacy-endpoint', 'integrated-endpoint'] as const) {
     t.regex(throwsCode(t, () => withType('edu', type), 'ERR_UNSUPPORTED').message, /the device is not PCI Express/);

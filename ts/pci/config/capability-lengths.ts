@@ -50,11 +50,20 @@ export function leastLength(image: ConfigImage, capability: Capability): number 
 }
 
 /**
- * Returns the length of a PCI Express capability. Linux has the same lengths (`vfio_pci_config.c`, `vfio_cap_len`).
+ * Returns the length of a PCI Express capability. It ends at the next capability if that is nearer.
  *
+ * In version 2, it has the registers of all types, and those that a function lacks are reserved (PCI Express Base
+ * Specification, 7.5.3). The lengths of Linux differ (`vfio_pci_config.c`, `vfio_cap_len`): 0x34 bytes in version 2,
+ * without the registers of slots, and 0x14 in version 1, also for an integrated endpoint.
+ *
+ * @param all the conventional capabilities
  * @internal
  */
-export function expressLength(image: ConfigImage, { offset }: Capability): number {
+export function expressLength(image: ConfigImage, capability: Capability, all: readonly Capability[]): number {
+  return Math.min(ownExpressLength(image, capability), endOf(capability, all) - capability.offset);
+}
+
+function ownExpressLength(image: ConfigImage, { offset }: Capability): number {
   const flags = image.u16(offset + EXP_FLAGS);
   if ((flags & EXP_FLAGS_VERS) > 1) return EXP_V2_SIZEOF;
   const type = (flags & EXP_FLAGS_TYPE) >> EXP_FLAGS_TYPE_SHIFT;
@@ -71,18 +80,22 @@ export function expressLength(image: ConfigImage, { offset }: Capability): numbe
 export function occupiedBytes(image: ConfigImage, capabilities: readonly Capability[]): Structure[] {
   return capabilities.map((capability) => {
     const { offset } = capability;
-    const above = capabilities.map((other) => other.offset).filter((other) => other > offset);
-    const end = Math.min(CFG_SPACE_SIZE, ...above);
-    return { offset, length: knownLength(image, capability) ?? end - offset };
+    const length = knownLength(image, capability, capabilities) ?? endOf(capability, capabilities) - offset;
+    return { offset, length };
   });
 }
 
-function knownLength(image: ConfigImage, capability: Capability): number | undefined {
+/** Returns the offset of the next higher capability, or the end of conventional config space. */
+function endOf({ offset }: Capability, all: readonly Capability[]): number {
+  return Math.min(CFG_SPACE_SIZE, ...all.map((other) => other.offset).filter((other) => other > offset));
+}
+
+function knownLength(image: ConfigImage, capability: Capability, all: readonly Capability[]): number | undefined {
   const { id, offset } = capability;
   if (offset + leastLength(image, capability) > image.size) return undefined; // the host has truncated it
   switch (id) {
     case CAP_ID_EXP:
-      return expressLength(image, capability);
+      return expressLength(image, capability, all);
     case CAP_ID_VPD:
       return VPD_SIZEOF;
     case CAP_ID_SSVID:

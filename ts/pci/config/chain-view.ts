@@ -81,7 +81,7 @@ export class ChainView {
     const msi = this.#only(CAP_ID_MSI);
     const made = msi && new MsiCapability(image, msi, Math.max(msiVectors, 1));
     this.msi = msiVectors > 0 ? made : undefined;
-    this.#portType = portType && new PortTypeOverride(image, this.#only(CAP_ID_EXP), portType);
+    this.#portType = portType && new PortTypeOverride(image, { express: this.#only(CAP_ID_EXP), all }, portType);
     this.#hidden = [msiVectors > 0 ? undefined : made, this.#portType?.hidden].filter((each) => each !== undefined);
     const msix = this.#only(CAP_ID_MSIX);
     this.msix = msix && new MsixCapability(image, msix, regions);

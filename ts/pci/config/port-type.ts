@@ -51,14 +51,21 @@ export class PortTypeOverride {
   readonly #length: number;
 
   /**
-   * @param express the PCI Express capability of the device
+   * @param of.express the PCI Express capability of the device
+   * @param of.all its conventional capabilities
    * @throws {PeerDmaError} `ERR_UNSUPPORTED` if the device is not PCI Express, or its capability is too short
    */
-  constructor(image: ConfigImage, express: Capability | undefined, type: GuestPortType) {
+  constructor(
+    image: ConfigImage,
+    of: { readonly express: Capability | undefined; readonly all: readonly Capability[] },
+    type: GuestPortType,
+  ) {
+    const { express, all } = of;
     this.#image = image;
     this.#offset = express?.offset ?? 0;
     this.#type = type === 'conventional' ? undefined : TYPES[type];
-    this.#length = express === undefined ? 0 : Math.min(expressLength(image, express), image.size - express.offset);
+    const length = express === undefined ? 0 : expressLength(image, express, all);
+    this.#length = Math.min(length, image.size - this.#offset); // the host may have truncated config space
     if (this.#type === undefined) {
       this.hidden = express && { offset: express.offset, length: this.#length };
       return;
