@@ -1,5 +1,6 @@
 // Parts of BARs that the VMM traps: not mapped for anyone, and handled by the device or by methods of the trap.
 import test from 'ava';
+import { runInNewContext } from 'node:vm';
 import { AssignedDevice, type BarTrap, type ErrorCode, nvidiaConfigMirrors } from '../../ts/index.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { Fixture } from './support/fixture.ts';
@@ -81,6 +82,26 @@ test('a write that a trap completes later is a promise, and later bytes of the a
   await pending;
   t.deepEqual(log, ['0', '8']);
   t.is(device.regions[0]?.read(16n, 1)[0], 1);
+});
+
+test('a promise of another realm, which a trap returns, is awaited', async (t) => {
+  const log: string[] = [];
+  const write = (offset: bigint): Promise<void> => {
+    const other = runInNewContext('Promise') as PromiseConstructor;
+    return new other((resolve) =>
+      setImmediate(() => {
+        log.push(`${offset} is complete`);
+        resolve();
+      }),
+    );
+  };
+  const { gpu } = await placedGpu(t, await Fixture.create(t), {
+    traps: [{ bar: 0, offset: 0n, length: 16n, write }],
+  });
+  const pending = gpu.mmioWrite(BAR_0, new Uint8Array(16));
+  t.true(pending instanceof Promise);
+  await pending;
+  t.deepEqual(log, ['0 is complete', '8 is complete']);
 });
 
 test('an exception of a method, and a result that is not all bytes, reach the VMM', async (t) => {
