@@ -98,6 +98,8 @@ test('prints the host and the matrix as JSON, with addresses as strings', async 
       devices: string[];
       cells: { initiator: string; target: string; verdict: string; reasons: unknown[] }[];
       bypasses: { start: string }[];
+      cliques: unknown[];
+      withoutClique: unknown[];
     };
   };
   t.is(json.functions.length, 17);
@@ -118,6 +120,9 @@ test('prints the host and the matrix as JSON, with addresses as strings', async 
   t.is(json.iommus[0]?.addressBits, 48);
   t.is(json.peerToPeer.cells.length, 20);
   t.is(json.peerToPeer.bypasses[0]?.start, '0x34000000000');
+  const devices = ['0000:18:00.0', '0000:19:00.0', '0000:1a:00.2', '0000:9a:00.0', '0000:9b:00.0'];
+  t.deepEqual(json.peerToPeer.cliques, [{ number: 0, devices }]);
+  t.deepEqual(json.peerToPeer.withoutClique, []);
 });
 
 test('advises a user without privileges to run the command as root', async (t) => {

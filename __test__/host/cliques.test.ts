@@ -82,6 +82,19 @@ test('requires both directions, and all pairs', (t) => {
   t.deepEqual(brief(peerCliques(chain)), { cliques: ['0: 01 02', '1: 03 04'], without: [] });
 });
 
+test('names a cell that the matrix of a caller lacks', (t) => {
+  const whole = matrixOf(2, () => 'yes');
+  const reasons = ({ without }: ReturnType<typeof peerCliques>) => without.map(({ reason }) => reason);
+  for (const [index, missing] of ['0000:01:00.0 to 0000:02:00.0', '0000:02:00.0 to 0000:01:00.0'].entries()) {
+    const cells = whole.cells.toSpliced(index, 1);
+    t.deepEqual(reasons(peerCliques({ ...whole, cells })), Array(2).fill(`the matrix has no cell of ${missing}`));
+  }
+  t.deepEqual(reasons(peerCliques({ ...whole, cells: [] })), [
+    'the matrix has no cell of 0000:01:00.0 to 0000:02:00.0',
+    'the matrix has no cell of 0000:02:00.0 to 0000:01:00.0',
+  ]);
+});
+
 test('numbers 16 cliques, and leaves the devices of others out with the reason', (t) => {
   const pairs = matrixOf(36, (from, to) => (from >> 1 === to >> 1 ? 'yes' : 'no'));
   const { cliques, without } = peerCliques(pairs);

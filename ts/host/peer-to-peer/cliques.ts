@@ -2,7 +2,7 @@
 import { readArray, readOptions, readable } from '../../arguments.ts';
 import { PeerDmaError } from '../../errors.ts';
 import { valueText } from '../../value-text.ts';
-import type { PeerCell, PeerMatrix, PeerVerdict } from './model.ts';
+import type { MatrixParts, PeerMatrix, PeerVerdict } from './model.ts';
 
 /** The most cliques: a number of one has 4 bits in the capability of NVIDIA. */
 const MAX_CLIQUES = 16;
@@ -62,14 +62,15 @@ export function peerCliques(matrix: PeerMatrix, options: PeerCliqueOptions = {})
   const given = readOptions(matrix, ['devices', 'cells'], 'a matrix');
   const devices = readArray(given.devices, 'the devices of a matrix');
   const cells = readArray(given.cells, 'the cells of a matrix');
-  return readable('the matrix', () => cliquesOf(devices, cells, new Set(accept)));
+  return readable('the matrix', () => cliquesOf({ devices, cells }, accept));
 }
 
-function cliquesOf(
-  devices: readonly string[],
-  cells: readonly PeerCell[],
-  accept: ReadonlySet<PeerVerdict>,
+/** Proposes cliques, reading each cell once. @internal */
+export function cliquesOf(
+  { devices, cells }: Pick<MatrixParts, 'devices' | 'cells'>,
+  accepted: readonly PeerVerdict[] = DEFAULT,
 ): PeerCliques {
+  const accept = new Set(accepted);
   const reached = new Map<string, Set<string>>();
   const problems = new Map<string, string>(); // of each device, the first one
   for (const { initiator, target, verdict, reasons } of cells) {
@@ -83,8 +84,17 @@ function cliquesOf(
     const problem = `${initiator} to ${target} has the verdict ${verdict}: ${reason}`;
     for (const device of [initiator, target]) if (!problems.has(device)) problems.set(device, problem);
   }
-  const reachEachOther = (a: string, b: string): boolean =>
-    reached.get(a)?.has(b) === true && reached.get(b)?.has(a) === true;
+  const reaches = (initiator: string, target: string): boolean => reached.get(initiator)?.has(target) === true;
+  const reachEachOther = (a: string, b: string): boolean => reaches(a, b) && reaches(b, a);
+  const reasonOf = (device: string): string => {
+    const problem = problems.get(device);
+    if (problem !== undefined) return problem;
+    // All cells of the device are accepted, so those of another one that it does not reach are missing.
+    const other = devices.find((each) => each !== device && !reachEachOther(each, device));
+    if (other === undefined) return 'the matrix has no other device';
+    const [initiator, target] = reaches(device, other) ? [other, device] : [device, other];
+    return `the matrix has no cell of ${initiator} to ${target}`;
+  };
   const groups: string[][] = [];
   for (const device of devices) {
     const group = groups.find((members) => members.every((member) => reachEachOther(member, device)));
@@ -98,10 +108,7 @@ function cliquesOf(
     .flatMap((group) =>
       group.map((device) => ({
         device,
-        reason:
-          group.length > 1
-            ? `all ${MAX_CLIQUES} clique numbers are in use`
-            : (problems.get(device) ?? 'the matrix has no other device'),
+        reason: group.length > 1 ? `all ${MAX_CLIQUES} clique numbers are in use` : reasonOf(device),
       })),
     );
   return { cliques: [...numbered].map((members, number) => ({ number, devices: members })), without };
