@@ -53,7 +53,7 @@ export function nvidiaP2pClique(clique: number): AddedCapability {
  *
  * Their drivers and ROMs use config space through BAR 0 also. Without the mirror, they find the host's BAR addresses
  * there, and not the capabilities and overrides of the guest. QEMU mirrors the same parts, for devices of class 0x0300
- * (`vfio_probe_nvidia_bar0_quirk`); 3D controllers need none.
+ * alone (`vfio_probe_nvidia_bar0_quirk`): pass none for a 3D controller.
  *
  * @param options.legacyVga adds the 256 bytes at 0x1800, which only the VGA ROM uses. Their page also has registers of
  * the GPU, whose accesses become slow. Default: false

@@ -12,6 +12,7 @@ import {
 } from 'peerdma';
 import type { DeviceArgument } from '../arguments.ts';
 import { endAll } from '../ends.ts';
+import { gpuMirrors } from './gpu-mirrors.ts';
 import { type SimulatedKind, simulatedDevices } from './simulated.ts';
 
 /** The devices that a guest gets. */
@@ -46,7 +47,7 @@ export async function addDevices(
   let slot = FIRST_SLOT;
   const add = async (device: PhysicalFunction, clique?: number): Promise<void> => {
     const capabilities = clique === undefined ? [] : [nvidiaP2pClique(clique)];
-    const assigned = await AssignedDevice.create({ device, memory, capabilities });
+    const assigned = await AssignedDevice.create({ device, memory, capabilities, mirrors: gpuMirrors(device) });
     ends.push(() => assigned.close());
     const address = `00:${(slot++).toString(16).padStart(2, '0')}.0`;
     bridge.add(address, assigned);
