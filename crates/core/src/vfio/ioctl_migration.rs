@@ -1,6 +1,6 @@
 //! The ioctls for migration and for a device's own log of DMA writes.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::abi::{
     VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, VFIO_DEVICE_FEATURE_DMA_LOGGING_START,
@@ -25,6 +25,9 @@ mod raw {
 /// The bytes of `struct vfio_precopy_info`, for its `argsz`.
 const PRECOPY_INFO_SIZE: u32 = 24;
 
+/// -1, in place of a descriptor.
+const NO_DESCRIPTOR: u32 = u32::MAX;
+
 /// `VFIO_DEVICE_FEATURE_MIGRATION`: returns `VFIO_MIGRATION_*`.
 pub(super) fn migration_flags(fd: BorrowedFd<'_>) -> nix::Result<u64> {
     get_word(fd, VFIO_DEVICE_FEATURE_MIGRATION)
@@ -40,14 +43,23 @@ pub(super) fn migration_state(fd: BorrowedFd<'_>) -> nix::Result<u32> {
 
 /// `VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE`: changes the state. Returns the descriptor of a new session of data.
 pub(super) fn set_migration_state(fd: BorrowedFd<'_>, state: u32) -> nix::Result<Option<OwnedFd>> {
-    let flags = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE;
-    let mut words = [fields(16, flags), fields(state, 0)];
+    let mut words = state_words(state);
     device_feature(fd, &mut words)?;
-    let [_, word] = words;
+    // SAFETY: the kernel has made the descriptor for this call.
+    Ok(session_number(words).map(|data| unsafe { OwnedFd::from_raw_fd(data) }))
+}
+
+/// Returns the words that set a state. They contain no descriptor, also if the kernel does not write the field.
+const fn state_words(state: u32) -> [u64; 2] {
+    let flags = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE;
+    [fields(16, flags), fields(state, NO_DESCRIPTOR)]
+}
+
+/// Returns the number of the descriptor in the words of a state.
+fn session_number([_, word]: [u64; 2]) -> Option<RawFd> {
     let [_, _, _, _, e, f, g, h] = word.to_ne_bytes();
-    let data = i32::from_ne_bytes([e, f, g, h]);
-    // SAFETY: the kernel has made the descriptor for this call, and returns -1 for none.
-    Ok((data >= 0).then(|| unsafe { OwnedFd::from_raw_fd(data) }))
+    let number = RawFd::from_ne_bytes([e, f, g, h]);
+    (number >= 0).then_some(number)
 }
 
 /// `VFIO_DEVICE_FEATURE_MIG_DATA_SIZE`: returns the estimated bytes of `STOP_COPY`.
@@ -151,6 +163,13 @@ mod tests {
         vfio_device_feature_dma_logging_report, vfio_device_feature_mig_data_size,
         vfio_device_feature_mig_state, vfio_device_feature_migration,
     };
+
+    #[test]
+    fn a_descriptor_that_the_kernel_does_not_write_is_none() {
+        assert_eq!(session_number(state_words(4)), None);
+        assert_eq!(session_number([0, fields(4, 0)]), Some(0));
+        assert_eq!(session_number([0, fields(4, 7)]), Some(7));
+    }
 
     #[test]
     fn words_have_the_layout_of_the_structures() {
