@@ -38,7 +38,9 @@ impl IoasInner {
         let mut logging = lock(&self.unguarded.logging);
         let able = unless_no_memory(HW_INFO, ioctl::logs_dirty_pages(open.fd(), device))?;
         let able = able.unwrap_or(false);
-        if able && (logging.attach_to_one(attach) || logging.attach_to_new(open, device, attach)?) {
+        if able
+            && (logging.attach_to_one(attach)? || logging.attach_to_new(open, device, attach)?)
+        {
             return Ok(true);
         }
         if logging.on {
@@ -65,8 +67,13 @@ impl Logging {
         }
     }
 
-    fn attach_to_one(&self, attach: &mut impl FnMut(u32) -> nix::Result<()>) -> bool {
-        self.tables.iter().any(|table| attach(*table).is_ok())
+    fn attach_to_one(&self, attach: &mut impl FnMut(u32) -> nix::Result<()>) -> Result<bool> {
+        for table in &self.tables {
+            if unless_no_memory(ATTACH, attach(*table))?.is_ok() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn attach_to_new(
@@ -193,4 +200,38 @@ fn unless_no_memory<T>(syscall: &'static str, result: nix::Result<T>) -> Result<
 
 fn failed(errno: Errno, syscall: &'static str, operation: String) -> Error {
     Error::os(ErrorCode::System, errno, syscall, operation)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Returns the result of an attach to two tables with these results, and the number of attempts.
+    fn attach_with(results: &[nix::Result<()>]) -> (Result<bool>, usize) {
+        let logging = Logging {
+            tables: vec![1, 2],
+            on: false,
+        };
+        let mut rest = results.iter();
+        let attached = logging.attach_to_one(&mut |_| *rest.next().unwrap());
+        (attached, results.len() - rest.len())
+    }
+
+    #[test]
+    fn a_device_is_attached_to_the_first_table_that_accepts_it() {
+        let (attached, attempts) = attach_with(&[Err(Errno::EINVAL), Ok(())]);
+        assert_eq!((attached.unwrap(), attempts), (true, 2));
+        let (attached, attempts) = attach_with(&[Err(Errno::EINVAL); 2]);
+        assert_eq!((attached.unwrap(), attempts), (false, 2));
+    }
+
+    #[test]
+    fn an_attach_without_memory_in_the_kernel_tries_no_other_table() {
+        let (attached, attempts) = attach_with(&[Err(Errno::ENOMEM), Ok(())]);
+        let error = attached.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::DeviceAttach);
+        assert_eq!(error.errno(), Some(Errno::ENOMEM));
+        assert_eq!(attempts, 1);
+    }
 }
