@@ -5,9 +5,11 @@
 import test, { type ExecutionContext } from 'ava';
 import { type FakeKernel, setFakeKernel, opened } from './support/fake-kernel.ts';
 import type { NativeVfioDevice } from '#native';
+import type { HostMachine } from '../ts/host.ts';
 import { type ErrorCode, GuestMemory, PeerDmaError } from '../ts/index.ts';
 import { readPeerPolicy } from '../ts/dma/peer-policy.ts';
 import { deviceFileRefused, iommufdUnavailable, noDeviceFile } from '../ts/vfio/opening-errors.ts';
+import { closeFiles, takeHandedDevice } from '../ts/vfio/handed-device.ts';
 import { BackendChoice } from '../ts/vfio/backend-choice.ts';
 import { Type1Backend } from '../ts/vfio/type1/type1-backend.ts';
 import { rejectsCode } from './support/errors.ts';
@@ -107,11 +109,12 @@ async function choice(
   wanted: 'auto' | 'iommufd',
   kernel: Partial<FakeKernel>,
   devices: Readonly<Record<string, FakeDevice>> = ALONE,
+  version: HostMachine['kernel'] = 'unknown',
 ) {
   const open = setFakeKernel({ iommu: { errno: 'ENOENT' }, device: { exports: true }, ...kernel });
   const memory = await GuestMemory.create();
   t.teardown(() => memory.close());
-  const sysfs = fakeSysfs(t, devices);
+  const sysfs = fakeSysfs(t, devices, version);
   const made = new BackendChoice(wanted, memory, sysfs);
   return { choice: made, open, place: (bdf = BDF) => made.open(sysfs.device(bdf), AUTOMATIC) };
 }
@@ -169,6 +172,28 @@ for (const [what, kernel, devices, reason] of [
   );
 }
 
+const MEDIATED = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001';
+const UNEXPORTED = { ...COMPLETE, device: { exports: false } };
+const WITH_MEDIATED = { ...ALONE, [MEDIATED]: { driver: 'mtty', group: 8, withoutIommu: true, file: 8 } };
+
+for (const version of ['unknown', { major: 6, minor: 19 }] as const) {
+  const kernel = version === 'unknown' ? 'an unknown kernel' : 'a kernel that exports BARs';
+  test.serial(`a mediated device, which has no BARs to export, opens by iommufd on ${kernel}`, async (t) => {
+    const { open, place } = await choice(t, 'auto', UNEXPORTED, WITH_MEDIATED, version);
+    const error = await t.throwsAsync(place(MEDIATED), { instanceOf: PeerDmaError });
+    t.is(error?.syscall, 'ioctl(IOMMU_IOAS_ALLOC)', 'the call of iommufd after all checks');
+    t.deepEqual(open, []);
+  });
+}
+
+test.serial('a mediated device opens by type1 on a kernel that cannot export the BARs of later devices', async (t) => {
+  const { choice: made, open, place } = await choice(t, 'auto', COMPLETE, WITH_MEDIATED, { major: 6, minor: 18 });
+  await place(MEDIATED);
+  t.is(made.backend?.name, 'type1');
+  t.regex(made.reason, /does not export BARs as dma-bufs.*6\.19/);
+  t.deepEqual(open, [`${MEDIATED} by type1`]);
+});
+
 for (const [what, device, others, code] of [
   ['another process has the device open', { errno: 'EBUSY', syscall: BIND }, {}, 'ERR_GROUP_BUSY'],
   ['the host uses another device of its group', { errno: 'EPERM', syscall: BIND }, USED, 'ERR_GROUP_NOT_VIABLE'],
@@ -219,6 +244,23 @@ test.serial('a requested iommufd is never replaced, and is closed if a device ca
     t.regex(made.reason, /'iommufd' was requested/);
     t.deepEqual(open, [], code);
   }
+});
+
+test('a mediated device whose files another process has opened has its own group, and no host addresses', (t) => {
+  const sysfs = fakeSysfs(t, { ...WITH_MEDIATED, '0000:02:00.0': { group: 9, withoutIommu: true } });
+  const take = (bdf: string) => {
+    const files = takeHandedDevice({ bdf, cdev: 0 });
+    t.teardown(() => closeFiles(files));
+    return files;
+  };
+  const files = take(MEDIATED.toUpperCase());
+  t.like(sysfs.handedDevice(files), { bdf: MEDIATED, isMediated: true, driver: 'mtty', iommuGroup: 8 });
+  t.deepEqual(
+    sysfs.handedAddresses(files),
+    Array.from({ length: 7 }, () => undefined),
+  );
+  const withoutIommu = sysfs.handedDevice(take('0000:02:00.0'));
+  t.is(withoutIommu.iommuGroup, undefined, 'a container does not accept the group of another device without an IOMMU');
 });
 
 test('the number of a device’s own file is that of the kernel’s folder for it', (t) => {

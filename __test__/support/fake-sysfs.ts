@@ -6,11 +6,14 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { HostMachine } from '../../ts/host.ts';
+import { isMediatedName } from '../../ts/host/address.ts';
 import { Sysfs } from '../../ts/vfio/sysfs.ts';
 
 export interface FakeDevice {
   readonly driver?: string;
   readonly group?: number;
+  /** Whether VFIO made the group, without an IOMMU. */
+  readonly withoutIommu?: boolean;
   /** The number of its own file below /dev/vfio/devices. */
   readonly file?: number;
   /** Whether it is a physical function with SR-IOV. */
@@ -31,8 +34,10 @@ export function fakeSysfs(
 ): Sysfs {
   const root = mkdtempSync(join(tmpdir(), 'peerdma-sysfs-'));
   t.teardown(() => rmSync(root, { recursive: true }));
-  for (const [bdf, { driver, group, file, sriov, physicalFunction, reserved, iommu }] of Object.entries(devices)) {
-    const path = join(root, 'bus/pci/devices', bdf);
+  for (const [bdf, { driver, group, withoutIommu, file, sriov, physicalFunction, reserved, iommu }] of Object.entries(
+    devices,
+  )) {
+    const path = join(root, isMediatedName(bdf) ? 'bus/mdev/devices' : 'bus/pci/devices', bdf);
     mkdirSync(path, { recursive: true });
     if (file !== undefined) mkdirSync(join(path, `vfio-dev/vfio${file}`), { recursive: true });
     if (driver !== undefined) symlinkSync(`../../drivers/${driver}`, join(path, 'driver'));
@@ -42,9 +47,9 @@ export function fakeSysfs(
     if (group === undefined) continue;
     symlinkSync(`../../../../kernel/iommu_groups/${group}`, join(path, 'iommu_group'));
     mkdirSync(join(root, 'kernel/iommu_groups', String(group), 'devices', bdf), { recursive: true });
-    if (reserved !== undefined) {
-      writeFileSync(join(root, 'kernel/iommu_groups', String(group), 'reserved_regions'), reserved);
-    }
+    const groupPath = join(root, 'kernel/iommu_groups', String(group));
+    if (withoutIommu === true) writeFileSync(join(groupPath, 'name'), 'vfio-noiommu\n');
+    if (reserved !== undefined) writeFileSync(join(groupPath, 'reserved_regions'), reserved);
   }
   return new Sysfs(root, kernel);
 }

@@ -3,10 +3,7 @@
  */
 import { isVfioDriver } from '../host/drivers.ts';
 import type { UnknownFact } from '../host/model.ts';
-import { type KernelFacts, isAtLeast, optionOf } from '../host/system/kernel.ts';
-
-/** First kernel with `VFIO_DEVICE_FEATURE_DMA_BUF`. */
-const SINCE = [6, 19] as const;
+import { DMA_BUFS_SINCE, type KernelFacts, isAtLeast, optionOf } from '../host/system/kernel.ts';
 
 /** @internal */
 export interface DmaBufs {
@@ -23,7 +20,7 @@ export interface DmaBufs {
 export function dmaBufsOf(kernel: KernelFacts | UnknownFact, driver: string | undefined = 'vfio-pci'): DmaBufs {
   if (kernel === 'unknown') return { given: 'unknown', evidence: 'the kernel is unknown here' };
   const evidence = `derived from Linux ${kernel.release}`;
-  if (!isAtLeast(kernel, SINCE)) return { given: false, evidence };
+  if (!isAtLeast(kernel, DMA_BUFS_SINCE)) return { given: false, evidence };
   const option = optionOf(kernel, 'VFIO_PCI_DMABUF');
   if (option === 'n') return { given: false, evidence: `${evidence}, with CONFIG_VFIO_PCI_DMABUF not set` };
   if (option === 'unknown') return { given: 'unknown', evidence: `${evidence}, whose configuration is unknown` };

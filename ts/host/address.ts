@@ -26,6 +26,16 @@ export function isMediatedName(text: string): boolean {
   return MEDIATED.test(text);
 }
 
+/**
+ * Converts the UUID of a mediated device or the address of a PCI function to the form of /sys.
+ *
+ * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` if the text is neither
+ * @internal
+ */
+export function deviceName(text: string): string {
+  return typeof text === 'string' && isMediatedName(text) ? text.toLowerCase() : pciAddress(text);
+}
+
 /** Whether the text is an address in the form of /sys. @internal */
 export function isPciAddress(text: string): boolean {
   return FULL.test(text);

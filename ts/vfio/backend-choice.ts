@@ -20,6 +20,9 @@ import type { RequestedDevice } from './vf-token.ts';
 /** Why `auto` chooses iommufd. @internal */
 export const WHY_IOMMUFD = 'the kernel has iommufd, device files, and BARs as dma-bufs';
 
+/** Why `auto` chooses iommufd by a mediated device. */
+const WHY_IOMMUFD_MEDIATED = 'the kernel has iommufd and device files, and a mediated device has no BARs to export';
+
 /** Why `auto` chooses type1. @param missing the feature that iommufd lacks @internal */
 export function whyType1(missing: string): string {
   return `iommufd cannot be used: ${missing}`;
@@ -77,7 +80,7 @@ export class BackendChoice {
     const opened = await iommufd.openIfComplete(pci, placement);
     if (typeof opened !== 'string') {
       this.#backend = iommufd;
-      this.#reason = WHY_IOMMUFD;
+      this.#reason = pci.isMediated === true ? WHY_IOMMUFD_MEDIATED : WHY_IOMMUFD;
       return opened;
     }
     const type1 = this.#type1();

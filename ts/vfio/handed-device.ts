@@ -3,7 +3,7 @@
  */
 import { readArray, readOptions, requireIndex, requireUnsigned } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
-import { pciAddress } from '../host/address.ts';
+import { deviceName } from '../host/address.ts';
 import {
   type DescriptorSource,
   type OwnedDescriptor,
@@ -22,8 +22,8 @@ const REGIONS = 7;
  */
 export interface HandedDevice {
   /**
-   * PCI address. Type1 opens the device by it. With iommufd it is a label: the kernel does not compare it with the
-   * file.
+   * PCI address, or the UUID of a mediated device. Type1 opens the device by it. With iommufd it is a label: the kernel
+   * does not compare it with the file.
    */
   readonly bdf: string;
   /** An open `/dev/vfio/devices/vfioN` that is not bound yet. */
@@ -60,7 +60,7 @@ export interface HandedFiles {
 export function takeHandedDevice(device: HandedDevice): HandedFiles {
   const names = ['bdf', 'cdev', 'group', 'container', 'iommuGroup', 'hostAddresses'] as const;
   const given = readOptions(device, names, 'the device');
-  const bdf = pciAddress(given.bdf);
+  const bdf = deviceName(given.bdf);
   const { iommuGroup } = given;
   if (iommuGroup !== undefined) requireIndex(iommuGroup, 'iommuGroup');
   if ((given.cdev === undefined) === (given.group === undefined)) {

@@ -3,13 +3,13 @@
  */
 import { release } from 'node:os';
 import { PeerDmaError } from '../errors.ts';
-import { isMediatedName, noSuchDevice, pciAddress } from '../host/address.ts';
+import { deviceName, isMediatedName, noSuchDevice } from '../host/address.ts';
 import { keepsDirectRegions } from '../host/direct-regions.ts';
 import { GROUPS, readGroupNumbers, readGroups, readReserved } from '../host/iommu.ts';
 import type { UnknownFact } from '../host/model.ts';
 import { readResources } from '../host/resources.ts';
 import { DEVICES, SysFiles } from '../host/sys-files.ts';
-import { type KernelVersion, versionOf } from '../host/system/kernel.ts';
+import { DMA_BUFS_SINCE, type KernelVersion, isAtLeast, versionOf } from '../host/system/kernel.ts';
 import { readVfioFile } from '../host/vfio-files.ts';
 import { type RefusalFacts, noIommuGroup, unknownGroup } from './opening-errors.ts';
 import type { HandedFiles } from './handed-device.ts';
@@ -55,14 +55,13 @@ export class Sysfs {
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_NOT_FOUND`
    */
   device(bdf: string): PciDevice {
-    if (typeof bdf === 'string' && isMediatedName(bdf)) return this.#mediated(bdf.toLowerCase());
-    const full = pciAddress(bdf);
+    const full = deviceName(bdf);
+    if (isMediatedName(full)) return this.#mediated(full);
     const files = this.#files;
     const folder = `${DEVICES}/${full}`;
     if (!files.isFolder(folder)) throw noSuchDevice(full);
     const driver = files.linkName(`${folder}/driver`);
-    // Containers do not accept a group that VFIO made without an IOMMU.
-    const { group } = readGroupNumbers(files, folder);
+    const group = usableGroup(files, folder, false);
     if (group !== undefined) return { bdf: full, driver, iommuGroup: group };
     return { bdf: full, driver, iommuGroup: undefined, isLeftOut: readGroups(files).size > 0 };
   }
@@ -72,8 +71,9 @@ export class Sysfs {
     const { bdf, iommuGroup } = files;
     const sys = this.#files;
     const folder = folderOf(bdf);
-    const known = sys.isFolder(folder) ? readGroupNumbers(sys, folder).group : undefined;
-    return { bdf, driver: sys.linkName(`${folder}/driver`), iommuGroup: iommuGroup ?? known, files };
+    const isMediated = isMediatedName(bdf);
+    const known = sys.isFolder(folder) ? usableGroup(sys, folder, isMediated) : undefined;
+    return { bdf, isMediated, driver: sys.linkName(`${folder}/driver`), iommuGroup: iommuGroup ?? known, files };
   }
 
   /** Returns the host addresses of BARs 0 to 5 and the ROM of a device that another process has opened. */
@@ -120,11 +120,11 @@ export class Sysfs {
     };
   }
 
-  /**
-   * Reads a mediated device.
-   *
-   * The kernel makes a group without an IOMMU for each (Linux `vfio_register_emulated_iommu_dev`).
-   */
+  /** Whether the kernel, by its version, can export BARs as dma-bufs. */
+  get exportsBars(): boolean | UnknownFact {
+    return this.#kernel === 'unknown' ? 'unknown' : isAtLeast(this.#kernel, DMA_BUFS_SINCE);
+  }
+
   #mediated(uuid: string): PciDevice {
     const files = this.#files;
     const folder = folderOf(uuid);
@@ -132,9 +132,8 @@ export class Sysfs {
       const text = `there is no mediated device ${uuid}. List /sys/${MEDIATED_DEVICES}.`;
       throw new PeerDmaError('ERR_DEVICE_NOT_FOUND', text, { bdf: uuid });
     }
-    const { group, noIommuGroup } = readGroupNumbers(files, folder);
     const driver = files.linkName(`${folder}/driver`);
-    return { bdf: uuid, isMediated: true, driver, iommuGroup: group ?? noIommuGroup };
+    return { bdf: uuid, isMediated: true, driver, iommuGroup: usableGroup(files, folder, true) };
   }
 
   /** Returns `undefined` if they are not known, and none if the kernel ignores them for VFIO. */
@@ -157,6 +156,17 @@ export class Sysfs {
       return { bdf, driver, iommuGroup: id };
     });
   }
+}
+
+/**
+ * Returns the group through which VFIO opens a device.
+ *
+ * The kernel makes a group without an IOMMU for each mediated device (Linux `vfio_register_emulated_iommu_dev`). Of
+ * another device, containers do not accept such a group.
+ */
+function usableGroup(files: SysFiles, folder: string, isMediated: boolean): number | undefined {
+  const { group, noIommuGroup } = readGroupNumbers(files, folder);
+  return group ?? (isMediated ? noIommuGroup : undefined);
 }
 
 function folderOf(bdf: string): string {

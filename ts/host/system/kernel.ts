@@ -20,6 +20,9 @@ export interface KernelVersion {
   readonly minor: number;
 }
 
+/** First kernel with `VFIO_DEVICE_FEATURE_DMA_BUF`, which exports BARs. @internal */
+export const DMA_BUFS_SINCE = [6, 19] as const;
+
 /** Facts of the running kernel. */
 export interface KernelFacts extends KernelVersion {
   /** Release as `uname -r` prints it. */

@@ -8,6 +8,7 @@ import { PeerDmaError } from '../../errors.ts';
 import { type GuestMemory, guestAddressSpaceOf } from '../../guest/guest-memory.ts';
 import { fromNative, native, nativeAsync } from '../../native-call.ts';
 import {
+  NO_DMA_BUFS,
   descriptorRefused,
   deviceFileRefused,
   iommufdUnavailable,
@@ -56,7 +57,7 @@ export class IommufdBackend implements Backend {
 
   /**
    * Opens a device if the kernel's iommufd has all features that this package uses. They are mapping files, and BARs as
-   * dma-bufs.
+   * dma-bufs. A mediated device has no BARs to export: the version of the kernel decides for the devices after it.
    *
    * @returns the device, or the reason why iommufd cannot be used
    * @throws {PeerDmaError} an error that any back end would have
@@ -65,9 +66,10 @@ export class IommufdBackend implements Backend {
     try {
       const iommufd = this.#open(false);
       if (!iommufd.mapsFiles) return mapsNoFiles().message;
+      if (pci.isMediated === true && this.#sysfs.exportsBars === false) return NO_DMA_BUFS;
       const handle = await this.#bind(pci, iommufd);
       try {
-        native(() => handle.checkDmaBufs());
+        if (pci.isMediated !== true) native(() => handle.checkDmaBufs());
       } catch (error) {
         await nativeAsync(() => handle.closeAsync());
         throw error instanceof PeerDmaError ? noDmaBufs(pci.bdf, error) : error;
