@@ -73,7 +73,7 @@ export type ErrorCode =
   | 'ERR_IOVA_UNREACHABLE'
   /** A limit of mappings is reached: `dma_entry_limit`, `vm.max_map_count`, slots of KVM or a back end. */
   | 'ERR_MAPPING_LIMIT'
-  /** Pinning the memory would pass the limit of locked memory (`RLIMIT_MEMLOCK`). */
+  /** The memory cannot be pinned: it exceeds `RLIMIT_MEMLOCK`, or the kernel has no memory for it. */
   | 'ERR_MEMLOCK_LIMIT'
   /** The target refused the mapping for another reason. */
   | 'ERR_MAP_FAILED'

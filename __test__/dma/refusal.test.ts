@@ -6,6 +6,15 @@ import { MemoryFile } from '../../ts/index.ts';
 import { refusedMapping } from '../../ts/dma/refusal.ts';
 import { PAGE, pages } from '../support/pages.ts';
 
+test('an error without memory names the limit of locked memory and the memory of the host', (t) => {
+  const request = { range: pages(0, 1), backing: 'private', writable: true, kind: 'ram', name: 'low' } as const;
+  const limits = { pageSize: PAGE, iovaRanges: [pages(0, 16)] };
+  const error = refusedMapping(request, { errno: 'ENOMEM', target: 'vfio', limits });
+  t.is(error.code, 'ERR_MEMLOCK_LIMIT');
+  t.regex(error.message, /RLIMIT_MEMLOCK\), or the kernel has no memory for it\. Raise the limit/);
+  t.regex(error.message, /free memory of the host$/);
+});
+
 test('distinguishes a full file system from the limit of mappings, which have one errno', (t) => {
   using file = MemoryFile.create(PAGE, { name: 'ram' });
   const request = {

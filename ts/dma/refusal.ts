@@ -72,9 +72,10 @@ function explain(request: DmaMapRequest, { errno, limits, syscall }: Refusal): [
       }
       return [
         'ERR_MEMLOCK_LIMIT',
-        'pinning it would exceed the limit of locked memory (RLIMIT_MEMLOCK). Raise the limit to the size of all ' +
-          'guest RAM (type1: once for each container; iommufd: for all processes of the user together; ulimit -l, ' +
-          'LimitMEMLOCK=), or give the process CAP_IPC_LOCK',
+        'pinning it would exceed the limit of locked memory (RLIMIT_MEMLOCK), or the kernel has no memory for it. ' +
+          'Raise the limit to the size of all guest RAM (type1: once for each container; iommufd: for all processes ' +
+          'of the user together; ulimit -l, LimitMEMLOCK=), or give the process CAP_IPC_LOCK. If it is below ' +
+          'the limit, free memory of the host',
       ];
     case 'ENODEV': // iommufd
     case 'EFAULT':
