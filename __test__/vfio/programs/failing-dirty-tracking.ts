@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { AddressRange, type DirtyTracking, GuestMemory, PeerDmaError, type VfioDevice } from '../../../ts/index.ts';
 import { newManager } from '../support/backend.ts';
 import { FailNth, titleOf } from '../support/fail-nth.ts';
-import { FailingGuest } from '../support/failing-guest.ts';
+import { FailingGuest, assertFailedIn } from '../support/failing-guest.ts';
 import { MockIommu } from '../support/mock-iommu.ts';
 import { runScenarios } from '../support/run-scenarios.ts';
 
@@ -55,19 +55,22 @@ async function readWithFailures(): Promise<string[]> {
     if (failed !== undefined) failures.push(`${failed.name}: ${failed.result}, ${result}`);
     if (!returned) returned = (await tracking?.readDirty(LARGE))?.contains(at) === true;
     assert.ok(returned, `page ${page} is lost: ${failures.at(-1)}`);
-    if (failed === undefined) return failures;
+    if (failed === undefined) break;
   }
+  assertFailedIn(failures, 'HWPT_GET_DIRTY_BITMAP');
+  return failures;
 }
 
 await runScenarios({
-  [titleOf('a device opens whose IOMMU logs')]: () => guest.failEach({ run: open(first), undo: close }),
+  [titleOf('a device opens whose IOMMU logs')]: () =>
+    guest.failEach({ run: open(first), undo: close, failsIn: 'HWPT_ALLOC' }),
   [titleOf('tracking starts')]: async () => {
     await open(first)();
-    return guest.failEach({ run: start, undo: stop });
+    return guest.failEach({ run: start, undo: stop, failsIn: 'HWPT_SET_DIRTY_TRACKING' });
   },
   [titleOf('a device opens during tracking')]: async () => {
     await start();
-    return guest.failEach({ run: open(second), undo: close });
+    return guest.failEach({ run: open(second), undo: close, failsIn: 'GET_HW_INFO' });
   },
   'loses no dirty page if an allocation of the kernel fails while they are read': readWithFailures,
 });

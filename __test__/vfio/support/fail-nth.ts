@@ -16,7 +16,7 @@ export function titleOf(operation: string): string {
 }
 
 const DEBUG = '/sys/kernel/debug';
-/** Numbers of ioctls (Linux, include/uapi/linux/iommufd.h and vfio.h). */
+/** Numbers of ioctls (Linux, iommufd.h and vfio.h of include/uapi/linux; iommufd_test.h). */
 const NAMES: Readonly<Record<number, string>> = {
   0x80: 'DESTROY',
   0x81: 'IOAS_ALLOC',
@@ -28,9 +28,11 @@ const NAMES: Readonly<Record<number, string>> = {
   0x8b: 'HWPT_SET_DIRTY_TRACKING',
   0x8c: 'HWPT_GET_DIRTY_BITMAP',
   0x8f: 'IOAS_MAP_FILE',
+  0xa0: 'TEST',
   102: 'SET_IOMMU',
   103: 'GROUP_GET_STATUS',
   104: 'GROUP_SET_CONTAINER',
+  105: 'GROUP_UNSET_CONTAINER',
   106: 'GROUP_GET_DEVICE_FD',
   108: 'DEVICE_GET_REGION_INFO',
   112: 'IOMMU_GET_INFO',

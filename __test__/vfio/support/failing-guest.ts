@@ -33,12 +33,20 @@ function tablePages(): number {
 export interface Operation {
   readonly run: () => Promise<unknown>;
   readonly undo: () => Promise<unknown>;
+  /** An ioctl in which allocations must fail; none if the kernel may allocate nothing in the operation. */
+  readonly failsIn: string | undefined;
   /** Whether a failed call changes nothing. Default: yes */
   readonly isAtomic?: boolean;
   /** Whether an operation that tolerates a failure always has the same result. Default: yes */
   readonly hasOneResult?: boolean;
   /** Ends the quarantine of ranges that could not be unmapped. Without it, no allocation of an unmap fails. */
   readonly endQuarantine?: () => Promise<unknown>;
+}
+
+/** Checks that an allocation has failed in an ioctl. @param failures lines for the log */
+export function assertFailedIn(failures: readonly string[], ioctl: string): void {
+  const found = failures.some((line) => line.includes(`${ioctl}: `));
+  assert.ok(found, `no allocation has failed in ${ioctl}, but: ${failures.join('; ')}`);
 }
 
 /** Makes the allocations of operations on a guest fail. */
@@ -53,7 +61,14 @@ export class FailingGuest {
   }
 
   /** Lets each allocation of an operation fail. Leaves it undone. */
-  async failEach({ run, undo, isAtomic = true, hasOneResult = true, endQuarantine }: Operation): Promise<string[]> {
+  async failEach({
+    run,
+    undo,
+    failsIn,
+    isAtomic = true,
+    hasOneResult = true,
+    endQuarantine,
+  }: Operation): Promise<string[]> {
     await run(); // what the kernel and the package allocate once
     await undo();
     const before = this.#state();
@@ -93,7 +108,9 @@ export class FailingGuest {
     }
     const grown = tablePages() - tables;
     assert.ok(grown < 16, `the page tables of IOMMUs have grown by ${grown} pages`);
-    return [...failures].map(([kind, count]) => `${count} × ${kind}`);
+    const lines = [...failures].map(([kind, count]) => `${count} × ${kind}`);
+    if (failsIn !== undefined) assertFailedIn(lines, failsIn);
+    return lines;
   }
 
   #state(): object {
