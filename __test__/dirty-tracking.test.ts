@@ -5,7 +5,7 @@
  */
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { AddressRange, type GuestMemory } from '../ts/index.ts';
+import { AddressRange, PeerDmaError, type GuestMemory } from '../ts/index.ts';
 import { DirtyPages, type DirtyTracker } from '../ts/dma/dirty-pages.ts';
 import { guestAddressSpaceOf } from '../ts/guest/guest-memory.ts';
 import { DirtyTracking } from '../ts/guest/dirty-tracking.ts';
@@ -313,4 +313,23 @@ test('readDirty of 256 GiB lets the event loop run, and returns the pages around
   t.is(dirty.count, written.size);
   written.clear();
   t.true((await tracking.readDirty(AddressRange.of(start, 256n * GiB))).isEmpty, 'each is reported once');
+});
+
+test('stops all logs that can be stopped, and those that failed in another call', async (t) => {
+  const { tracking, logs, stops } = await stage(t);
+  const [one, two] = logs;
+  one.refuses = 'stop';
+  await t.throwsAsync(tracking.stop(), { message: 'one refuses to stop' });
+  t.deepEqual([one.on, two.on, stops()], [true, false, 0]);
+  one.refuses = undefined;
+  two.takeCalls();
+  await tracking.stop();
+  t.deepEqual([one.on, two.calls, stops()], [false, [], 1]);
+});
+
+test('the log of a closed device counts as stopped', async (t) => {
+  const { tracking, logs, stops } = await stage(t);
+  logs[0].stopDirtyTracking = () => Promise.reject(new PeerDmaError('ERR_CLOSED', 'the device is closed'));
+  await tracking.stop();
+  t.deepEqual([logs[1].on, stops()], [false, 1]);
 });

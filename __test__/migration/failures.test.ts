@@ -2,7 +2,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { PeerDmaError, startMigration, startRestore, type MigrationState } from '../../ts/index.ts';
 import { rejectsCode } from '../support/errors.ts';
-import { type Vm, createVm, NAMES, slowDown } from './support/vm.ts';
+import { type Vm, NAMES, barAddress, createVm, slowDown } from './support/vm.ts';
 
 async function vm(t: ExecutionContext, ...options: Parameters<typeof createVm>[1] & object): Promise<Vm> {
   const made = await createVm(new Map(), options.length === 0 ? undefined : options);
@@ -168,6 +168,29 @@ test('rejects a set of devices that reach each other and cannot be quiesced', as
   await using from = await startMigration(one);
   await from.stop();
   t.deepEqual(states(one), ['stop-copy', 'stop-copy', 'stop-copy'], 'one such device stops while the others are quiet');
+});
+
+test('rejects such a set when the VM stops, if memory of the devices was mapped since the start', async (t) => {
+  const source = await vm(t, { p2p: false }, { p2p: false }, {});
+  for (const bar of source.bars) await bar.unmapFromGuest();
+  const from = await startMigration(source);
+  await source.bars[1]?.mapToGuest(barAddress(1));
+  await rejectsCode(t, from.stop(), 'ERR_UNSUPPORTED');
+  t.deepEqual(states(source), RUNNING);
+});
+
+test('reports the errors of all devices', async (t) => {
+  const source = await vm(t);
+  const from = await startMigration(source);
+  for (const migration of source.migrations.slice(0, 2)) {
+    const setState = migration.setState.bind(migration);
+    migration.setState = async (state) => {
+      if (state === 'stop-copy') throw new PeerDmaError('ERR_MIGRATION_STATE', 'refused');
+      await setState(state);
+    };
+  }
+  const error = await rejectsCode(t, from.stop(), 'ERR_MIGRATION_STATE');
+  t.is(error.message, 'the device "nic": refused; the device "gpu": refused');
 });
 
 test('rejects a device that cannot migrate, does not run, or does not log its writes', async (t) => {

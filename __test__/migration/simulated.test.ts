@@ -3,6 +3,9 @@ import test, { type ExecutionContext } from 'ava';
 import { EventFd, type DeviceMigration, type MigrationState } from '../../ts/index.ts';
 import { SimulatedDevice, SimulatedIommu, type SimulatedDeviceOptions } from '../../ts/testing.ts';
 import { MASTER, MEMORY, command, read16, simulated } from '../pci/simulated/support.ts';
+import { SECTION } from '../../ts/pci/simulated/migration/device-parts.ts';
+import { shortRecord } from '../../ts/pci/simulated/migration/records.ts';
+import { RestoredState } from '../../ts/pci/simulated/migration/restored-state.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 
 const OPTIONS: Partial<SimulatedDeviceOptions> = {
@@ -173,6 +176,30 @@ test('the registers of edu arrive', async (t) => {
   await target.migration?.setState('running');
   t.is(target.regions[0]?.read32(8n), 120);
   t.is(target.regions[0]?.read64(0x80n), 0x1234n);
+});
+
+test('a reset during a change of state is not overwritten by it', async (t) => {
+  const [source, from] = device(t, { iommu: new SimulatedIommu() });
+  command(source, MEMORY | MASTER);
+  source.queueDmaWrite(0n, Uint8Array.of(1));
+  const stopping = from.setState('stop');
+  await Promise.resolve();
+  await source.reset();
+  await rejectsCode(t, stopping, 'ERR_MIGRATION_STATE');
+  t.is(from.state, 'running');
+  command(source, MEMORY | MASTER);
+  source.queueDmaWrite(0n, Uint8Array.of(1));
+  while (source.queuedDmaWrites > 0) await new Promise(setImmediate);
+  t.is(source.lastFault?.code, 'ERR_DMA_FAULT', 'it does DMA');
+});
+
+test('limits the bytes of a section over many records', (t) => {
+  const part = { section: 9, save: () => new Uint8Array(), load: () => {} };
+  const restored = new RestoredState('0000:00:01.0', Uint8Array.of(1), [], [part]);
+  restored.take(shortRecord(SECTION.identity, Uint8Array.of(1)));
+  const record = shortRecord(9, new Uint8Array(1 << 26));
+  for (let n = 0; n < 4; n++) restored.take(record);
+  throwsCode(t, () => restored.take(record), 'ERR_MIGRATION_DATA');
 });
 
 test('does no DMA and accepts none where its state forbids it', async (t) => {

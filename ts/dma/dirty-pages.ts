@@ -10,7 +10,8 @@ export interface DirtyTracker {
   /** Name in errors. */
   readonly name: string;
   /**
-   * @param onUnmap receives the dirty pages of a mapping before it is unmapped, which clears the kernel's log of them
+   * @param onUnmap receives the dirty pages of a mapping before it is unmapped, which clears the kernel's log of them,
+   * or of a part of the log that is lost
    * @throws {PeerDmaError} `ERR_UNSUPPORTED` if the kernel or the IOMMU does not support it
    */
   startDirtyTracking(onUnmap: (pages: DirtyPages) => void): Promise<void>;

@@ -5,7 +5,7 @@ import { setImmediate } from 'node:timers/promises';
 import { AddressRange, requireAligned } from '../address-range.ts';
 import { DirtyPages, type DirtyTracker } from '../dma/dirty-pages.ts';
 import { PageSet } from '../dma/page-set.ts';
-import { PeerDmaError } from '../errors.ts';
+import { PeerDmaError, asError, throwAll } from '../errors.ts';
 import type { GuestAddressSpace } from './guest-address-space.ts';
 import { hostPageSize } from '../memory/page-size.ts';
 
@@ -108,17 +108,27 @@ export class DirtyTracking {
   }
 
   /**
-   * Stops logging. Idempotent.
+   * Stops logging everywhere it can. Idempotent.
    *
-   * @throws {PeerDmaError} `ERR_SYSTEM` if the kernel could not stop logging in an address space; call it again then
+   * @throws {PeerDmaError} `ERR_SYSTEM` if the kernel could not stop logging in an address space; call it again then,
+   * for those that are left
    */
   async stop(): Promise<void> {
     await this.#space.betweenChanges(async () => {
       if (this.#stopped) return;
+      const errors: Error[] = [];
       for (const tracker of this.#trackers) {
-        await tracker.stopDirtyTracking();
+        try {
+          await tracker.stopDirtyTracking();
+        } catch (error) {
+          if (!isClosed(error)) {
+            errors.push(asError(error));
+            continue;
+          }
+        }
         this.#trackers.delete(tracker);
       }
+      throwAll(errors);
       this.#stopped = true;
       this.#onStop();
     });
@@ -128,6 +138,11 @@ export class DirtyTracking {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
+}
+
+/** Whether the error is that of a closed device, whose log ended with it. */
+function isClosed(error: unknown): boolean {
+  return error instanceof PeerDmaError && error.code === 'ERR_CLOSED';
 }
 
 /** Runs `act` for each piece of a range, with a turn of the event loop between two pieces. */

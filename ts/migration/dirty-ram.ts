@@ -58,7 +58,8 @@ export class DirtyRam {
   /**
    * Yields the ranges to copy, each once, with at most `limit` bytes. A range that was yielded counts as copied.
    *
-   * Pages whose address has no RAM stay in the set.
+   * They are RAM when they are yielded: what was unmapped since is left out. If it is mapped again, it is
+   * new RAM.
    */
   *take(limit: bigint): Generator<AddressRange> {
     for (const dirty of this.#lists()) {
@@ -66,7 +67,8 @@ export class DirtyRam {
         for (let at = start; at < end; at += limit) {
           const part = AddressRange.between(at, at + limit < end ? at + limit : end);
           dirty.remove(part);
-          yield part;
+          for (const sub of this.#space.map.flat.overlapping(part))
+            if (sub.kind === 'ram') yield shared(sub.range, part);
         }
       }
     }
@@ -99,6 +101,11 @@ export class DirtyRam {
   }
 }
 
-function* piecesOf({ start, end }: AddressRange): Generator<AddressRange> {
+function shared(a: AddressRange, b: AddressRange): AddressRange {
+  return AddressRange.between(a.start > b.start ? a.start : b.start, a.end < b.end ? a.end : b.end);
+}
+
+/** Cuts a range into parts whose pages can be listed at once. @internal */
+export function* piecesOf({ start, end }: AddressRange): Generator<AddressRange> {
   for (let at = start; at < end; at += PIECE) yield AddressRange.between(at, at + PIECE < end ? at + PIECE : end);
 }

@@ -1,5 +1,5 @@
 /** The options of a migration. */
-import { readOptions } from '../arguments.ts';
+import { readArray, readEntries, readOptions } from '../arguments.ts';
 import { PeerDmaError } from '../errors.ts';
 import type { DirtyTracking } from '../guest/dirty-tracking.ts';
 import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
@@ -7,6 +7,8 @@ import type { PhysicalFunction } from '../pci/physical-function.ts';
 
 /** An object that logs writes to RAM: a {@link VfioContainerManager}, or a virtual machine. */
 export interface DirtyLogSource {
+  /** Devices whose writes it logs: all have to migrate. Default: not checked */
+  readonly openDevices?: readonly PhysicalFunction[];
   /** Starts to log. */
   startDirtyTracking(): Promise<DirtyTracking>;
 }
@@ -29,7 +31,10 @@ export interface MigrationOptions {
   readonly devices: Readonly<Record<string, PhysicalFunction>>;
   /** Its machine. Default: none; the caller pauses the processors, and reports their writes by `markDirty` */
   readonly machine?: MigratingMachine;
-  /** The manager of its devices, for the writes of devices that do not log them. Default: none */
+  /**
+   * The manager of its devices, for the writes of devices that do not log them. All that are open in it have to be in
+   * `devices`. Default: none
+   */
   readonly iommu?: DirtyLogSource;
 }
 
@@ -39,7 +44,18 @@ export function readMigrationOptions(options: MigrationOptions): MigrationOption
   guestAddressSpaceOf(read.memory); // throws if it is not guest memory
   if (read.machine !== undefined) requireMethods('machine', read.machine, ['pause', 'resume', 'startDirtyTracking']);
   if (read.iommu !== undefined) requireMethods('iommu', read.iommu, ['startDirtyTracking']);
+  requireAllDevices(read);
   return read;
+}
+
+/** A device of the manager that is left out would go on writing into RAM that was copied. */
+function requireAllDevices({ devices, iommu }: MigrationOptions): void {
+  if (iommu?.openDevices === undefined) return;
+  const given = new Set<unknown>(readEntries(devices, 'devices by name').map(([, device]) => device));
+  const missing = readArray(iommu.openDevices, 'the open devices of "iommu"').find((device) => !given.has(device));
+  if (missing === undefined) return;
+  const text = `the VM cannot migrate without ${missing.bdf}, which is open. Pass it as one of devices, or close it.`;
+  throw new PeerDmaError('ERR_INVALID_ARGUMENT', text, { bdf: missing.bdf });
 }
 
 function requireMethods<T extends object>(name: string, object: T, methods: readonly (keyof T & string)[]): void {

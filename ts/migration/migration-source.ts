@@ -2,13 +2,14 @@
 import type { AddressRange } from '../address-range.ts';
 import { Closing } from '../closing.ts';
 import { PeerDmaError, asError, throwAll } from '../errors.ts';
-import type { GuestMemory } from '../guest/guest-memory.ts';
+import { type GuestMemory, guestAddressSpaceOf } from '../guest/guest-memory.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
 import { transaction } from '../guest/transaction.ts';
 import { INSPECT, objectText } from '../object-text.ts';
 import { DeviceSet } from './device-set.ts';
 import { startLogs } from './dirty-logs.ts';
 import type { DirtyRam } from './dirty-ram.ts';
+import { requireVisibleRam } from './hidden-ram.ts';
 import type { MigrationChunk } from './migration-chunk.ts';
 import { type MigratingMachine, type MigrationOptions, readMigrationOptions } from './migration-options.ts';
 
@@ -26,13 +27,17 @@ export interface RemainingData {
 /**
  * Starts to migrate a VM. It runs on; its devices begin to transfer data, and writes to RAM are logged.
  *
- * @throws {PeerDmaError} `ERR_UNSUPPORTED` for a device that cannot migrate or whose writes nothing logs, and for
- * several devices without `running-p2p` that can reach each other; `ERR_MIGRATION_STATE` for a device that does not
- * run, or cannot begin; `ERR_INVALID_ARGUMENT`, `ERR_SYSTEM`. All devices run as before then
+ * All devices run as before if it throws.
+ *
+ * @throws {PeerDmaError} `ERR_UNSUPPORTED` for a device that cannot migrate or whose writes nothing logs, for several
+ * devices without `running-p2p` that can reach each other, and for RAM that another region hides
+ * @throws {PeerDmaError} `ERR_MIGRATION_STATE` for a device that does not run, or cannot begin; `ERR_INVALID_ARGUMENT`
+ * if an open device of `iommu` is left out; `ERR_SYSTEM`
  */
 export async function startMigration(options: MigrationOptions): Promise<MigrationSource> {
   const read = readMigrationOptions(options);
   const devices = new DeviceSet(read.memory, read.devices);
+  requireVisibleRam(guestAddressSpaceOf(read.memory));
   return transaction(async (undo) => {
     const ram = await startLogs(read, devices, undo);
     undo.push(() => devices.resume());
@@ -145,7 +150,8 @@ export class MigrationSource {
   /**
    * Stops the VM: pauses the processors, quiesces all devices, then stops them. No DMA between them is lost.
    *
-   * If a device does not stop, all devices and the processors run again, and the migration is cancelled.
+   * If a device does not stop, all devices and the processors run again, and the migration is cancelled. So it is if
+   * {@link startMigration} would throw `ERR_UNSUPPORTED` for guest memory as it is now.
    *
    * @throws {PeerDmaError} `ERR_MIGRATION_STATE` of the device, or in another phase than `pre-copy`, or during a round;
    * the error of the machine. `ERR_ROLLBACK_FAILED` if a device does not run again: reset it, and call `close`
@@ -164,6 +170,7 @@ export class MigrationSource {
             await this.#machine.pause();
             this.#isPaused = true;
           }
+          requireVisibleRam(guestAddressSpaceOf(this.#memory));
           await this.#devices.stop();
           await this.#ram.collect();
         });

@@ -226,6 +226,11 @@ export class VfioContainerManager {
     });
   }
 
+  /** The devices that are open. @internal */
+  get openDevices(): readonly VfioDevice[] {
+    return [...this.#devices.keys()];
+  }
+
   /**
    * Starts to log the pages of RAM that the devices write, including devices that are opened later.
    *

@@ -1,6 +1,6 @@
 /** Three simulated devices that write into each other and into RAM, and a count of what arrives. */
 import { setImmediate } from 'node:timers/promises';
-import { GuestMemory, type DeviceMigration } from '../../../ts/index.ts';
+import { GuestMemory, type DeviceMemory, type DeviceMigration } from '../../../ts/index.ts';
 import { SimulatedDevice, SimulatedIommu, type SimulatedMigrationOptions } from '../../../ts/testing.ts';
 
 export const NAMES = ['nic', 'gpu', 'disk'] as const;
@@ -30,6 +30,8 @@ export interface Vm {
   readonly devices: Readonly<Record<Name, SimulatedDevice>>;
   /** The migrations of the devices, in order of their names. */
   readonly migrations: readonly DeviceMigration[];
+  /** The memory of the devices, in this order, too. */
+  readonly bars: readonly DeviceMemory[];
   close(): Promise<void>;
 }
 
@@ -56,6 +58,7 @@ export async function createVm(
   masters = false,
 ): Promise<Vm> {
   const memory = await GuestMemory.create({ addressWidth: 32, ram: [{ start: 0n, length: RAM }] });
+  const bars: DeviceMemory[] = [];
   const make = async (name: Name, index: number): Promise<SimulatedDevice> => {
     const iommu = new SimulatedIommu({ name });
     const device = new SimulatedDevice({
@@ -76,6 +79,7 @@ export async function createVm(
     const backing = device.regions[0]?.backing();
     if (backing !== undefined) await bar.addMapping({ backing });
     await bar.mapToGuest(barAddress(index));
+    bars.push(bar);
     await memory.dmaMappers.addDmaMapper(iommu, { peerToPeer: 'required' });
     return device;
   };
@@ -84,6 +88,7 @@ export async function createVm(
   return {
     memory,
     devices,
+    bars,
     migrations: all.map(({ migration }) => migration as DeviceMigration),
     close: async () => {
       await memory.close();

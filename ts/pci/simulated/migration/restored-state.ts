@@ -14,7 +14,7 @@ export class RestoredState {
   readonly #parts: ReadonlyMap<number, StatePart>;
   readonly #records = new RecordReader();
   /** Payloads of short parts so far, by section. */
-  readonly #payloads = new Map<number, Uint8Array[]>();
+  readonly #payloads = new Map<number, { pieces: Uint8Array[]; bytes: number }>();
   #isIdentified = false;
   #hasEnded = false;
 
@@ -56,16 +56,18 @@ export class RestoredState {
     if (section === SECTION.end) return void (this.#hasEnded = true);
     if (section !== SECTION.identity && !this.#parts.has(section))
       throw this.#rejected(`section ${section} is unknown`);
-    if (offset + BigInt(bytes.length) > MAX_SHORT) throw this.#rejected(`section ${section} is too long`);
-    const pieces = this.#payloads.get(section) ?? [];
-    this.#payloads.set(section, [...pieces, bytes.slice()]);
+    const payload = this.#payloads.get(section) ?? { pieces: [], bytes: 0 };
+    payload.bytes += bytes.length;
+    if (payload.bytes > MAX_SHORT) throw this.#rejected(`section ${section} is too long`);
+    payload.pieces.push(bytes.slice());
+    this.#payloads.set(section, payload);
     if (section !== SECTION.identity || !isLast) return;
     if (Buffer.compare(this.#payload(section), this.#identity) !== 0) throw this.#rejected('it is of another device');
     this.#isIdentified = true;
   }
 
   #payload(section: number): Uint8Array {
-    return Buffer.concat(this.#payloads.get(section) ?? []);
+    return Buffer.concat(this.#payloads.get(section)?.pieces ?? []);
   }
 
   #rejected(reason: string): PeerDmaError {

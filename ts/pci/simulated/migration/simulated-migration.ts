@@ -42,6 +42,8 @@ export class SimulatedMigration implements DeviceMigration {
   #state: MigrationState = 'running';
   #saved: SavedState | undefined;
   #restored: RestoredState | undefined;
+  /** Number of resets. A change of state that a reset interrupts ends. */
+  #resets = 0;
   /** The last change of state: they are made one at a time. */
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -103,6 +105,7 @@ export class SimulatedMigration implements DeviceMigration {
 
   /** Ends a session, and returns to `running`, as a reset does. */
   reset(): void {
+    this.#resets++;
     this.#saved = undefined;
     this.#restored = undefined;
     this.#state = 'running';
@@ -116,16 +119,24 @@ export class SimulatedMigration implements DeviceMigration {
       const text = `${this.#device.bdf}: changing its migration state from ${this.#state} to ${valueText(to)} failed`;
       throw this.#error(`${text}: there is no such transition (EINVAL). See DeviceMigration.`);
     }
-    for (const next of path) await this.#step(next);
+    const resets = this.#resets;
+    for (const next of path) {
+      if (!ACTIVE.has(next)) await this.#device.queue.pause(); // completes the DMA in flight
+      if (resets !== this.#resets) {
+        this.#device.queue.resume();
+        const text = `${this.#device.bdf}: changing its migration state to ${to} failed: it was reset. Try again.`;
+        throw this.#error(text);
+      }
+      this.#step(next);
+    }
   }
 
-  async #step(next: MigrationState): Promise<void> {
+  #step(next: MigrationState): void {
     const { bdf, identity, memory, parts, queue } = this.#device;
     if (this.#state === 'resuming' && this.#restored?.apply() === false) {
       const text = `${bdf}: changing its migration state from resuming to stop failed: its data is incomplete`;
       throw this.#error(`${text} (EINVAL). Write the rest, or reset it.`);
     }
-    if (!ACTIVE.has(next)) await queue.pause(); // completes the DMA in flight
     this.#state = next;
     this.#restored = next === 'resuming' ? new RestoredState(bdf, identity, memory, parts) : undefined;
     if (!SAVING.has(next)) this.#saved = undefined;
