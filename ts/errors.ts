@@ -43,6 +43,8 @@ export type ErrorCode =
   | 'ERR_NOT_PLUGGED'
   /** Blocks of RAM are unplugged, but the kernel could not discard their bytes. */
   | 'ERR_DISCARD_FAILED'
+  /** Another mapping has the memory, whose bytes the call would discard. */
+  | 'ERR_MEMORY_IN_USE'
   /** A change failed, and undoing it failed too: the message lists what could not be undone. */
   | 'ERR_ROLLBACK_FAILED'
   // Host memory (native core)

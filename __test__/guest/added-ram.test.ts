@@ -1,6 +1,6 @@
 // RAM that is added to existing guest memory, and removed.
 import test from 'ava';
-import { readFileSync, readdirSync } from 'node:fs';
+import { fstatSync, readFileSync, readdirSync } from 'node:fs';
 import { inspect } from 'node:util';
 import { AddressRange, GuestMemory, MemoryFile, type RamOptions } from '../../ts/index.ts';
 import { DmaBuffer } from '../../ts/driver.ts';
@@ -161,4 +161,43 @@ test.serial('DMA reaches added RAM', async (t) => {
   await ram.remove();
   t.throws(() => iommu.read(at(4), 1), { code: 'ERR_DMA_FAULT' });
   t.is(String(pages(4, 1)), String(ram.range));
+});
+
+test.serial(
+  'the file of RAM stays open while a target that failed to unmap it in a failed addRam can reach it',
+  async (t) => {
+    const memory = await guest(t);
+    const [first, second] = [new RecordingTarget({ name: 'first' }), new RecordingTarget({ name: 'second' })];
+    for (const target of [first, second]) await memory.dmaMappers.addDmaMapper(target);
+    first.judge = ({ op }) => (op === 'unmap' ? new Error('busy') : undefined);
+    second.judge = ({ op }) => (op === 'map' ? new Error('no room') : undefined);
+    const before = openFiles();
+    await rejectsCode(t, memory.addRam({ start: 0n, length: PAGE }), 'ERR_ROLLBACK_FAILED');
+    const [held] = first.held();
+    const region = await memory.regions.addRegion({ name: 'active', range: pages(4, 1) });
+    await region.mapToGuest();
+    const mine = MemoryFile.create(PAGE);
+    await rejectsCode(t, region.addMapping({ backing: { file: mine, offset: 0n } }), 'ERR_ROLLBACK_FAILED');
+    mine.close();
+    t.is(openFiles() - before, 2);
+    if (held?.backing === 'private' || held === undefined) return t.fail('the memory is a file');
+    t.deepEqual(held.backing.file.read(0n, 1), Uint8Array.of(0));
+    first.closeWithMappings();
+    await memory.dmaMappers.targetClosed(first);
+    t.is(openFiles(), before);
+  },
+);
+
+test.serial('RAM that is rejected for its addresses takes no pages', async (t) => {
+  const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
+  await memory.dmaMappers.addDmaMapper(new SimulatedIommu({ iovaRanges: [AddressRange.of(0n, at(16))] }));
+  const file = MemoryFile.create(at(4));
+  t.teardown(() => file.close());
+  for (const [page, code] of [
+    [0, 'ERR_OVERLAP'],
+    [32, 'ERR_IOVA_UNREACHABLE'],
+  ] as const) {
+    await rejectsCode(t, memory.addRam({ start: at(page), length: at(4), file, prefault: true }), code);
+    t.is(fstatSync(file.fd).blocks, 0, code);
+  }
 });

@@ -5,6 +5,7 @@ import { AddressRange, type MappingStatus, PeerDmaError } from '../../ts/index.t
 import { CustomTarget } from '../../ts/dma/custom-target.ts';
 import { DmaMapper } from '../../ts/dma/dma-mapper.ts';
 import { type MappingFailure, failureOf } from '../../ts/dma/mapping-failure.ts';
+import { MemoryOwner } from '../../ts/memory/backing.ts';
 import type { SubMapping } from '../../ts/dma/sub-mapping.ts';
 import { readPeerPolicy } from '../../ts/dma/peer-policy.ts';
 import { TargetMappings, type TargetMaps } from '../../ts/dma/target-mappings.ts';
@@ -54,7 +55,7 @@ function subAt(index: number, name: string): SubMapping {
     range: RANGES[index] as AddressRange,
     name,
     kind: 'device',
-    memory: {} as SubMapping['memory'],
+    memory: { owner: new MemoryOwner(() => {}) } as SubMapping['memory'],
     writable: true,
     regionId: 1,
     isInHostView: false,

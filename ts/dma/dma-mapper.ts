@@ -283,7 +283,7 @@ export class DmaMapper {
   /**
    * Removes all records without a call of the target, whose mappings ended with it.
    *
-   * @returns the sub-mappings that were quarantined
+   * @returns the sub-mappings that were quarantined. The caller releases their memory
    */
   async abandon(): Promise<SubMapping[]> {
     this.leave();

@@ -143,9 +143,10 @@ export class TargetMappings {
     }
   }
 
-  /** Records sub-mappings that the target could not unmap. */
+  /** Records sub-mappings that the target could not unmap. Each keeps its memory, as a piece of a mapping does. */
   quarantine(failures: readonly MappingFailure[]): void {
     for (const failure of failures) {
+      failure.sub.memory.owner.count(1);
       if (this.has(failure.sub)) this.remove([failure.sub]);
       this.#quarantined.insert(failure);
     }
@@ -190,7 +191,7 @@ export class TargetMappings {
     this.#revocations = new Revocations();
   }
 
-  /** Removes all quarantined sub-mappings and returns them. */
+  /** Removes all quarantined sub-mappings and returns them. The caller releases their memory. */
   clearQuarantine(): MappingFailure[] {
     const all = this.#quarantined.values();
     this.#quarantined = new IntervalMap();

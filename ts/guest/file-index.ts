@@ -10,8 +10,8 @@ import type { FlatChange } from './flat-diff.ts';
 /** @internal */
 export class FileIndex {
   readonly #space: WeakRef<FileMapper>;
-  /** No set is empty. */
-  readonly #byFile = new Map<SharedFile, Set<SubMapping>>();
+  /** By file and number of the region. No map and no set is empty. */
+  readonly #byFile = new Map<SharedFile, Map<number, Set<SubMapping>>>();
   /** Numbers of the regions that map device memory, with how many mappings each has. No map is empty. */
   readonly #regions = new Map<SharedFile, Map<number, number>>();
   /** Files that the change under way adds. Targets may have mapped them. */
@@ -36,8 +36,13 @@ export class FileIndex {
 
   /** The sub-mappings of these files, in order of address. */
   of(files: readonly SharedFile[]): SubMapping[] {
-    const found = [...new Set(files)].flatMap((file) => [...(this.#byFile.get(file) ?? [])]);
+    const found = [...new Set(files)].flatMap((file) => this.#inRegions(file, () => true));
     return found.sort((a, b) => (a.range.start < b.range.start ? -1 : 1));
+  }
+
+  /** The sub-mappings of a file in all regions but one, unordered. */
+  inOtherRegions(file: SharedFile, region: number): SubMapping[] {
+    return this.#inRegions(file, (other) => other !== region);
   }
 
   /** The numbers of the regions that map memory of a device's file, active or not. */
@@ -65,18 +70,28 @@ export class FileIndex {
     }
     for (const sub of removed) {
       const { file } = sub.memory;
-      const subs = file && this.#byFile.get(file);
-      if (!subs?.delete(sub) || !file || subs.size > 0) continue;
+      const regions = file && this.#byFile.get(file);
+      const subs = regions?.get(sub.regionId);
+      if (!subs?.delete(sub) || !file || !regions || subs.size > 0) continue;
+      regions.delete(sub.regionId);
+      if (regions.size > 0) continue;
       this.#byFile.delete(file);
       this.#list(file);
     }
     for (const sub of added) {
       const { file } = sub.memory;
       if (file === undefined) continue;
-      const subs = this.#byFile.get(file);
-      if (subs === undefined) this.#byFile.set(file, new Set([sub]));
+      const regions = this.#byFile.get(file) ?? new Map<number, Set<SubMapping>>();
+      this.#byFile.set(file, regions);
+      const subs = regions.get(sub.regionId);
+      if (subs === undefined) regions.set(sub.regionId, new Set([sub]));
       else subs.add(sub);
     }
+  }
+
+  #inRegions(file: SharedFile, isMeant: (region: number) => boolean): SubMapping[] {
+    const regions = this.#byFile.get(file) ?? new Map<number, Set<SubMapping>>();
+    return [...regions].flatMap(([region, subs]) => (isMeant(region) ? [...subs] : []));
   }
 
   /** Lists the address space in a file that it maps or is about to map, and in no other. */

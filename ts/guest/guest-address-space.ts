@@ -103,10 +103,21 @@ export class GuestAddressSpace {
   /**
    * Runs steps between which no other change is made.
    *
-   * @param act makes changes by its argument, each as {@link GuestAddressSpace.change} does
+   * @param act makes changes by its argument, each as {@link GuestAddressSpace.change} does. Only these publish events
    */
   sequence<T>(act: (change: (edit: (draft: MemoryMapDraft) => void) => Promise<void>) => Promise<T>): Promise<T> {
-    return this.#run('change', () => act((edit) => this.#change(edit)));
+    return this.#queue.run(() => act((edit) => thenSettled(this.id, 'change', () => this.#change(edit))));
+  }
+
+  /**
+   * Checks what {@link GuestAddressSpace.change} would reject before it calls a target.
+   *
+   * @throws {PeerDmaError} as {@link GuestAddressSpace.change}, but for errors of targets and of the native core
+   */
+  check(edit: (draft: MemoryMapDraft) => void): void {
+    const draft = this.#map.draft();
+    edit(draft);
+    this.#checkFlat(draft.finish().change);
   }
 
   /** Unmaps memory from the host view that a rollback could not unmap, as far as possible. */
@@ -255,10 +266,8 @@ export class GuestAddressSpace {
     const draft = this.#map.draft();
     edit(draft);
     const { change, next, pieces, regions } = draft.finish();
+    this.#checkFlat(change);
     const { removed, added } = change;
-    for (const { range } of removed) throwIf(quarantineOn(this.#mappers, range));
-    for (const sub of added) throwIf(quarantineAgainst(this.#mappers, sub));
-    requireReachable(added, this.#mappers);
     if (removed.length > 0) requireBackingPresent(added, this.#mappers);
     const retried = withFailed(change, regions, this.#mappers);
     const va = this.#vaFor(mappedByHostAddress([...added, ...retried], this.#mappers), this.#mappers);
@@ -267,6 +276,12 @@ export class GuestAddressSpace {
       this.#commit(next, pieces, change);
     });
     if (removed.length + added.length > 0) publishChange(this.id, removed, added);
+  }
+
+  #checkFlat({ removed, added }: FlatChange): void {
+    for (const { range } of removed) throwIf(quarantineOn(this.#mappers, range));
+    for (const sub of added) throwIf(quarantineAgainst(this.#mappers, sub));
+    requireReachable(added, this.#mappers);
   }
 
   async #end(): Promise<void> {
@@ -360,7 +375,11 @@ export class GuestAddressSpace {
   async #forget(mapper: DmaMapper): Promise<void> {
     const quarantined = await mapper.abandon();
     this.#mappers.delete(mapper);
-    await this.#repair(quarantined);
+    try {
+      await this.#repair(quarantined);
+    } finally {
+      for (const { memory } of quarantined) memory.owner.count(-1);
+    }
   }
 
   /** Removes a target; it stays in the list while it has ranges in quarantine. */

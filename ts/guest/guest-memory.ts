@@ -141,11 +141,10 @@ export class GuestMemory {
   async addPluggableRam(options: PluggableRamOptions, abort: AbortOptions = {}): Promise<PluggableRam> {
     const { ram, blocks, plugged } = readPluggableRam(options);
     const range = AddressRange.of(ram.start, ram.length);
-    const parts = { blocks, prefault: ram.prefault === true };
     return this.#addRam(
       { options: ram, pluggable: { blocks, plugged } },
       abort,
-      (state) => new PluggableRam(PACKAGE_KEY, this.#space, state, range, parts),
+      (state) => new PluggableRam(PACKAGE_KEY, this.#space, state, range, { ...ram, blocks }),
     );
   }
 

@@ -191,13 +191,14 @@ export class MemoryMapDraft {
   addMappings(id: number, added: readonly Mapping[]): void {
     const region = this.region(id);
     const mappings = region.mappings.clone();
+    let { mappedLength } = region;
     for (const mapping of added) {
       mappings.insert(mapping);
+      mappedLength += mapping.range.length;
       this.#count(id, mapping.memory, 1);
     }
     this.#replaceMappings(
-      region,
-      mappings,
+      { ...region, mappings, mappedLength },
       added.map(({ range }) => range),
     );
   }
@@ -208,8 +209,10 @@ export class MemoryMapDraft {
     const hit = region.mappings.overlapping(range);
     if (hit.length === 0) return;
     const mappings = region.mappings.clone();
+    let { mappedLength } = region;
     for (const mapping of hit) {
       mappings.remove(mapping);
+      mappedLength -= mapping.range.length;
       this.#count(id, mapping.memory, -1);
       const { start, end } = mapping.range;
       for (const [from, to] of [
@@ -217,6 +220,7 @@ export class MemoryMapDraft {
         [range.end, end],
       ] as const) {
         if (from >= to) continue;
+        mappedLength += to - from;
         mappings.insert({
           ...mapping,
           range: AddressRange.between(from, to),
@@ -225,7 +229,7 @@ export class MemoryMapDraft {
         this.#count(id, mapping.memory, 1);
       }
     }
-    this.#replaceMappings(region, mappings, [range]);
+    this.#replaceMappings({ ...region, mappings, mappedLength }, [range]);
   }
 
   /** The change of the flat map, and the memory map after it. */
@@ -266,9 +270,10 @@ export class MemoryMapDraft {
     return subs;
   }
 
-  #replaceMappings(region: RegionState, mappings: IntervalMap<Mapping>, ranges: readonly AddressRange[]): void {
+  /** @param region with its new mappings, which differ in these ranges */
+  #replaceMappings(region: RegionState, ranges: readonly AddressRange[]): void {
     this.#changed.add(region.id);
-    this.#regions.set(region.id, { ...region, mappings });
+    this.#regions.set(region.id, region);
     if (region.at === undefined) return;
     const origin = region.at.start;
     for (const { start, end } of ranges) this.#touched.push(AddressRange.between(origin + start, origin + end));

@@ -47,18 +47,20 @@ export async function addRam(
   const opened: OpenRam[] = [];
   try {
     for (const one of ram) opened.push(openRam(space, one));
-    for (const [index, { memory, mappings }] of opened.entries()) {
-      if (ram[index]?.options.prefault !== true) continue;
-      await faultInMemory(memory, joined(mappings.map(({ range }) => range)));
-    }
-    await space.change((draft) => {
+    const edit = (draft: MemoryMapDraft): void => {
       for (const { at, state, mappings } of opened) {
         requireFree(draft, at);
         draft.add(state);
         draft.addMappings(state.id, mappings);
         draft.activate(state.id, at, true);
       }
-    }, onTurn);
+    };
+    const prefaulted = opened.filter((_, index) => ram[index]?.options.prefault === true);
+    if (prefaulted.length > 0) await space.betweenChanges(() => space.check(edit)); // before it takes all the pages
+    for (const { memory, mappings } of prefaulted) {
+      await faultInMemory(memory, joined(mappings.map(({ range }) => range)));
+    }
+    await space.change(edit, onTurn);
   } catch (error) {
     for (const { memory } of opened) memory.owner.count(0);
     throw error;

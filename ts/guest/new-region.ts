@@ -28,7 +28,7 @@ export function newRegion(
       `the priority of a region is finite, not ${valueText(options.priority)}`,
     );
   }
-  return { ...options, id: space.nextRegionId(), writable: true, mappings: new IntervalMap() };
+  return { ...options, id: space.nextRegionId(), writable: true, mappings: new IntervalMap(), mappedLength: 0n };
 }
 
 /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */

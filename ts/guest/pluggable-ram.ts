@@ -3,15 +3,17 @@
  */
 import { AddressRange, requireRange } from '../address-range.ts';
 import { PeerDmaError } from '../errors.ts';
-import { type MemorySlice, type UndiscardedPart, discardMemory, faultInMemory } from '../memory/backing.ts';
+import { type MemorySlice, type UndiscardedPart, faultInMemory, hasReservedPages } from '../memory/backing.ts';
 import { INSPECT, objectText } from '../object-text.ts';
 import type { PACKAGE_KEY } from '../package-key.ts';
 import { sizeOf } from '../size.ts';
 import type { GuestAddressSpace } from './guest-address-space.ts';
+import type { MemoryMapDraft } from './memory-map.ts';
 import { blockMappings, offsetsOfBlocks, pluggedIn, requirePlugged, requireUnplugged } from './plugged-blocks.ts';
-import type { Blocks } from './ram-options.ts';
+import type { Blocks, RamOptions } from './ram-options.ts';
 import { Ram } from './ram.ts';
 import { type RegionState, stateText } from './region-state.ts';
+import { UnpluggedBytes } from './unplugged-bytes.ts';
 
 /**
  * RAM in blocks, by {@link GuestMemory.addPluggableRam}.
@@ -27,8 +29,7 @@ export class PluggableRam extends Ram {
   readonly #id: number;
   /** Whether blocks are faulted in when they are plugged. */
   readonly #prefault: boolean;
-  /** Unplugged blocks, by their offsets, whose bytes could not be discarded. */
-  #undiscarded: readonly UndiscardedPart[] = [];
+  readonly #unplugged: UnpluggedBytes;
 
   /** @internal */
   constructor(
@@ -36,41 +37,49 @@ export class PluggableRam extends Ram {
     space: GuestAddressSpace,
     state: RegionState,
     range: AddressRange,
-    { blocks, prefault }: { readonly blocks: Blocks; readonly prefault: boolean },
+    { blocks, prefault, file }: { readonly blocks: Blocks } & Pick<RamOptions, 'prefault' | 'file'>,
   ) {
     super(key, space, state, range);
     this.#space = space;
     this.#id = state.id;
     this.blockSize = blocks.size;
     this.mappingSize = blocks.mappingSize;
-    this.#prefault = prefault;
+    this.#prefault = prefault === true;
+    this.#unplugged = new UnpluggedBytes(space, state, file !== undefined);
   }
 
   /**
    * Plugs blocks: all targets map them, as one change. They read as zeros.
    *
-   * Blocks of a file that the caller passed keep the bytes of the file until they are unplugged. The mappings of blocks
-   * that are plugged already do not change.
+   * Blocks of a file that the caller passed keep its bytes until they are unplugged, also if plugging fails. The
+   * mappings of blocks that are plugged already do not change. A process that still maps the file can write to the
+   * blocks at any time.
    *
    * @param ranges guest-physical addresses; whole blocks
    * @throws {PeerDmaError} `ERR_ALREADY_PLUGGED`; `ERR_UNALIGNED`, `ERR_OVERLAP`, `ERR_INVALID_ARGUMENT`;
-   * `ERR_OUT_OF_RANGE` outside of the RAM; `ERR_DISCARD_FAILED` for a block that still has its bytes from before;
-   * `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_MEMORY_FAULT` without free memory of the host; `ERR_REGION_REMOVED`,
-   * `ERR_CLOSED`; the error of a target. Nothing has changed then
+   * `ERR_OUT_OF_RANGE` outside of the RAM; `ERR_REGION_REMOVED`, `ERR_CLOSED`; the error of a target
+   * @throws {PeerDmaError} `ERR_MEMORY_IN_USE` if another region maps bytes that would be discarded;
+   * `ERR_RANGE_QUARANTINED`; `ERR_DISCARD_FAILED` for a block that still has its bytes from before
+   * @throws {PeerDmaError} `ERR_HUGE_PAGES_UNAVAILABLE`, `ERR_MEMORY_FAULT` without free memory of the host. Nothing
+   * has changed, whatever the error
    */
   async plug(ranges: readonly AddressRange[]): Promise<void> {
     const offsets = offsetsOfBlocks(ranges, this.range, this.blockSize);
     await this.#space.sequence(async (change) => {
       const { mappings, memory } = this.#region();
       requireUnplugged(mappings, offsets, this.range);
-      await this.#discard(memory, this.#retried());
-      this.#requireDiscarded(offsets);
+      const added = blockMappings(offsets, this.range, this.mappingSize, memory);
+      const edit = (draft: MemoryMapDraft): void => draft.addMappings(this.#id, added);
+      this.#space.check(edit);
+      const zeroed = this.#unplugged.zeroed(offsets);
+      this.#unplugged.requireUnshared(memory, zeroed);
+      // Also those that were discarded: a process that has them mapped may have written since.
+      await this.#discard(memory, zeroed);
       try {
-        if (this.#prefault) await faultInMemory(memory, offsets);
-        const added = blockMappings(offsets, this.range, this.mappingSize, memory);
-        await change((draft) => draft.addMappings(this.#id, added));
+        if (this.#prefault || hasReservedPages(memory)) await faultInMemory(memory, offsets);
+        await change(edit);
       } catch (error) {
-        await this.#discard(memory, offsets); // a target may have mapped them for a moment
+        await this.#unplugged.discard(memory, zeroed); // a target may have mapped them for a moment
         throw error;
       }
     });
@@ -84,8 +93,8 @@ export class PluggableRam extends Ram {
    *
    * @param ranges guest-physical addresses; whole blocks
    * @throws {PeerDmaError} `ERR_NOT_PLUGGED`; `ERR_UNALIGNED`, `ERR_OVERLAP`, `ERR_INVALID_ARGUMENT`;
-   * `ERR_OUT_OF_RANGE` outside of the RAM; `ERR_UNMAP_FAILED`, `ERR_RANGE_QUARANTINED`; `ERR_REGION_REMOVED`,
-   * `ERR_CLOSED`; the error of a target. Nothing has changed then
+   * `ERR_OUT_OF_RANGE` outside of the RAM; `ERR_MEMORY_IN_USE` if another region maps these bytes; `ERR_UNMAP_FAILED`,
+   * `ERR_RANGE_QUARANTINED`; `ERR_REGION_REMOVED`, `ERR_CLOSED`; the error of a target. Nothing has changed then
    * @throws {PeerDmaError} `ERR_DISCARD_FAILED`: the blocks are unplugged, but their memory is still allocated. The
    * next call of `plug` or `unplug` tries again, and they cannot be plugged before
    */
@@ -94,11 +103,12 @@ export class PluggableRam extends Ram {
     await this.#space.sequence(async (change) => {
       const { mappings, memory } = this.#region();
       requirePlugged(mappings, offsets, this.range);
+      this.#unplugged.requireUnshared(memory, offsets);
       await change((draft) => {
         for (const range of offsets) draft.removeMappings(this.#id, range);
       });
-      await this.#discard(memory, [...this.#retried(), ...offsets]);
-      this.#requireDiscarded(offsets);
+      this.#unplugged.release(offsets);
+      await this.#discard(memory, offsets);
     });
   }
 
@@ -122,7 +132,7 @@ export class PluggableRam extends Ram {
 
   /** Bytes of the plugged blocks. */
   get pluggedLength(): bigint {
-    return this.plugged().reduce((sum, { length }) => sum + length, 0n);
+    return this.#space.map.region(this.#id)?.mappedLength ?? 0n;
   }
 
   /** For `console.log`. @internal */
@@ -142,30 +152,20 @@ export class PluggableRam extends Ram {
     throw new PeerDmaError('ERR_REGION_REMOVED', `"${this.name}" has been removed: add RAM again`);
   }
 
-  /** Discards the bytes of unplugged blocks, and records those for which that fails. */
+  /** @throws {PeerDmaError} `ERR_DISCARD_FAILED` with the first of these blocks that has its bytes from before */
   async #discard(memory: MemorySlice, offsets: readonly AddressRange[]): Promise<void> {
-    if (offsets.length === 0) return;
-    this.#space.sweepHostView(); // mapped memory cannot be discarded
-    const failed = await discardMemory(memory, offsets);
-    const others = this.#undiscarded.filter(({ part }) => !offsets.includes(part));
-    this.#undiscarded = [...others, ...failed];
+    const failures = await this.#unplugged.discard(memory, offsets);
+    const failed = failures.find(({ part }) => offsets.some((one) => one.overlaps(part)));
+    if (failed !== undefined) throw this.#discardFailed(failed);
   }
 
-  /** @throws {PeerDmaError} `ERR_DISCARD_FAILED` with the first of these blocks that has its bytes from before */
-  #requireDiscarded(offsets: readonly AddressRange[]): void {
-    const failed = this.#undiscarded.find(({ part }) => offsets.some((one) => one.overlaps(part)));
-    if (failed === undefined) return;
-    const range = this.#addressesOf(failed.part);
-    const { error: cause } = failed;
-    throw new PeerDmaError(
+  #discardFailed({ part, error: cause }: UndiscardedPart): PeerDmaError {
+    const range = this.#addressesOf(part);
+    return new PeerDmaError(
       'ERR_DISCARD_FAILED',
       `"${this.name}": discarding ${range} failed: ${cause.message}. Plug or unplug blocks to try it again.`,
       cause instanceof PeerDmaError ? { range, errno: cause.errno, syscall: cause.syscall, cause } : { range, cause },
     );
-  }
-
-  #retried(): AddressRange[] {
-    return this.#undiscarded.map(({ part }) => part);
   }
 
   #addressesOf({ start, end }: AddressRange): AddressRange {

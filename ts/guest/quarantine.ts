@@ -6,7 +6,7 @@ import type { DmaMapper } from '../dma/dma-mapper.ts';
 import type { MappingFailure } from '../dma/mapping-failure.ts';
 import type { SubMapping } from '../dma/sub-mapping.ts';
 import { PeerDmaError } from '../errors.ts';
-import { sharePrivateMemory } from '../memory/backing.ts';
+import { type MemorySlice, sharePrivateMemory } from '../memory/backing.ts';
 
 /**
  * The error of a quarantine that overlaps a range, if there is one.
@@ -57,6 +57,20 @@ export function quarantineFor(
   return quarantineAgainst(mapper.usesHostAddress(sub) ? mappers : [mapper], sub);
 }
 
+/** The quarantined sub-mappings of this memory, each with the error that names its target. @internal */
+export function quarantinesOf(
+  mappers: Iterable<DmaMapper>,
+  memory: MemorySlice,
+): { readonly sub: SubMapping; readonly quarantine: PeerDmaError }[] {
+  return [...mappers].flatMap((mapper) => {
+    if (mapper.quarantined.size === 0) return [];
+    const quarantined = mapper.quarantined
+      .values()
+      .filter(({ sub: { memory: other } }) => other.file === memory.file && other.private === memory.private);
+    return quarantined.map((one) => ({ sub: one.sub, quarantine: quarantineError(mapper, one, one.range) }));
+  });
+}
+
 function find(
   mappers: Iterable<DmaMapper>,
   blocks: (quarantined: MappingFailure, mapper: DmaMapper) => boolean,
@@ -66,12 +80,18 @@ function find(
     if (mapper.quarantined.size === 0) continue;
     const found = mapper.quarantined.values().find((one) => blocks(one, mapper));
     if (found === undefined) continue;
-    const what = `${mapper.name} could not unmap ${found.range} ("${found.sub.name}") and may still reach it`;
-    return new PeerDmaError('ERR_RANGE_QUARANTINED', `${range} cannot change: ${what}. Close that target first`, {
-      range: found.range,
-      target: mapper.name,
-      cause: found.error,
-    });
+    return quarantineError(mapper, found, range);
   }
   return undefined;
+}
+
+function quarantineError(
+  { name: target }: DmaMapper,
+  quarantined: MappingFailure,
+  changed: AddressRange,
+): PeerDmaError {
+  const { range, sub, error: cause } = quarantined;
+  const what = `${target} could not unmap ${range} ("${sub.name}") and may still reach it`;
+  const text = `${changed} cannot change: ${what}. Close that target first`;
+  return new PeerDmaError('ERR_RANGE_QUARANTINED', text, { range, target, cause });
 }

@@ -40,6 +40,8 @@ export interface RegionState {
   readonly memory?: MemorySlice;
   /** Shared with earlier states: never changed, only cloned. */
   readonly mappings: IntervalMap<Mapping>;
+  /** Bytes of the mappings. */
+  readonly mappedLength: bigint;
 }
 
 /** The state of a region for `console.log`. @internal */

@@ -162,6 +162,11 @@ export function isDevice({ file }: MemorySlice): boolean {
   return file?.device !== undefined;
 }
 
+/** Whether the pages are huge ones of a pool, which may be empty when they are needed. @internal */
+export function hasReservedPages({ file }: MemorySlice): boolean {
+  return file !== undefined && native(() => file.handle.pageSize()) > hostPageSize();
+}
+
 /** Whether the memory is accessible now: its file is long enough, its device decodes memory. @internal */
 export function isPresent({ file, offset }: MemorySlice, length: bigint): boolean {
   if (file?.device !== undefined) return file.device.accessible;

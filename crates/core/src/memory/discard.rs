@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
-use nix::sys::mman::MmapAdvise;
 
 use super::file::MemoryFile;
 use super::private::PrivateMemory;
@@ -60,16 +59,15 @@ impl PrivateMemory {
         range.check_within(self.length(), "the private memory")?;
         self.for_each_unplaced(&range, |address, part| {
             // SAFETY: the part is at its origin, which is ours, and its lock is held: nobody relies on its bytes.
-            unsafe { sys::advise(address, to_usize(part.len())?, MmapAdvise::MADV_DONTNEED) }
-                .map_err(|errno| {
-                    let operation = format!("discarding {part} of private memory");
-                    Error::os(
-                        ErrorCode::System,
-                        errno,
-                        "madvise(MADV_DONTNEED)",
-                        operation,
-                    )
-                })
+            unsafe { sys::discard(address, to_usize(part.len())?) }.map_err(|errno| {
+                let operation = format!("discarding {part} of private memory");
+                Error::os(
+                    ErrorCode::System,
+                    errno,
+                    "madvise(MADV_DONTNEED)",
+                    operation,
+                )
+            })
         })
     }
 }
@@ -110,6 +108,25 @@ mod tests {
             byte[0]
         };
         assert_eq!([0, 1, 2, 3].map(first), [7, 0, 0, 7]);
+    }
+
+    #[test]
+    fn locked_private_memory_is_discarded() {
+        let memory = PrivateMemory::new(2 * PAGE, false).unwrap();
+        memory.write(0, &[7]).unwrap();
+        let range = Range::new(0, PAGE).unwrap();
+        memory
+            .for_each_unplaced(&range, |address, _| {
+                // SAFETY: locking pages does not change their bytes.
+                let status = unsafe { libc::mlock(address as *const libc::c_void, 4096) };
+                assert_eq!(status, 0);
+                Ok(())
+            })
+            .unwrap();
+        memory.discard(0, PAGE).unwrap();
+        let mut byte = [1];
+        memory.read(0, &mut byte).unwrap();
+        assert_eq!(byte, [0]);
     }
 
     #[test]

@@ -394,3 +394,20 @@ impl Drop for Window {
         let _ = unsafe { unmap_in_pieces(self.address, self.length) };
     }
 }
+
+/// Discards the pages of `at..at + length` of anonymous memory, which reads as zeros then. Memory that is locked
+/// (`mlockall`) stays locked, from Linux 5.18 on: before, `EINVAL`.
+///
+/// # Safety
+/// The caller owns that range of addresses, and nobody relies on its contents.
+pub(crate) unsafe fn discard(at: usize, length: usize) -> nix::Result<()> {
+    // SAFETY: the caller owns the range, and nobody relies on its contents.
+    let result = unsafe { madvise(pointer(at)?, length, MmapAdvise::MADV_DONTNEED) };
+    if result != Err(Errno::EINVAL) {
+        return result;
+    }
+    // SAFETY: as above.
+    let status =
+        unsafe { libc::madvise(pointer(at)?.as_ptr(), length, libc::MADV_DONTNEED_LOCKED) };
+    Errno::result(status).map(drop)
+}
