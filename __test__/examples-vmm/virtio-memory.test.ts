@@ -4,7 +4,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { VirtioMemory } from '../../examples/vmm/virtio/memory-device.ts';
 import { VirtioPciTransport } from '../../examples/vmm/virtio/pci-transport.ts';
-import { GuestMemory, type PluggableRam } from '../../ts/index.ts';
+import { GuestMemory, type PluggableRam, PeerDmaError } from '../../ts/index.ts';
 import { SimulatedIommu } from '../../ts/testing.ts';
 import { until } from '../support/until.ts';
 
@@ -146,7 +146,9 @@ test('requests plug, unplug and report blocks, which devices reach while they ar
   const { driver, device, ram, iommu } = await rig(t);
   driver.start();
   device.request(4n * BLOCK);
+  const generation = driver.read(0x15, 1);
   t.deepEqual(await driver.request(PLUG, at(1), 2), [ACK, 0]);
+  t.not(driver.read(0x15, 1), generation, 'plugged_size has changed');
   iommu.write(at(2), Uint8Array.of(7));
   t.deepEqual(await driver.request(STATE, at(1), 2), [ACK, 0], 'plugged');
   t.deepEqual(await driver.request(STATE, at(3), 1), [ACK, 1], 'unplugged');
@@ -198,6 +200,100 @@ test('a plug that a target rejects is busy', async (t) => {
   device.request(BLOCK);
   t.is((await driver.request(PLUG, at(0), 1))[0], BUSY);
   t.is(ram.pluggedLength, 0n);
+});
+
+test('a failed discard rejects a plug, but not an unplug: the blocks are unplugged', async (t) => {
+  const { driver, device, ram } = await rig(t);
+  driver.start();
+  device.request(BLOCK);
+  const fail = async (): Promise<never> => {
+    throw new PeerDmaError('ERR_DISCARD_FAILED', 'no holes');
+  };
+  Object.assign(ram, { plug: fail, unplug: fail });
+  t.is((await driver.request(PLUG, at(0), 1))[0], BUSY);
+  t.is((await driver.request(UNPLUG, at(0), 1))[0], ACK);
+});
+
+/** A custom target that maps blocks when the test lets it. */
+async function slowTarget({ driver }: Rig): Promise<() => void> {
+  let release = (): void => {};
+  const gate = new Promise<void>((resolve) => (release = resolve));
+  await driver.memory.dmaMappers.addDmaMapper({
+    name: 'slow',
+    mapDma: ({ range }) => (range.start >= START ? gate : undefined),
+    unmapDma: () => {},
+  });
+  return release;
+}
+
+test('a reset ends a request under way: nothing is written, and the driver reads 0 after it', async (t) => {
+  const all = await rig(t);
+  const { driver, device, ram } = all;
+  const release = await slowTarget(all);
+  driver.start();
+  device.request(BLOCK);
+  const written = driver.request(PLUG, at(0), 1).catch(() => 'never');
+  await new Promise(setImmediate);
+  driver.write(0x14, 1, 0);
+  t.not(driver.status, 0, 'the device works on the request');
+  const before = [USED, RESPONSE].map((address) => driver.memory.read(address, 16));
+  release();
+  await until(() => driver.status === 0, 'the end of the reset');
+  t.is(ram.pluggedLength, BLOCK);
+  t.deepEqual(
+    [USED, RESPONSE].map((address) => driver.memory.read(address, 16)),
+    before,
+  );
+  driver.start();
+  t.is((await driver.request(STATE, at(0), 1))[0], ACK);
+  await written;
+});
+
+test('a driver that resets the device again and again cannot plug more than requested', async (t) => {
+  const all = await rig(t);
+  const { driver, device, ram } = all;
+  const release = await slowTarget(all);
+  device.request(BLOCK);
+  for (let block = 0; block < 8; block++) {
+    driver.start();
+    driver.memory.write16(REQUEST, PLUG);
+    driver.memory.write64(REQUEST + 8n, at(block));
+    driver.memory.write16(REQUEST + 16n, 1);
+    driver.send([REQUEST, 24, 1, 1], [RESPONSE, 10, 2, 0]);
+    await new Promise(setImmediate);
+  }
+  release();
+  driver.write(0x14, 1, 0);
+  await until(() => driver.status === 0, 'the end of the reset');
+  t.true(ram.pluggedLength <= BLOCK, String(ram.pluggedLength));
+});
+
+test('a queue that is never empty does not stop the rest of the VMM', async (t) => {
+  const { device } = await rig(t);
+  let taken = 0;
+  let hadTurn = false;
+  setImmediate(() => (hadTurn = true));
+  const buffer = { head: 0, readable: [], writable: [] };
+  const queue = {
+    take: () => (hadTurn || ++taken > 10_000 ? undefined : buffer),
+    read: () => new Uint8Array(),
+    write: () => 0,
+    put: () => {},
+  };
+  await device.process(queue as never);
+  t.true(taken < 1000, `${taken} buffers`);
+});
+
+test('a device that is not a bus master does not access memory', async (t) => {
+  const { driver } = await rig(t);
+  driver.start();
+  driver.transport.configWrite(0x04, 2, 2);
+  driver.send([REQUEST, 8, 1, 1], [RESPONSE, 10, 2, 0]);
+  await new Promise(setImmediate);
+  t.is(driver.memory.read16(USED + 2n), 0);
+  driver.transport.configWrite(0x04, 2, 6);
+  driver.write(0x3000, 2, 0);
+  await until(() => driver.memory.read16(USED + 2n) === 1, 'the answer of the device');
 });
 
 test('an invalid queue needs a reset, after which the device works', async (t) => {

@@ -21,7 +21,7 @@ export interface VirtioDevice {
   /** Registers the callback for changes of the configuration. */
   watchConfig(changed: () => void): void;
   /**
-   * Answers the buffers of a queue. No further call for the queue is made before the promise resolves.
+   * Answers the buffers of a queue, until it has none or is ended. No further call is made before the promise resolves.
    *
    * @throws an error of the queue or of guest memory for a driver that violates the specification
    */

@@ -3,6 +3,7 @@
  *
  * Source: Virtual I/O Device specification 1.2, 5.15.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AddressRange, type PluggableRam, PeerDmaError } from 'peerdma';
 import type { VirtioDevice } from './device.ts';
 import type { SplitQueue } from './split-queue.ts';
@@ -74,7 +75,10 @@ export class VirtioMemory implements VirtioDevice {
   }
 
   async process(queue: SplitQueue): Promise<void> {
+    let answered = 0;
     for (let buffer = queue.take(); buffer !== undefined; buffer = queue.take()) {
+      // A driver that never empties the queue does not stop the rest of the VMM.
+      if (answered++ % QUEUE_SIZE === QUEUE_SIZE - 1) await nextTurn();
       const request = queue.read(buffer, REQUEST_LENGTH);
       const { type, state = 0 } = await this.#answer(request);
       const response = new DataView(new ArrayBuffer(RESPONSE_LENGTH));
@@ -88,17 +92,28 @@ export class VirtioMemory implements VirtioDevice {
     if (request.length < REQUEST_LENGTH) return { type: ERROR };
     const view = new DataView(request.buffer, request.byteOffset);
     const type = view.getUint16(0, true);
-    if (type === UNPLUG_ALL) return { type: await this.#try(() => this.#ram.unplug(this.#ram.plugged())) };
+    if (type === UNPLUG_ALL) return { type: await this.#unplug(this.#ram.plugged()) };
     const blocks = this.#blocksAt(view.getBigUint64(8, true), view.getUint16(16, true));
     if (blocks === undefined) return { type: ERROR };
     if (type === PLUG) return { type: await this.#plug(blocks) };
-    if (type === UNPLUG) return { type: await this.#try(() => this.#ram.unplug([blocks])) };
+    if (type === UNPLUG) return { type: await this.#unplug([blocks]) };
     return type === STATE ? { type: ACK, state: this.#stateOf(blocks) } : { type: ERROR };
   }
 
   async #plug(blocks: AddressRange): Promise<number> {
     if (this.#ram.pluggedLength + blocks.length > this.#requested) return NACK;
     return this.#try(() => this.#ram.plug([blocks]));
+  }
+
+  #unplug(blocks: readonly AddressRange[]): Promise<number> {
+    return this.#try(async () => {
+      try {
+        await this.#ram.unplug(blocks);
+      } catch (error) {
+        const isUnplugged = error instanceof PeerDmaError && error.code === 'ERR_DISCARD_FAILED';
+        if (!isUnplugged) throw error;
+      }
+    });
   }
 
   /** Makes a change, and returns the response. Blocks in the wrong state are an error of the driver. */
@@ -108,7 +123,6 @@ export class VirtioMemory implements VirtioDevice {
       return ACK;
     } catch (error) {
       if (!(error instanceof PeerDmaError)) throw error;
-      if (error.code === 'ERR_DISCARD_FAILED') return ACK; // unplugged all the same
       return error.code === 'ERR_ALREADY_PLUGGED' || error.code === 'ERR_NOT_PLUGGED' ? ERROR : BUSY;
     }
   }

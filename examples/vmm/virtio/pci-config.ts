@@ -113,6 +113,11 @@ export class VirtioPciConfig {
     return isDecoded && start !== 0 ? AddressRange.of(BigInt(start), BigInt(this.#barLength)) : undefined;
   }
 
+  /** Whether the guest lets the device access memory. */
+  get isBusMaster(): boolean {
+    return (this.#bytes.getUint16(COMMAND, true) & BUS_MASTER) !== 0;
+  }
+
   /** Whether the guest has enabled the pin. */
   get hasPin(): boolean {
     return (this.#bytes.getUint16(COMMAND, true) & NO_PIN) === 0;

@@ -1,8 +1,8 @@
 /**
  * A virtio device on the PCI bus of a guest: its registers, queues and interrupt pin.
  *
- * It has neither MSI-X nor access to its BAR by config space, which only firmware uses. Source: Virtual I/O Device
- * specification 1.2, 4.1.
+ * It has no MSI-X. The specification requires access to the BAR by config space (`VIRTIO_PCI_CAP_PCI_CFG`), which only
+ * firmware uses: it is missing. Source: Virtual I/O Device specification 1.2, 4.1.
  */
 import { type AddressRange, type GuestMemory, type GuestPciFunction, PeerDmaError } from 'peerdma';
 import { VERSION_1, type VirtioDevice } from './device.ts';
@@ -52,9 +52,16 @@ export class VirtioPciTransport implements GuestPciFunction {
   readonly #config: VirtioPciConfig;
   #queues: QueueRegisters[] = [];
   #active = new Map<number, ActiveQueue>();
+  /** The last call of the device, and the number of those that have not ended. */
+  #lastCall = Promise.resolve();
+  #calls = 0;
   #status = 0;
+  /** The status that the driver reads after a reset, as long as the device works on a request. */
+  #statusBefore = 0;
   #interrupts = 0;
   #generation = 0;
+  /** The configuration of that generation. */
+  #generationOf = new Uint8Array();
   #deviceFeatureHalf = 0;
   #driverFeatureHalf = 0;
   #driverFeatures = 0n;
@@ -66,7 +73,6 @@ export class VirtioPciTransport implements GuestPciFunction {
     const { type } = options.device;
     this.#config = new VirtioPciConfig({ type, barLength: BAR_LENGTH, structures: STRUCTURES });
     options.device.watchConfig(() => {
-      this.#generation = (this.#generation + 1) & 0xff;
       if ((this.#status & DRIVER_OK) !== 0) this.#interrupt(CONFIG_INTERRUPT);
     });
     this.#reset();
@@ -111,7 +117,7 @@ export class VirtioPciTransport implements GuestPciFunction {
     const offset = this.#offsetOf(gpa);
     const value = bytes.reduceRight((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
     if (offset < COMMON.length) this.#writeCommon(offset, value);
-    else if (offset === NOTIFY.offset) void this.#notify(Number(value & 0xffffn));
+    else if (offset === NOTIFY.offset) this.#notify(Number(value & 0xffffn));
   }
 
   /** The offset of an access in the BAR, which the bridge has checked. */
@@ -131,8 +137,8 @@ export class VirtioPciTransport implements GuestPciFunction {
       0x0c: () => half(this.#driverFeatures, this.#driverFeatureHalf),
       0x10: () => NO_VECTOR,
       0x12: () => this.#queues.length,
-      0x14: () => this.#status,
-      0x15: () => this.#generation,
+      0x14: () => (this.#status === 0 && this.#calls > 0 ? this.#statusBefore : this.#status),
+      0x15: () => this.#currentGeneration(),
       0x16: () => this.#selected,
       0x18: () => queue?.size ?? 0,
       0x1a: () => NO_VECTOR,
@@ -145,6 +151,15 @@ export class VirtioPciTransport implements GuestPciFunction {
       0x34: () => (queue?.device ?? 0n) >> 32n,
     };
     return BigInt(registers[offset]?.() ?? 0);
+  }
+
+  /** Counts the changes of the configuration that the driver may have read. */
+  #currentGeneration(): number {
+    const config = this.#options.device.config();
+    const isSame = config.every((byte, index) => byte === this.#generationOf[index]);
+    if (!isSame) this.#generation = (this.#generation + 1) & 0xff;
+    this.#generationOf = Uint8Array.from(config);
+    return this.#generation;
   }
 
   #writeCommon(offset: number, value: bigint): void {
@@ -190,18 +205,31 @@ export class VirtioPciTransport implements GuestPciFunction {
 
   #reset(): void {
     this.#queues = this.#options.device.queueSizes.map((size) => new QueueRegisters(size));
-    this.#active = new Map();
+    this.#endQueues();
+    if (this.#status !== 0) this.#statusBefore = this.#status;
     [this.#status, this.#interrupts, this.#driverFeatures, this.#selected] = [0, 0, 0n, 0];
     this.#updatePin();
   }
 
-  /** Lets the device answer the buffers of a queue, until no more are there. */
-  async #notify(index: number): Promise<void> {
+  /** Ends the queues: the device writes nothing for a request under way. */
+  #endQueues(): void {
+    for (const { queue } of this.#active.values()) queue.end();
+    this.#active.clear();
+  }
+
+  /** Lets the device answer the buffers of a queue after all earlier ones, also those from before a reset. */
+  #notify(index: number): void {
     const active = this.#active.get(index);
-    if (active === undefined || (this.#status & DRIVER_OK) === 0) return;
+    if (active === undefined || (this.#status & DRIVER_OK) === 0 || !this.#config.isBusMaster) return;
     active.isNotified = true;
     if (active.isBusy) return;
     active.isBusy = true;
+    this.#calls++;
+    this.#lastCall = this.#lastCall.then(() => this.#process(index, active));
+  }
+
+  /** Lets the device answer the buffers of a queue, until no more are there. */
+  async #process(index: number, active: ActiveQueue): Promise<void> {
     try {
       while (active.isNotified && (this.#status & NEEDS_RESET) === 0) {
         active.isNotified = false;
@@ -213,6 +241,7 @@ export class VirtioPciTransport implements GuestPciFunction {
       if (this.#active.get(index) === active) this.#fail(error);
     } finally {
       active.isBusy = false;
+      this.#calls--;
     }
   }
 
@@ -232,7 +261,7 @@ export class VirtioPciTransport implements GuestPciFunction {
 
   /** Ends its interrupts: the pin stays as it is. */
   [Symbol.dispose](): void {
-    this.#active.clear();
+    this.#endQueues();
     this.#isClosed = true;
   }
 

@@ -56,10 +56,16 @@ export class SplitQueue {
   /** The index of the next available and of the next used entry. */
   #available = 0;
   #used = 0;
+  #isEnded = false;
 
   constructor(memory: GuestMemory, addresses: QueueAddresses) {
     this.#memory = memory;
     this.#addresses = addresses;
+  }
+
+  /** Ends the queue, whose memory the driver may reuse: it has no more buffers, and nothing is written. */
+  end(): void {
+    this.#isEnded = true;
   }
 
   /**
@@ -69,6 +75,7 @@ export class SplitQueue {
    * @throws {PeerDmaError} if an address has no memory
    */
   take(): Buffer | undefined {
+    if (this.#isEnded) return undefined;
     const { size, driver } = this.#addresses;
     const ahead = (this.#memory.read16(driver + INDEX) - this.#available) & 0xffff;
     if (ahead === 0) return undefined;
@@ -84,6 +91,7 @@ export class SplitQueue {
    * @param written the number of bytes that the device has written
    */
   put({ head }: Buffer, written: number): void {
+    if (this.#isEnded) return;
     const { size, device } = this.#addresses;
     const entry = device + RING + USED_ENTRY * BigInt(this.#used % size);
     this.#memory.write32(entry, head);
@@ -112,7 +120,7 @@ export class SplitQueue {
   /** Writes bytes to the writable parts. @returns the number of bytes that they have room for */
   write({ writable }: Buffer, bytes: Uint8Array): number {
     let at = 0;
-    for (const { address, length } of writable) {
+    for (const { address, length } of this.#isEnded ? [] : writable) {
       const end = Math.min(bytes.length, at + length);
       this.#memory.write(address, bytes.subarray(at, end));
       at = end;
