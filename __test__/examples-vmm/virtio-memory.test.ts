@@ -265,6 +265,7 @@ test('a driver that resets the device again and again cannot plug more than requ
   release();
   driver.write(0x14, 1, 0);
   await until(() => driver.status === 0, 'the end of the reset');
+  await ram.plug([]); // after all others
   t.true(ram.pluggedLength <= BLOCK, String(ram.pluggedLength));
 });
 

@@ -217,7 +217,7 @@ export class VirtioPciTransport implements GuestPciFunction {
     this.#active.clear();
   }
 
-  /** Lets the device answer the buffers of a queue after all earlier ones, also those from before a reset. */
+  /** Lets the device answer the buffers of a queue after its earlier requests, also those before a reset. */
   #notify(index: number): void {
     const active = this.#active.get(index);
     if (active === undefined || (this.#status & DRIVER_OK) === 0 || !this.#config.isBusMaster) return;
