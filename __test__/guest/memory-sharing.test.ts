@@ -4,6 +4,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import test from 'ava';
 import { AddressRange, GuestMemory, MemoryFile, type SharedRange, type SharingChange } from '../../ts/index.ts';
+import { DmaBuffer } from '../../ts/driver.ts';
 import { SimulatedDevice } from '../../ts/testing.ts';
 import { rejectsCode, throwsCode } from '../support/errors.ts';
 import { at, guest, PAGE, pages, taggedFile } from '../support/pages.ts';
@@ -177,6 +178,39 @@ test('a signal ends a wait for the next change, and leaves no listener', async (
   abort.abort('reason');
   t.is(await pending.catch((reason: unknown) => reason), 'reason');
   t.deepEqual(await changes.next(), { done: true, value: undefined });
+});
+
+test('return ends a pending call of next', async (t) => {
+  const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
+  const changes = memory.sharing.changes();
+  await changes.next();
+  const pending = changes.next();
+  await turn();
+  t.deepEqual(await Promise.race([changes.return(), turn('it waits')]), { done: true, value: undefined });
+  t.deepEqual(await Promise.race([pending, turn('it waits')]), { done: true, value: undefined });
+});
+
+test('an abort releases the files of a consumer that never asks again', async (t) => {
+  const memory = await guest(t);
+  const file = MemoryFile.create(PAGE);
+  const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });
+  await region.addMapping({ backing: { file, offset: 0n } });
+  await region.mapToGuest();
+  const abort = new AbortController();
+  const [one] = ((await memory.sharing.changes({ signal: abort.signal }).next()).value as SharingChange).added;
+  file.close();
+  await region.remove();
+  t.is(one?.file.length, PAGE);
+  abort.abort();
+  throwsCode(t, () => one?.file.fd, 'ERR_CLOSED');
+});
+
+test('DMA buffers of the VMM are not listed', async (t) => {
+  const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
+  await DmaBuffer.allocate(memory, PAGE);
+  t.deepEqual(memory.sharing.snapshot().map(text), ['0x0..0x1000 ram0+0 ram rw']);
+  const { value } = await memory.sharing.changes().next();
+  t.is((value as SharingChange).added.length, 1);
 });
 
 test('guest memory without shareable memory ends the iteration without a change', async (t) => {

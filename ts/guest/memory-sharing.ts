@@ -1,8 +1,9 @@
 /**
  * The guest's memory as files, for other processes that map it themselves.
  */
-import { type AbortOptions, type AbortSignalLike, readSignal, throwIfAborted } from '../abort.ts';
+import { type AbortOptions, readSignal } from '../abort.ts';
 import type { GuestAddressSpace } from './guest-address-space.ts';
+import { SharingChanges } from './sharing-changes.ts';
 import {
   ReceivedRanges,
   type SharedRange,
@@ -15,7 +16,7 @@ import {
  * The ranges of guest memory that another process can map by a descriptor.
  *
  * These are RAM and device memory of regular files (`shareable` in {@link AcceptedMemory}). Private memory and BARs are
- * not listed, and neither is device memory of other peer-to-peer domains.
+ * not listed, and neither are DMA buffers of the VMM and device memory of other peer-to-peer domains.
  */
 export class MemorySharing {
   readonly #space: GuestAddressSpace;
@@ -32,7 +33,7 @@ export class MemorySharing {
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
    */
   snapshot(options: SharingOptions = {}): readonly SharedRange[] {
-    const select = selectShared(options);
+    const select = selectShared(this.#space, options);
     return Object.freeze(this.#space.map.flat.values().flatMap((sub) => select(sub) ?? []));
   }
 
@@ -46,46 +47,14 @@ export class MemorySharing {
    *
    * The files of received ranges stay open until the consumer asks for the change after the one that removes them. The
    * iteration ends with guest memory: the last change removes all ranges, and their files may be closed. End it with
-   * `break`, `return()` or the signal, otherwise the files stay open until guest memory is closed.
+   * `break`, `return()` or the signal, also while `next()` waits, otherwise the files stay open until guest memory is
+   * closed.
    *
    * @param options.peerToPeerDomains the domains whose device memory is included. Default: `['default']`
    * @param options.signal ends the iteration with the reason of the signal. Default: none
    * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`
    */
   changes(options: SharingOptions & AbortOptions = {}): AsyncGenerator<SharingChange, void, void> {
-    return changesOf(this.#space, new ReceivedRanges(selectShared(options)), readSignal(options));
-  }
-}
-
-async function* changesOf(
-  space: GuestAddressSpace,
-  received: ReceivedRanges,
-  signal: AbortSignalLike | undefined,
-): AsyncGenerator<SharingChange, void, void> {
-  let wake = (): void => {};
-  const onChange = (): void => {
-    if (space.isDropped) received.releaseAll();
-    wake();
-  };
-  const onAbort = (): void => wake();
-  space.watchers.add(onChange);
-  signal?.addEventListener('abort', onAbort);
-  try {
-    for (;;) {
-      throwIfAborted(signal);
-      const change = received.update(space.map.flat);
-      if (change !== undefined) {
-        yield change;
-        received.releaseRemoved();
-      } else if (space.isDropped) {
-        return;
-      } else {
-        await new Promise<void>((resolve) => (wake = resolve));
-      }
-    }
-  } finally {
-    space.watchers.delete(onChange);
-    signal?.removeEventListener('abort', onAbort);
-    received.releaseAll();
+    return new SharingChanges(this.#space, new ReceivedRanges(selectShared(this.#space, options)), readSignal(options));
   }
 }

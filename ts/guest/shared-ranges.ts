@@ -8,6 +8,7 @@ import type { SubMapping } from '../dma/sub-mapping.ts';
 import type { MemoryKind } from '../dma/target.ts';
 import { readOptions } from '../arguments.ts';
 import { IntervalMap } from '../interval-map.ts';
+import type { GuestAddressSpace } from './guest-address-space.ts';
 import { type MemoryFile, requestFileOf } from '../memory/memory-file.ts';
 
 /** A range of guest memory that is part of a file. */
@@ -18,7 +19,11 @@ export interface SharedRange {
   readonly file: MemoryFile;
   /** Bytes from the start of the file. */
   readonly offset: bigint;
-  /** Whether devices, and other processes for them, may write. */
+  /**
+   * Whether devices, and other processes for them, may write.
+   *
+   * A process can write to a read-only range, too, if the file was opened for writing: its descriptor allows it.
+   */
   readonly writable: boolean;
   /** Kind of the region. */
   readonly kind: MemoryKind;
@@ -41,11 +46,15 @@ export type SharingOptions = Pick<DmaMapperOptions, 'peerToPeerDomains'>;
 const ANOTHER_PROCESS = { name: 'sharing', accepts: { kinds: 'both', backing: 'shareable', readOnly: true } } as const;
 
 /** Selects the sub-mappings that are shared. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` @internal */
-export function selectShared(options: SharingOptions): (sub: SubMapping) => SharedRange | undefined {
+export function selectShared(
+  space: GuestAddressSpace,
+  options: SharingOptions,
+): (sub: SubMapping) => SharedRange | undefined {
   const { peerToPeerDomains } = readOptions(options, ['peerToPeerDomains']);
   const filter = new MemoryFilter(ANOTHER_PROCESS, readPeerPolicy({ peerToPeerDomains }));
   return (sub) => {
     const { range, memory, writable, kind, name } = sub;
+    if (space.map.region(sub.regionId)?.isBuffer === true) return undefined; // its file has all buffers of the VMM
     if (memory.file === undefined || filter.skips(sub) || filter.refusal(sub) !== undefined) return undefined;
     return Object.freeze({
       range,
