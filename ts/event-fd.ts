@@ -30,7 +30,13 @@ export interface HeldEvent {
   release(): void;
 }
 
-/** An eventfd: a counter in the kernel. It never blocks, and is closed on `exec`. */
+/**
+ * An eventfd: a counter in the kernel. It is non-blocking, and closed on `exec`.
+ *
+ * Another owner, such as a back end that received it, can clear `O_NONBLOCK`. Reads do not depend on the flag. A signal
+ * checks first that the count is not at its maximum; it blocks this thread only if the other owner fills the count
+ * between the check and the write.
+ */
 export class EventFd {
   readonly #handle: NativeEventFd;
   /** Its ID in the watcher, while a listener is set. */

@@ -47,6 +47,36 @@ fn rejects_a_signal_beyond_the_maximum_count() {
     assert_eq!(event.take().unwrap(), u64::MAX - 1);
 }
 
+/// Clears `O_NONBLOCK`, as any process with a duplicate of the descriptor can.
+fn make_blocking(event: &EventFd) {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    fcntl(event, FcntlArg::F_SETFL(OFlag::O_RDWR)).unwrap();
+}
+
+#[test]
+fn does_not_block_after_another_owner_has_cleared_the_flag() {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let event = EventFd::new().unwrap();
+        make_blocking(&event);
+        sender.send(event.take().unwrap()).unwrap();
+        event.signal(u64::MAX - 1).unwrap();
+        make_blocking(&event);
+        assert_eq!(code(event.signal(1)), ErrorCode::OutOfRange);
+        event.signal(0).unwrap();
+        event.take().unwrap();
+        event.signal(u64::MAX - 2).unwrap();
+        make_blocking(&event);
+        assert_eq!(code(event.signal(2)), ErrorCode::OutOfRange);
+        event.signal(1).unwrap();
+        make_blocking(&event);
+        sender.send(event.take().unwrap()).unwrap();
+    });
+    let limit = std::time::Duration::from_secs(10);
+    assert_eq!(receiver.recv_timeout(limit), Ok(0));
+    assert_eq!(receiver.recv_timeout(limit), Ok(u64::MAX - 1));
+}
+
 #[test]
 fn notifies_once_and_collects_the_count() {
     let (watcher, notified) = watcher();
