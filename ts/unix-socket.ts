@@ -43,6 +43,30 @@ export const NO_DESCRIPTOR = (1n << 64n) - 1n;
  * @internal
  */
 export let sendMessages: (socket: UnixSocket, bytes: Uint8Array, words: BigUint64Array) => Promise<void>;
+/**
+ * Receives as {@link UnixSocket.receive}, with room for few descriptors: the kernel closes the others.
+ *
+ * The socket stays open if the process cannot have a descriptor (`EMFILE`).
+ *
+ * @internal
+ */
+export let receiveWithRoom: (socket: UnixSocket, wanted: WantedMessage) => Promise<LimitedMessage | undefined>;
+
+/** @internal */
+export interface WantedMessage {
+  /** Bytes. */
+  readonly length: number;
+  /** The fewest bytes after which it resolves. */
+  readonly min: number;
+  /** How many descriptors there is room for, at the moment at which bytes are read. */
+  room(): number;
+}
+
+/** @internal */
+export interface LimitedMessage extends ReceivedMessage {
+  /** Whether the kernel has closed descriptors, for which there was no room. */
+  readonly hadMore: boolean;
+}
 
 /** Options of {@link UnixSocket.send}. */
 export interface SendOptions {
@@ -69,6 +93,12 @@ interface EarlyBytes {
   readonly descriptors: readonly OwnedDescriptor[];
 }
 
+interface ReceivedPart {
+  readonly count: number;
+  readonly descriptors: readonly OwnedDescriptor[];
+  readonly hadMore: boolean;
+}
+
 /**
  * A connected Unix domain socket: a stream of bytes and descriptors between two processes.
  *
@@ -88,6 +118,7 @@ export class UnixSocket {
   static {
     isUnixSocket = (value): value is UnixSocket => typeof value === 'object' && value !== null && #handle in value;
     sendMessages = (socket, bytes, words) => socket.#sendEach(bytes, words);
+    receiveWithRoom = (socket, wanted) => socket.#receive(wanted);
   }
 
   private constructor(key: typeof PACKAGE_KEY, handle: NativeUnixSocket) {
@@ -181,9 +212,10 @@ export class UnixSocket {
     if (this.#sends.isEmpty && attempt()) return;
     // The caller may change the bytes and close the descriptors meanwhile.
     rest = copyOf(rest, 'a message');
-    const owned = numbers.map(duplicateDescriptor);
-    numbers = owned.map(({ fd }) => fd);
+    const owned: OwnedDescriptor[] = [];
     try {
+      for (const number of numbers) owned.push(duplicateDescriptor(number));
+      numbers = owned.map(({ fd }) => fd);
       await this.#sends.wait(attempt, signal, () => rest.length < length && this.close());
     } finally {
       for (const descriptor of owned) descriptor.close();
@@ -207,35 +239,13 @@ export class UnixSocket {
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', 'a message to receive has at least 1 byte');
     }
     throwIfAborted(signal);
-    this.#open();
-    const bytes = newBytes(length, 'a message');
-    const descriptors: OwnedDescriptor[] = [];
-    let filled = 0;
-    let ended = false;
-    const attempt = (): boolean => {
-      while (filled < length && !ended) {
-        const received = this.#read(bytes.subarray(filled));
-        if (received === undefined) return false;
-        descriptors.push(...received.descriptors);
-        filled += received.count;
-        ended = received.count === 0;
-      }
-      if (ended && filled > 0) throw endedEarly(filled, length);
-      return true;
-    };
     try {
-      if (!this.#receives.isEmpty || !attempt()) {
-        await this.#receives.wait(attempt, signal, () => {
-          if (filled === 0) return;
-          this.#early = { bytes: bytes.slice(0, filled), descriptors: descriptors.splice(0) };
-          this.#receives.progress();
-        });
-      }
+      const message = await this.#receive({ length, min: length, room: () => MAX_DESCRIPTORS }, signal);
+      return message && { bytes: message.bytes, descriptors: message.descriptors };
     } catch (error) {
-      for (const descriptor of descriptors) descriptor.close();
+      if (error instanceof PeerDmaError && error.errno === 'EMFILE') this.close();
       throw error;
     }
-    return ended ? undefined : { bytes, descriptors };
   }
 
   /**
@@ -293,25 +303,53 @@ export class UnixSocket {
     await this.#sends.wait(attempt, undefined, () => {});
   }
 
+  async #receive(wanted: WantedMessage, signal?: AbortSignalLike): Promise<LimitedMessage | undefined> {
+    const { length, min } = wanted;
+    this.#open();
+    const bytes = newBytes(length, 'a message');
+    const descriptors: OwnedDescriptor[] = [];
+    let filled = 0;
+    let ended = false;
+    let hadMore = false;
+    const attempt = (): boolean => {
+      while (filled < min && !ended) {
+        const received = this.#read(bytes.subarray(filled), wanted.room() - descriptors.length);
+        if (received === undefined) return false;
+        descriptors.push(...received.descriptors);
+        hadMore ||= received.hadMore;
+        filled += received.count;
+        ended = received.count === 0;
+      }
+      if (ended && filled > 0) throw endedEarly(filled, length);
+      return true;
+    };
+    try {
+      if (!this.#receives.isEmpty || !attempt()) {
+        await this.#receives.wait(attempt, signal, () => {
+          if (filled === 0) return;
+          this.#early = { bytes: bytes.slice(0, filled), descriptors: descriptors.splice(0) };
+          this.#receives.progress();
+        });
+      }
+    } catch (error) {
+      for (const descriptor of descriptors) descriptor.close();
+      throw error;
+    }
+    return ended ? undefined : { bytes: bytes.subarray(0, filled), descriptors, hadMore };
+  }
+
   /** Reads at most as many bytes as `into` has; `undefined` if nothing has arrived. */
-  #read(into: Uint8Array): { readonly count: number; readonly descriptors: readonly OwnedDescriptor[] } | undefined {
+  #read(into: Uint8Array, room: number): ReceivedPart | undefined {
     const early = this.#early;
     if (early !== undefined) {
       const count = Math.min(into.length, early.bytes.length);
       into.set(early.bytes.subarray(0, count));
       const rest = early.bytes.subarray(count);
       this.#early = rest.length === 0 ? undefined : { bytes: rest, descriptors: [] };
-      return { count, descriptors: early.descriptors };
+      return { count, descriptors: early.descriptors, hadMore: false };
     }
-    try {
-      const received = native(() => this.#open().receive(into));
-      return received === null
-        ? undefined
-        : { count: received.count, descriptors: received.descriptors.map(newDescriptor) };
-    } catch (error) {
-      if (error instanceof PeerDmaError && error.errno === 'EMFILE') queueMicrotask(() => this.close());
-      throw error;
-    }
+    const received = native(() => this.#open().receive(into, Math.max(room, 0)));
+    return received === null ? undefined : { ...received, descriptors: received.descriptors.map(newDescriptor) };
   }
 
   /** Waits for the socket while calls wait, and keeps the process alive meanwhile. */

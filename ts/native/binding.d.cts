@@ -368,8 +368,11 @@ export declare class NativeUnixSocket {
    * 2^64 - 1 for none. Returns the number of bytes sent.
    */
   sendEach(from: Bytes, messages: BigUint64Array): Index
-  /** Fills `into` with at most as many bytes as it has. Returns `null` if nothing has arrived. */
-  receive(into: Bytes): NativeReceived | null
+  /**
+   * Fills `into` with at most as many bytes as it has, and accepts up to `room` descriptors. Returns `null` if nothing
+   * has arrived.
+   */
+  receive(into: Bytes, room: Index): NativeReceived | null
   /** Ends the stream to the peer. The other direction continues. */
   end(): void
   /** Closes the handle. A watcher closes its own when the socket is removed from it. */
@@ -598,8 +601,10 @@ export interface NativeRange {
 export interface NativeReceived {
   /** The number of bytes; 0 at the end of the stream. */
   count: Index
-  /** The descriptors that were sent with these bytes. */
+  /** The descriptors that were sent with these bytes, as many as there was room for. */
   descriptors: Array<NativeDescriptor>
+  /** Whether the kernel has closed others, for which there was no room. */
+  hadMore: boolean
 }
 
 /** A region of a device. */

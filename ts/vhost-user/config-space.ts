@@ -22,8 +22,10 @@ export async function readConfigSpace(backEnd: BackEnd, offset: number, length: 
   const end = offset + length;
   if (length === 0) return new Uint8Array();
   const message = { request: 'GET_CONFIG', payload: configSpace(0, new Uint8Array(end)) } as const;
-  const { payload } = await session.ask(message, CONFIG_PREFIX + end, { mayBeEmpty: true });
-  if (payload.length === 0) throw refused(backEnd.name, 'GET_CONFIG');
+  const size = CONFIG_PREFIX + end;
+  // An error has no payload, or with the crate `vhost` of rust-vmm no bytes of config space.
+  const { payload } = await session.ask(message, size, { errorSizes: [0, CONFIG_PREFIX] });
+  if (payload.length < size) throw refused(backEnd.name, 'GET_CONFIG');
   return payload.slice(CONFIG_PREFIX + offset);
 }
 

@@ -31,6 +31,17 @@ export function invalidReply(name: string, reason: string, cause: unknown): Peer
   );
 }
 
+/** An error of this process, not of the back end. @internal */
+export function localFailure(name: string, reason: string, cause: unknown): PeerDmaError {
+  const errno = cause instanceof PeerDmaError ? cause.errno : undefined;
+  const remedy = errno === 'EMFILE' ? 'Raise the limit of open files' : 'End the process of the back end';
+  return new PeerDmaError(
+    'ERR_SYSTEM',
+    `${name}: receiving a reply failed: ${reason}. The connection is ended. ${remedy}`,
+    { target: name, cause, errno },
+  );
+}
+
 /** @internal */
 export function refused(name: string, request: string, range?: AddressRange): PeerDmaError {
   return new PeerDmaError(

@@ -3,7 +3,7 @@
  */
 import { PeerDmaError } from '../errors.ts';
 import type { OwnedDescriptor } from '../owned-descriptor.ts';
-import type { ReceivedMessage } from '../unix-socket.ts';
+import type { LimitedMessage } from '../unix-socket.ts';
 import { HEADER, decodeHeader } from './message.ts';
 import { SIZES } from './payloads.ts';
 import { FLAGS, REQUESTS, type RequestName } from './requests.ts';
@@ -20,8 +20,8 @@ export interface ExpectedReplies {
   readonly requests: readonly RequestName[];
   /** Bytes of each payload. */
   readonly size: number;
-  /** Whether a single reply without payload, which reports an error, is valid, too. Default: no */
-  readonly mayBeEmpty?: boolean;
+  /** Sizes of the payload of a single reply that reports an error. Default: none */
+  readonly errorSizes?: readonly number[];
   /** Whether a descriptor comes with the replies. Default: no */
   readonly hasDescriptor?: boolean;
 }
@@ -36,26 +36,29 @@ export function acknowledgements(requests: readonly RequestName[]): ExpectedRepl
  *
  * @param first the header of the first reply
  * @param expected `undefined` if no exchange runs
+ * @param receive receives bytes; `held` is the number of descriptors that came before
  * @throws {Error} for invalid replies; what `receive` throws. All descriptors are closed then
  * @internal
  */
 export async function readReplies(
-  first: ReceivedMessage,
+  first: LimitedMessage,
   expected: ExpectedReplies | undefined,
-  receive: (length: number) => Promise<ReceivedMessage | undefined>,
+  receive: (length: number, held: number) => Promise<LimitedMessage | undefined>,
 ): Promise<Reply[]> {
   const descriptors = [...first.descriptors];
   try {
     if (expected === undefined) throw new Error('no request is pending');
-    const { requests, size, mayBeEmpty = false, hasDescriptor = false } = expected;
-    const isEmpty = mayBeEmpty && decodeHeader(first.bytes).size === 0;
-    checkHeader(first.bytes, requests[0], isEmpty ? 0 : size);
-    const restLength = isEmpty ? 0 : requests.length * (HEADER + size) - HEADER;
-    const rest = restLength === 0 ? undefined : await receive(restLength);
+    const { requests, size, errorSizes = [], hasDescriptor = false } = expected;
+    const errorSize = errorSizes.find((each) => each === decodeHeader(first.bytes).size);
+    checkHeader(first.bytes, requests[0], errorSize ?? size);
+    const restLength = errorSize ?? requests.length * (HEADER + size) - HEADER;
+    const rest = restLength === 0 ? undefined : await receive(restLength, descriptors.length);
     descriptors.push(...(rest?.descriptors ?? []));
     if (restLength > 0 && rest === undefined) throw new PeerDmaError('ERR_PEER_CLOSED', 'it has ended within a reply');
-    if (descriptors.length !== (hasDescriptor ? 1 : 0)) {
-      throw new Error(`${descriptors.length} descriptors came with the reply to ${requests[0]}`);
+    const hadMore = first.hadMore || rest?.hadMore === true;
+    if (hadMore || descriptors.length !== (hasDescriptor ? 1 : 0)) {
+      const count = hadMore ? 'too many' : descriptors.length;
+      throw new Error(`${count} descriptors came with the reply to ${requests[0]}`);
     }
     return requests.map((request, index) => {
       const at = index * (HEADER + size);

@@ -6,12 +6,18 @@
  */
 import { setImmediate } from 'node:timers/promises';
 import { PeerDmaError, asError } from '../errors.ts';
-import { type UnixSocket, sendMessages } from '../unix-socket.ts';
-import { disconnected, invalidReply, refused, timedOut } from './errors.ts';
+import { type LimitedMessage, type UnixSocket, receiveWithRoom, sendMessages } from '../unix-socket.ts';
+import { disconnected, invalidReply, localFailure, refused, timedOut } from './errors.ts';
 import { HEADER, type Message, encodeMessages, messageWords } from './message.ts';
 import { decodeU64 } from './payloads.ts';
 import { type ExpectedReplies, type Reply, acknowledgements, readReplies } from './replies.ts';
 import { startTimer } from './timer.ts';
+
+/**
+ * The most requests without a confirmation. The kernel counts their descriptors until they are received, and a user may
+ * have as many as open files (`ETOOMANYREFS`).
+ */
+const MAX_UNCONFIRMED = 128;
 
 /** Bytes that are read at once after a failure. */
 const DISCARDED = 65_536;
@@ -83,13 +89,17 @@ export class Session {
    * @throws {PeerDmaError} as {@link Session.ask}
    */
   async tell(messages: readonly Message[]): Promise<number[]> {
-    if (messages.length === 0) return [];
-    if (!this.confirmsEach) {
-      await this.#run([...messages, { request: 'GET_FEATURES' }], false, acknowledgements(['GET_FEATURES']));
-      return [];
+    const refusals: number[] = [];
+    for (let first = 0; first < messages.length; first += MAX_UNCONFIRMED) {
+      const batch = messages.slice(first, first + MAX_UNCONFIRMED);
+      if (!this.confirmsEach) {
+        await this.#run([...batch, { request: 'GET_FEATURES' }], false, acknowledgements(['GET_FEATURES']));
+        continue;
+      }
+      const replies = await this.#run(batch, true, acknowledgements(batch.map(({ request }) => request)));
+      for (const [index, { payload }] of replies.entries()) if (decodeU64(payload) !== 0n) refusals.push(first + index);
     }
-    const replies = await this.#run(messages, true, acknowledgements(messages.map(({ request }) => request)));
-    return [...replies.keys()].filter((index) => decodeU64((replies[index] as Reply).payload) !== 0n);
+    return refusals;
   }
 
   /** {@link Session.tell}. @throws {PeerDmaError} also `ERR_REQUEST_REFUSED` */
@@ -104,6 +114,7 @@ export class Session {
     this.#failure = error;
     this.#socket.end();
     this.#exchange?.reject(error);
+    this.#exchange = undefined; // a late reply belongs to no request
     this.#events.failed();
   }
 
@@ -164,8 +175,10 @@ export class Session {
         const error = asError(thrown);
         const code = error instanceof PeerDmaError ? error.code : undefined;
         if (code === 'ERR_PEER_CLOSED') break;
-        if (code === 'ERR_CLOSED') return;
-        this.fail(invalidReply(this.#name, error.message, thrown));
+        const isLocal = code === 'ERR_SYSTEM' || code === 'ERR_CLOSED';
+        this.fail((isLocal ? localFailure : invalidReply)(this.#name, error.message, thrown));
+        // The end of the back end cannot be seen any more.
+        if (code === 'ERR_CLOSED') return new Promise(() => {});
       }
     }
     this.#isGone = true;
@@ -176,19 +189,29 @@ export class Session {
 
   /** Reads the replies of one exchange. @returns false at the end of the stream */
   async #readExchange(): Promise<boolean> {
-    const first = await this.#socket.receive(HEADER);
+    const first = await this.#receive(HEADER);
     if (first === undefined) return false;
     const exchange = this.#exchange;
-    const replies = await readReplies(first, exchange?.expected, (length) => this.#socket.receive(length));
-    this.#exchange = undefined;
-    exchange?.resolve(replies);
+    const replies = await readReplies(first, exchange?.expected, (length, held) => this.#receive(length, held));
+    if (this.#failure === undefined) {
+      this.#exchange = undefined;
+      exchange?.resolve(replies);
+    } else {
+      for (const { descriptor } of replies) descriptor?.close();
+    }
     return true;
+  }
+
+  /** @param held descriptors that came with the replies of the exchange before */
+  #receive(length: number, held = 0): Promise<LimitedMessage | undefined> {
+    const room = (): number => (this.#exchange?.expected.hasDescriptor === true ? 1 : 0) - held;
+    return receiveWithRoom(this.#socket, { length, min: length, room });
   }
 
   /** Reads what a back end sends after a failure, in turns of the event loop. @returns false at the end */
   async #discard(): Promise<boolean> {
     await setImmediate();
-    const received = await this.#socket.receive(DISCARDED);
+    const received = await receiveWithRoom(this.#socket, { length: DISCARDED, min: 1, room: () => 0 });
     for (const descriptor of received?.descriptors ?? []) descriptor.close();
     return received !== undefined;
   }

@@ -20,7 +20,12 @@ use peerdma_core::{Descriptor, ErrorCode};
 
 fn receive(socket: &UnixSocket, length: usize) -> (Vec<u8>, Vec<Descriptor>) {
     let mut bytes = vec![0; length];
-    let Received { count, descriptors } = socket.receive(&mut bytes).unwrap().unwrap();
+    let Received {
+        count, descriptors, ..
+    } = socket
+        .receive(&mut bytes, MAX_DESCRIPTORS)
+        .unwrap()
+        .unwrap();
     bytes.truncate(count);
     (bytes, descriptors)
 }
@@ -35,7 +40,7 @@ fn is_closed_on_exec(descriptor: &Descriptor) -> bool {
 #[test]
 fn carries_bytes_both_ways_and_ends_with_the_peer() {
     let (one, other) = UnixSocket::pair().unwrap();
-    assert!(one.receive(&mut [0]).unwrap().is_none());
+    assert!(one.receive(&mut [0], MAX_DESCRIPTORS).unwrap().is_none());
     assert_eq!(one.send(b"there", &[]).unwrap(), Some(5));
     assert_eq!(other.send(b"back", &[]).unwrap(), Some(4));
     assert_eq!(receive(&other, 3).0, b"the");
@@ -94,12 +99,15 @@ fn sends_a_part_of_a_message_that_the_queue_cannot_hold() {
 fn rejects_empty_messages_closed_descriptors_and_other_files() {
     let (one, other) = UnixSocket::pair().unwrap();
     assert_eq!(code(one.send(&[], &[])), ErrorCode::InvalidArgument);
-    assert_eq!(code(one.receive(&mut [])), ErrorCode::InvalidArgument);
+    assert_eq!(
+        code(one.receive(&mut [], MAX_DESCRIPTORS)),
+        ErrorCode::InvalidArgument
+    );
     assert_eq!(
         code(one.send(&[1], &[i32::MAX])),
         ErrorCode::InvalidArgument
     );
-    assert!(other.receive(&mut [0]).unwrap().is_none());
+    assert!(other.receive(&mut [0], MAX_DESCRIPTORS).unwrap().is_none());
     let event = EventFd::new().unwrap();
     let file = std::fs::File::open("/dev/null").unwrap();
     for fd in [-1, i32::MAX, event.raw_fd(), file.as_raw_fd()] {
@@ -197,7 +205,7 @@ fn notifies_once_when_a_socket_is_ready() {
     drop(one);
     let mut left = [0; 8];
     let ended = loop {
-        match other.receive(&mut left) {
+        match other.receive(&mut left, MAX_DESCRIPTORS) {
             Ok(Some(received)) if received.count == 0 => break true,
             Err(error) => break error.code() == ErrorCode::PeerClosed,
             Ok(_) => {}
@@ -226,12 +234,32 @@ fn closes_what_arrived_if_a_descriptor_does_not_fit() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let room = u64::try_from(before + 20).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, room, hard).unwrap();
-    let error = failure(other.receive(&mut [0; 7]));
+    let error = failure(other.receive(&mut [0; 7], MAX_DESCRIPTORS));
     assert_eq!(
         (error.code(), error.errno()),
         (ErrorCode::System, Some(Errno::EMFILE))
     );
+    assert!(error.message().starts_with("socket: receiving"));
     assert_eq!(open(), before);
+}
+
+#[test]
+fn accepts_no_more_descriptors_than_there_is_room_for() {
+    let (one, other) = UnixSocket::pair().unwrap();
+    for (sent, room, kept) in [
+        (3, 0, 0),
+        (3, 1, 1),
+        (3, 2, 2),
+        (3, 3, 3),
+        (1, 2, 1),
+        (0, 0, 0),
+    ] {
+        one.send(b"message", &vec![one.raw_fd(); sent]).unwrap();
+        let received = other.receive(&mut [0; 7], room).unwrap().unwrap();
+        assert_eq!(received.count, 7);
+        assert_eq!(received.descriptors.len(), kept);
+        assert_eq!(received.had_more, kept < sent);
+    }
 }
 
 #[test]

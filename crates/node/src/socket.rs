@@ -53,8 +53,10 @@ impl From<Descriptor> for NativeDescriptor {
 pub struct NativeReceived {
     /// The number of bytes; 0 at the end of the stream.
     pub count: Index,
-    /// The descriptors that were sent with these bytes.
+    /// The descriptors that were sent with these bytes, as many as there was room for.
     pub descriptors: Vec<NativeDescriptor>,
+    /// Whether the kernel has closed others, for which there was no room.
+    pub had_more: bool,
 }
 
 /// A connected Unix domain socket of type `SOCK_STREAM`.
@@ -139,14 +141,22 @@ impl NativeUnixSocket {
         })
     }
 
-    /// Fills `into` with at most as many bytes as it has. Returns `null` if nothing has arrived.
+    /// Fills `into` with at most as many bytes as it has, and accepts up to `room` descriptors. Returns `null` if nothing
+    /// has arrived.
     #[napi]
-    pub fn receive(&self, env: &Env, mut into: Bytes) -> napi::Result<Option<NativeReceived>> {
+    pub fn receive(
+        &self,
+        env: &Env,
+        mut into: Bytes,
+        room: Index,
+    ) -> napi::Result<Option<NativeReceived>> {
         or_throw(env, || {
-            let received = self.socket()?.receive(into.sink())?;
+            let room = usize::try_from(room.0).unwrap_or(usize::MAX);
+            let received = self.socket()?.receive(into.sink(), room)?;
             Ok(received.map(|received| NativeReceived {
                 count: Index(received.count.try_into().unwrap_or(u64::MAX)),
                 descriptors: received.descriptors.into_iter().map(Into::into).collect(),
+                had_more: received.had_more,
             }))
         })
     }

@@ -24,10 +24,24 @@ impl ControlBuffer {
         Self { words: [0; WORDS] }
     }
 
-    /// Makes the whole buffer that of a message to receive.
-    pub(super) const fn attach(&mut self, message: &mut msghdr) {
+    /// Makes the whole buffer that of a message.
+    const fn attach(&mut self, message: &mut msghdr) {
         message.msg_control = self.words.as_mut_ptr().cast();
         message.msg_controllen = size_of::<[u64; WORDS]>();
+    }
+
+    /// Makes the buffer that of a message to receive with up to `room` descriptors, at most [`MAX_DESCRIPTORS`].
+    pub(super) fn attach_room(&mut self, message: &mut msghdr, room: usize) {
+        if room == 0 {
+            return;
+        }
+        self.attach(message);
+        if room < MAX_DESCRIPTORS {
+            let length = c_uint::try_from(room.saturating_mul(FD_SIZE)).unwrap_or(0);
+            // SAFETY: the function only computes. The result is less than 1032, and the buffer has 2048 bytes.
+            message.msg_controllen =
+                usize::try_from(unsafe { libc::CMSG_LEN(length) }).unwrap_or(0);
+        }
     }
 
     /// Makes the buffer, with these descriptors, that of a message to send. Sends no more than [`MAX_DESCRIPTORS`].

@@ -25,8 +25,10 @@ pub struct UnixSocket {
 pub struct Received {
     /// The number of bytes; 0 at the end of the stream.
     pub count: usize,
-    /// The descriptors that were sent with these bytes.
+    /// The descriptors that were sent with these bytes, as many as there was room for.
     pub descriptors: Vec<Descriptor>,
+    /// Whether the kernel has closed others, for which there was no room.
+    pub had_more: bool,
 }
 
 impl UnixSocket {
@@ -173,11 +175,17 @@ impl UnixSocket {
     ///
     /// Bytes after those with which descriptors were sent belong to the next call (`unix_stream_read_generic`).
     ///
+    /// Up to `room` descriptors are accepted, at most [`MAX_DESCRIPTORS`].
+    ///
     /// # Errors
     /// `ERR_PEER_CLOSED` if the peer has ended without reading all that was sent to it. `ERR_SYSTEM` if the process
-    /// cannot have all descriptors of the message (`EMFILE`): those that arrived are closed, and its bytes are lost.
+    /// cannot have as many descriptors (`EMFILE`): those that arrived are closed, and the bytes of the message are lost.
     /// `ERR_INVALID_ARGUMENT` if `into` is empty.
-    pub fn receive<'a>(&self, into: impl Into<ByteSink<'a>>) -> Result<Option<Received>> {
+    pub fn receive<'a>(
+        &self,
+        into: impl Into<ByteSink<'a>>,
+        room: usize,
+    ) -> Result<Option<Received>> {
         let mut into = into.into();
         if into.is_empty() {
             let message = "a message to receive has at least 1 byte";
@@ -189,7 +197,7 @@ impl UnixSocket {
         };
         let mut message = message(&mut part);
         let mut control = ControlBuffer::new();
-        control.attach(&mut message);
+        control.attach_room(&mut message, room);
         // SAFETY: the message, its bytes and its control buffer outlive the call, which may write all of them.
         let received = without_waiting(|flags| unsafe {
             libc::recvmsg(
@@ -208,12 +216,17 @@ impl UnixSocket {
         };
         // SAFETY: the call has just filled the message.
         let descriptors = unsafe { take_rights(&message) };
-        if message.msg_flags & libc::MSG_CTRUNC != 0 {
+        let had_more = message.msg_flags & libc::MSG_CTRUNC != 0;
+        if had_more && descriptors.len() < room {
             drop(descriptors);
-            let operation = "socket: receiving descriptors that do not all fit";
+            let operation = "receiving descriptors that do not all fit";
             return Err(failed(Errno::EMFILE, "recvmsg", operation));
         }
-        Ok(Some(Received { count, descriptors }))
+        Ok(Some(Received {
+            count,
+            descriptors,
+            had_more,
+        }))
     }
 
     /// Ends the stream to the peer, which receives the bytes before and then the end. The other direction continues.
