@@ -37,7 +37,7 @@ const FAULTS: readonly Fault[] = [
 const BACK_ENDS: Readonly<Record<string, bigint>> = {
   'ADD_MEM_REG and confirmations': BIT.mq | BIT.replyAck | BIT.config | BIT.memorySlots,
   'SET_MEM_TABLE and confirmations': BIT.mq | BIT.replyAck | BIT.config,
-  'ADD_MEM_REG alone': BIT.config | BIT.memorySlots,
+  'CONFIGURE_MEM_SLOTS without confirmations': BIT.config | BIT.memorySlots,
   'SET_MEM_TABLE alone': BIT.config,
 };
 

@@ -1,7 +1,9 @@
 // A back end that replaces another one gets the memory and the queues of that moment, whatever happens on the way.
 import test, { type ExecutionContext } from 'ava';
+import { execFile } from 'node:child_process';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { AddressRange, MemoryFile, UnixSocket } from '../../ts/index.ts';
 import { type VhostUserState, VhostUserTarget } from '../../ts/vhost-user.ts';
 import { rejectsCode } from '../support/errors.ts';
@@ -57,9 +59,11 @@ test('a new back end gets memory, queues and features, also those of the time wi
   t.deepEqual(next?.ranges(), ['0x0..0x400000', '0x100000000..0x100100000']);
   t.like(next?.queues[0], { base: 0x1234, size: 8, started: true, enabled: true });
   t.is(next?.queues[0]?.kick?.take(), 1n, 'a signal may be lost with the back end');
-  t.is(next?.queues[1], undefined);
+  t.is(next?.queues[1]?.kick, undefined);
   t.is(next?.inflight?.length, 4096n, 'the record of the first one');
   t.deepEqual(states, ['disconnected', 'connected']);
+  const requests = next?.requests ?? [];
+  t.is(requests.slice(0, requests.indexOf('SET_INFLIGHT_FD')).filter((name) => name === 'SET_VRING_CALL').length, 4);
   await hot.remove();
   t.deepEqual(next?.ranges(), ['0x0..0x400000']);
   await target.close();
@@ -110,7 +114,7 @@ test('a new back end without the features of the driver, or with too few slots, 
 });
 
 /** The requests of the set-up of a new back end, with memory and a queue. */
-const SET_UP = 16;
+const SET_UP = 20;
 
 for (const fault of ['die', 'refuse', 'hang after it', 'noise'] satisfies Fault[]) {
   test(`a new back end that fails with "${fault}" at each message of its set-up is replaced`, async (t) => {
@@ -139,6 +143,29 @@ for (const fault of ['die', 'refuse', 'hang after it', 'noise'] satisfies Fault[
     }
   });
 }
+
+test('turns an error of the callback for changes into an uncaught exception', async (t) => {
+  const program = '__test__/vhost-user/support/throwing-callback.ts';
+  const args = ['--import=./scripts/typescript/register.mjs', program];
+  const { stdout } = await promisify(execFile)(process.execPath, args);
+  t.deepEqual(JSON.parse(stdout), [
+    'uncaughtException failed',
+    'uncaughtException disconnected',
+    'uncaughtException closed',
+    'ERR_INVALID_REPLY closed',
+  ]);
+});
+
+test('the signal of the first connection does not end later ones', async (t) => {
+  const { path, backEnds } = await listen(t, []);
+  const controller = new AbortController();
+  const target = await VhostUserTarget.connect(path, { reconnect: RECONNECT, signal: controller.signal });
+  t.teardown(() => target.close());
+  controller.abort();
+  backEnds[0]?.die();
+  await until(() => backEnds.length === 2 && target.state === 'connected', 'the next one');
+  t.is(target.failure, undefined);
+});
 
 test('closing ends attempts to connect again', async (t) => {
   const { path, backEnds } = await listen(t, []);

@@ -63,8 +63,7 @@ async function addHotRam(memory: GuestMemory): Promise<{ remove(): Promise<void>
 const WAYS: readonly (readonly [string, VhostUserOptions])[] = [
   ['with ADD_MEM_REG', {}],
   ['with SET_MEM_TABLE', { withoutProtocolFeatures: ['CONFIGURE_MEM_SLOTS'] }],
-  ['with ADD_MEM_REG and no confirmations', { withoutProtocolFeatures: ['REPLY_ACK'] }],
-  ['with SET_MEM_TABLE and no confirmations', { withoutProtocolFeatures: ['REPLY_ACK', 'CONFIGURE_MEM_SLOTS'] }],
+  ['with SET_MEM_TABLE and no confirmations', { withoutProtocolFeatures: ['REPLY_ACK'] }],
 ];
 
 for (const [way, options] of WAYS) {

@@ -34,6 +34,11 @@ interface Data {
   readonly length: number;
 }
 
+interface PendingRequest {
+  resolve(status: number): void;
+  reject(error: Error): void;
+}
+
 /** The first queue of a block device. */
 export class VirtioBlk {
   readonly #memory: GuestMemory;
@@ -42,7 +47,7 @@ export class VirtioBlk {
   readonly #kick = EventFd.create();
   readonly #call = EventFd.create();
   readonly #free = [...Array(REQUESTS).keys()];
-  readonly #pending = new Map<number, (status: number) => void>();
+  readonly #pending = new Map<number, PendingRequest>();
   #available = 0;
   #used = 0;
 
@@ -60,14 +65,19 @@ export class VirtioBlk {
   static async start(target: VhostUserTarget, memory: GuestMemory, base: bigint): Promise<VirtioBlk> {
     const driver = new VirtioBlk(target, memory, base);
     memory.write(base, new Uint8Array(Number(DRIVER_BYTES)));
-    await target.setQueue(0, {
-      size: SIZE,
-      descriptorTable: base + DESCRIPTORS,
-      availableRing: base + AVAILABLE,
-      usedRing: base + USED,
-      kick: driver.#kick,
-      call: driver.#call,
-    });
+    try {
+      await target.setQueue(0, {
+        size: SIZE,
+        descriptorTable: base + DESCRIPTORS,
+        availableRing: base + AVAILABLE,
+        usedRing: base + USED,
+        kick: driver.#kick,
+        call: driver.#call,
+      });
+    } catch (error) {
+      driver.#end();
+      throw error;
+    }
     driver.#call.onSignal(() => driver.#complete());
     return driver;
   }
@@ -87,11 +97,18 @@ export class VirtioBlk {
     return this.#request('flush', 0n);
   }
 
-  /** Stops the queue. Requests that are not complete never will be. */
+  /** Stops the queue. Requests that are not complete reject. */
   async stop(): Promise<void> {
     await this.#target.stopQueue(0);
+    this.#complete();
+    this.#end();
+  }
+
+  #end(): void {
     this.#kick.close();
     this.#call.close();
+    for (const { reject } of this.#pending.values()) reject(new Error('the queue has stopped'));
+    this.#pending.clear();
   }
 
   #request(type: keyof typeof TYPES, sector: bigint, data?: Data): Promise<number> {
@@ -111,8 +128,8 @@ export class VirtioBlk {
     this.#describe(first, { address: header, length: 16 }, NEXT, data === undefined ? first + 2 : first + 1);
     if (data !== undefined) this.#describe(first + 1, data, NEXT | (type === 'read' ? DEVICE_WRITES : 0), first + 2);
     this.#describe(first + 2, { address: status, length: 1 }, DEVICE_WRITES, 0);
-    return new Promise((resolve) => {
-      this.#pending.set(slot, resolve);
+    return new Promise((resolve, reject) => {
+      this.#pending.set(slot, { resolve, reject });
       this.#offer(first);
     });
   }
@@ -136,22 +153,28 @@ export class VirtioBlk {
     this.#kick.signal();
   }
 
+  /** Completes requests by the used ring. The back end writes it: ids of requests that are not pending are ignored. */
   #complete(): void {
     const ring = this.#base + USED;
     const index = this.#u16(ring + 2n);
     for (; this.#used !== index; this.#used = (this.#used + 1) & 0xffff) {
-      const slot = Math.floor(this.#u16(ring + 4n + BigInt(this.#used % SIZE) * 8n) / 3);
+      const slot = this.#u32(ring + 4n + BigInt(this.#used % SIZE) * 8n) / 3;
+      const request = this.#pending.get(slot);
+      if (request === undefined) continue;
       const [status = 0xff] = this.#memory.read(this.#base + STATUSES + BigInt(slot), 1);
-      const resolve = this.#pending.get(slot);
       this.#pending.delete(slot);
       this.#free.push(slot);
-      resolve?.(status);
+      request.resolve(status);
     }
   }
 
   #u16(address: bigint): number {
     const [low = 0, high = 0] = this.#memory.read(address, 2);
     return low | (high << 8);
+  }
+
+  #u32(address: bigint): number {
+    return this.#u16(address) + this.#u16(address + 2n) * 0x1_0000;
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * One back end: its connection, the memory that it maps, and its queues.
  */
+import type { AbortSignalLike } from '../abort.ts';
 import type { AddressRange } from '../address-range.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
 import { MutationQueue } from '../guest/mutation-queue.ts';
@@ -9,7 +10,7 @@ import { asPeerDmaError, mapUnknown, refused } from './errors.ts';
 import { Link } from './link.ts';
 import { type MappedRegion, MemoryTable, addRegions, removeRegion, setRegions } from './memory-table.ts';
 import { type Agreement, acceptFeatures, negotiate } from './negotiation.ts';
-import { type Settings, requireRestorable } from './options.ts';
+import type { Settings } from './options.ts';
 import type { Queue } from './queue.ts';
 import { Queues } from './queues.ts';
 import { FEATURE, PROTOCOL } from './requests.ts';
@@ -27,8 +28,8 @@ export class BackEnd {
   /** The features that the driver has accepted. */
   #features: bigint | undefined;
 
-  /** @param connect makes a connection to it */
-  constructor(settings: Settings, connect: () => Promise<UnixSocket>) {
+  /** @param connect makes a connection to it; the signal aborts that */
+  constructor(settings: Settings, connect: (signal?: AbortSignalLike) => Promise<UnixSocket>) {
     const { name, timeout, reconnect } = settings;
     this.name = name;
     this.#settings = settings;
@@ -78,7 +79,9 @@ export class BackEnd {
     } catch (thrown) {
       if (session.failure !== undefined && this.link.connectsAgain) return;
       if (session.failure !== undefined && !session.isGone) throw mapUnknown(this.name, session.failure);
-      if (!isUnmapFailed(thrown)) this.#memory.remove(regions);
+      if (isUnmapFailed(thrown)) throw thrown;
+      this.#memory.remove(regions);
+      if (session.failure === undefined && !this.#hasSlots) await this.#restoreTable(session);
       throw thrown;
     }
     await this.#resumeQueues(session);
@@ -163,7 +166,6 @@ export class BackEnd {
    * @throws {PeerDmaError} `ERR_UNSUPPORTED`; `ERR_INVALID_ARGUMENT` while there are queues
    */
   async setFeatures(features: bigint): Promise<void> {
-    if (this.#settings.reconnect !== undefined) requireRestorable(features);
     if (!this.#queues.isEmpty) {
       const message = `${this.name}: accepting features failed: it has queues. Stop them first`;
       throw new PeerDmaError('ERR_INVALID_ARGUMENT', message, { target: this.name });
@@ -172,12 +174,21 @@ export class BackEnd {
     this.#features = features;
   }
 
-  /** Stops and removes all queues, and resets the device if the back end can. */
+  /** Stops and removes all queues, and resets the device if the back end can. If it refuses, the queues continue. */
   async reset(): Promise<void> {
     const session = this.link.require();
     await this.#queues.stop(session);
-    if ((this.agreement.protocol & PROTOCOL.RESET_DEVICE) !== 0n) await session.demand([{ request: 'RESET_DEVICE' }]);
+    if ((this.agreement.protocol & PROTOCOL.RESET_DEVICE) !== 0n) {
+      try {
+        await session.demand([{ request: 'RESET_DEVICE' }]);
+      } catch (error) {
+        if (session.failure === undefined) await this.#resumeQueues(session);
+        throw error;
+      }
+    }
     this.#queues.remove(this.#queues.all());
+    // A reset discards the features.
+    await acceptFeatures(this.name, session, this.agreement, this.features);
   }
 
   /** @throws {PeerDmaError} `ERR_TIMEOUT` if the back end does not end the connection: call it again */
@@ -214,7 +225,7 @@ export class BackEnd {
     try {
       await session.demand(added.reverse().map(removeRegion));
     } catch (cause) {
-      throw mapUnknown(this.name, cause);
+      if (!session.isGone) throw mapUnknown(this.name, cause);
     }
     throw refused(this.name, 'ADD_MEM_REG', notAdded[0]?.range);
   }
@@ -223,6 +234,19 @@ export class BackEnd {
   async #sendTable(session: Session): Promise<void> {
     await this.#queues.stop(session);
     await session.demand([setRegions(this.#memory.all())]);
+  }
+
+  /** Sends the memory before a change that was refused, and starts the queues again. */
+  async #restoreTable(session: Session): Promise<void> {
+    try {
+      // A back end that has refused its first table has none.
+      const regions = this.#memory.all();
+      if (regions.length > 0) await session.demand([setRegions(regions)]);
+    } catch (thrown) {
+      session.fail(asPeerDmaError(thrown, this.name));
+      return;
+    }
+    await this.#resumeQueues(session);
   }
 
   /** Starts the queues that wait for memory. A back end that refuses to go on with a queue has failed. */

@@ -2,7 +2,9 @@
  * The record of started requests. A back end writes it for the one that replaces it.
  */
 import type { OwnedDescriptor } from '../owned-descriptor.ts';
-import { type Inflight, SIZES, decodeInflight, inflight } from './payloads.ts';
+import type { Message } from './message.ts';
+import { type Inflight, SIZES, decodeInflight, inflight, u64 } from './payloads.ts';
+import { NO_DESCRIPTOR } from './requests.ts';
 import type { Session } from './session.ts';
 
 /** The most descriptors in a queue that is recorded (`VIRTQUEUE_MAX_SIZE` of QEMU). @internal */
@@ -23,7 +25,10 @@ export class InflightBuffer {
     if (this.#sentTo === session) return;
     this.#buffer ??= await allocate(session, queues);
     const { description, descriptor } = this.#buffer;
+    // DPDK allocates a queue at the first message that names it, and attaches the record only to those.
+    const named = Array.from({ length: queues }, (_, index) => callOff(index));
     await session.demand([
+      ...named,
       { request: 'SET_INFLIGHT_FD', payload: inflight(description), descriptors: [descriptor.fd] },
     ]);
     this.#sentTo = session;
@@ -35,6 +40,11 @@ export class InflightBuffer {
     this.#buffer = undefined;
     this.#sentTo = undefined;
   }
+}
+
+/** A message for a queue that has no other effect: the back end does not signal it. */
+function callOff(index: number): Message {
+  return { request: 'SET_VRING_CALL', payload: u64(BigInt(index) | NO_DESCRIPTOR) };
 }
 
 async function allocate(

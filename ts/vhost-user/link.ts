@@ -1,6 +1,7 @@
 /**
  * The connection to a back end over time: sessions that follow one another, and its state.
  */
+import type { AbortSignalLike } from '../abort.ts';
 import { PeerDmaError, throwIf } from '../errors.ts';
 import type { MutationQueue } from '../guest/mutation-queue.ts';
 import type { UnixSocket } from '../unix-socket.ts';
@@ -27,7 +28,7 @@ export interface LinkOptions {
   /** The calls that use a session, one at a time. */
   readonly turns: MutationQueue;
   /** Connects to the back end. */
-  connect(): Promise<UnixSocket>;
+  connect(signal?: AbortSignalLike): Promise<UnixSocket>;
   /** Sets a back end up. */
   start(session: Session): Promise<void>;
   /** The session has failed: its queues have stopped at an unknown index. */
@@ -82,11 +83,12 @@ export class Link {
   /**
    * Connects for the first time.
    *
+   * @param signal ends an attempt to connect
    * @throws the error of the connection or of the set-up: the link is closed then
    */
-  async open(): Promise<void> {
+  async open(signal: AbortSignalLike | undefined): Promise<void> {
     try {
-      await this.#start(await this.#options.connect());
+      await this.#start(await this.#options.connect(signal));
     } catch (thrown) {
       this.#isClosed = true;
       this.#session?.drop(asPeerDmaError(thrown, this.#options.name));
@@ -109,7 +111,12 @@ export class Link {
     clearTimeout(this.#attempt);
     this.#failure = new PeerDmaError('ERR_CLOSED', `${this.#options.name} is closed`);
     this.#session?.fail(this.#failure);
-    if (!this.isReleased) await this.#session?.gone();
+    try {
+      if (!this.isReleased) await this.#session?.gone();
+    } catch (error) {
+      this.#change('failed');
+      throw error;
+    }
     this.#change('closed');
   }
 
@@ -141,7 +148,7 @@ export class Link {
   }
 
   #gone(): void {
-    if (this.#isClosed) return;
+    if (this.#isClosed) return this.#change('closed');
     this.#change('disconnected');
     this.#scheduleAttempt();
   }
@@ -169,6 +176,12 @@ export class Link {
   #change(state: VhostUserState): void {
     if (this.#state === state) return;
     this.#state = state;
-    this.onStateChange?.(state);
+    try {
+      this.onStateChange?.(state);
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
   }
 }

@@ -8,8 +8,8 @@ import { SIZES, decodeU64, u64 } from './payloads.ts';
 import { FEATURE, PROTOCOL, TABLE_REGIONS } from './requests.ts';
 import type { Session } from './session.ts';
 
-/** Features whose messages this front end does not send. */
-const NOT_SUPPORTED = FEATURE.LOG_ALL | FEATURE.ACCESS_PLATFORM;
+/** Features whose messages this front end does not send, and packed rings. */
+const NOT_SUPPORTED = FEATURE.LOG_ALL | FEATURE.ACCESS_PLATFORM | FEATURE.RING_PACKED;
 
 /** The agreement between a back end and this front end. @internal */
 export interface Agreement {
@@ -38,6 +38,8 @@ export async function negotiate(session: Session, wanted: bigint): Promise<Agree
   const offered = await ask('GET_FEATURES');
   const hasProtocol = (offered & FEATURE.PROTOCOL_FEATURES) !== 0n;
   let protocol = hasProtocol ? (await ask('GET_PROTOCOL_FEATURES')) & wanted : 0n;
+  // Without confirmations, a region that was refused would count as added or removed.
+  if ((protocol & PROTOCOL.REPLY_ACK) === 0n) protocol &= ~PROTOCOL.CONFIGURE_MEM_SLOTS;
   // The record of started requests has a fixed number of queues.
   if ((protocol & PROTOCOL.MQ) === 0n) protocol &= ~PROTOCOL.INFLIGHT_SHMFD;
   if (hasProtocol) await session.demand([{ request: 'SET_PROTOCOL_FEATURES', payload: u64(protocol) }]);

@@ -6,7 +6,7 @@ import { type AbortOptions, type AbortSignalLike, requireSignal } from '../abort
 import { PeerDmaError } from '../errors.ts';
 import { requireNumber } from '../number-types.ts';
 import { valueText } from '../value-text.ts';
-import { FEATURE, PROTOCOL } from './requests.ts';
+import { PROTOCOL } from './requests.ts';
 
 /** A protocol feature that a {@link VhostUserTarget} uses if the back end has it. */
 export type VhostUserProtocolFeature =
@@ -66,7 +66,6 @@ export function readSettings(options: VhostUserOptions, defaultName: string): Se
   if (features !== undefined) requireUnsigned(features, 'features');
   requireMilliseconds(timeout, 'timeout');
   if (reconnect !== undefined) requireMilliseconds(reconnect, 'reconnect');
-  if (reconnect !== undefined && features !== undefined) requireRestorable(features);
   const without = readArray(given.withoutProtocolFeatures ?? [], 'withoutProtocolFeatures');
   let protocol = Object.values(PROTOCOL).reduce((bits, bit) => bits | bit, 0n);
   for (const feature of without) {
@@ -79,18 +78,6 @@ export function readSettings(options: VhostUserOptions, defaultName: string): Se
   // Only a back end that replaces another one reads the buffer.
   if (reconnect === undefined) protocol &= ~PROTOCOL.INFLIGHT_SHMFD;
   return { name, features, timeout, reconnect, protocol, signal: requireSignal(signal) };
-}
-
-/**
- * @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` for features with which queues cannot be set up in another back end
- * @internal
- */
-export function requireRestorable(features: bigint): void {
-  if ((features & FEATURE.RING_PACKED) === 0n) return;
-  throw new PeerDmaError(
-    'ERR_INVALID_ARGUMENT',
-    'packed rings do not record which buffers are used, so "reconnect" requires split rings. Leave out bit 34',
-  );
 }
 
 function requireMilliseconds(value: number, name: string): void {

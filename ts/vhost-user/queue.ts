@@ -11,15 +11,19 @@ import type { Message } from './message.ts';
 import { type RingAddresses, queueState, ringAddresses, u64 } from './payloads.ts';
 import { NO_DESCRIPTOR } from './requests.ts';
 
-/** A virtqueue, as its driver has set it up. Addresses are guest-physical; each area lies within one mapping. */
+/**
+ * A virtqueue with a split ring, as its driver has set it up.
+ *
+ * Addresses are guest-physical. Each area lies within one mapping.
+ */
 export interface VhostUserQueue {
-  /** Number of descriptors: 1 to 32,768, for a split ring a power of two. */
+  /** Number of descriptors: a power of two, 1 to 32,768. */
   readonly size: number;
   /** Address of the descriptor table; a multiple of 16. */
   readonly descriptorTable: bigint;
-  /** Address of the available ring (or of the driver's area of a packed ring); a multiple of 2. */
+  /** Address of the available ring; a multiple of 2. */
   readonly availableRing: bigint;
-  /** Address of the used ring (or of the device's area of a packed ring); a multiple of 4. */
+  /** Address of the used ring; a multiple of 4. */
   readonly usedRing: bigint;
   /** Index of the available ring at which the back end starts, 0 to 65,535. Default: 0 */
   readonly base?: number;
@@ -56,11 +60,11 @@ export class Queue {
   #isReleased = false;
 
   /** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_UNALIGNED`, `ERR_CLOSED` */
-  constructor(index: number, options: VhostUserQueue, isPacked: boolean) {
+  constructor(index: number, options: VhostUserQueue) {
     const { size, descriptorTable, availableRing, usedRing, base = 0, kick, call, error } = readOptions(options, NAMES);
     requireWithin(size, 'size', 1, MAX_SIZE);
-    if (!isPacked && (size & (size - 1)) !== 0) {
-      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the size of a split ring is a power of two, not ${size}`);
+    if ((size & (size - 1)) !== 0) {
+      throw new PeerDmaError('ERR_INVALID_ARGUMENT', `the size of a queue is a power of two, not ${size}`);
     }
     requireWithin(base, 'base', 0, MAX_BASE);
     requireAligned(descriptorTable, 'descriptorTable', 16n);
@@ -71,11 +75,11 @@ export class Queue {
     this.base = base;
     this.addresses = { descriptorTable, availableRing, usedRing };
     const count = BigInt(size);
-    // Virtio 1.3, 2.7 and 2.8: a packed ring has two areas of 4 bytes beside its descriptors.
+    // Virtio 1.3, 2.7.
     this.areas = [
       AddressRange.of(descriptorTable, 16n * count),
-      AddressRange.of(availableRing, isPacked ? 4n : 6n + 2n * count),
-      AddressRange.of(usedRing, isPacked ? 4n : 6n + 8n * count),
+      AddressRange.of(availableRing, 6n + 2n * count),
+      AddressRange.of(usedRing, 6n + 8n * count),
     ];
     const held: HeldEvent[] = [];
     const hold = (event: EventFd): HeldEvent => {

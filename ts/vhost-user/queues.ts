@@ -11,6 +11,9 @@ import { PROTOCOL } from './requests.ts';
 import type { Queue } from './queue.ts';
 import type { Session } from './session.ts';
 
+/** The most queues of a device: a message has 8 bits for their index. @internal */
+export const MAX_QUEUES = 256;
+
 /** Bytes before the index in the used ring (Virtio 1.3, 2.7.8). */
 const USED_INDEX = 2n;
 
@@ -81,7 +84,8 @@ export class Queues {
   async start(session: Session, agreement: Agreement): Promise<void> {
     for (const queue of this.#queues.values()) {
       if (queue.isRunning || queue.areas.some((area) => this.#memory.regionOf(area) === undefined)) continue;
-      if (recordsRequests(agreement)) await this.#inflight.sendTo(session, agreement.queueCount ?? 1);
+      if (recordsRequests(agreement))
+        await this.#inflight.sendTo(session, Math.min(agreement.queueCount ?? 1, MAX_QUEUES));
       queue.base = this.baseOf(queue);
       queue.isInterrupted = false;
       queue.isRunning = true; // from the first message on

@@ -54,7 +54,7 @@ export const FEATURE = {
   VERSION_1: 1n << 32n,
   /** `VIRTIO_F_ACCESS_PLATFORM`: ring addresses are IOVAs, translated by messages. */
   ACCESS_PLATFORM: 1n << 33n,
-  /** `VIRTIO_F_RING_PACKED` */
+  /** `VIRTIO_F_RING_PACKED`: rings of another format. */
   RING_PACKED: 1n << 34n,
 } as const;
 

@@ -21,10 +21,7 @@ import type { VhostUserState } from './link.ts';
 import type { MappedRegion } from './memory-table.ts';
 import { type VhostUserOptions, readSettings } from './options.ts';
 import { Queue, type VhostUserQueue } from './queue.ts';
-import { FEATURE } from './requests.ts';
-
-/** The largest index of a queue: a message has 8 bits for it. */
-const MAX_QUEUE = 255;
+import { MAX_QUEUES } from './queues.ts';
 
 /**
  * The front end of one vhost-user back end, which follows guest memory as a DMA target.
@@ -51,17 +48,17 @@ export class VhostUserTarget implements DmaTarget {
    * @throws {PeerDmaError} `ERR_SYSTEM` with the `errno` of the connection; `ERR_UNSUPPORTED` for features that are not
    * offered; `ERR_TIMEOUT`, `ERR_DISCONNECTED`, `ERR_INVALID_REPLY`, `ERR_REQUEST_REFUSED`;
    * `ERR_INVALID_ARGUMENT`, also for `reconnect` without a path
-   * @throws the reason of the signal
+   * @throws the reason of the signal, which has no effect on later connections
    */
   static async connect(to: string | UnixSocket, options: VhostUserOptions = {}): Promise<VhostUserTarget> {
     const settings = readSettings(options, typeof to === 'string' ? to : 'vhost-user');
     const { signal } = settings;
     throwIfAborted(signal);
-    const backEnd = new BackEnd(settings, connector(to, settings.reconnect, signal));
+    const backEnd = new BackEnd(settings, connector(to, settings.reconnect));
     const abort = (): void => backEnd.link.drop(new PeerDmaError('ERR_CLOSED', `${backEnd.name} is closed`));
     signal?.addEventListener('abort', abort);
     try {
-      await backEnd.link.open();
+      await backEnd.link.open(signal);
     } catch (error) {
       throwIfAborted(signal);
       throw error;
@@ -104,7 +101,7 @@ export class VhostUserTarget implements DmaTarget {
     return this.#backEnd.features;
   }
 
-  /** The number of queues, if the back end reports it. */
+  /** The number of queues, if the back end reports it. DPDK's network devices report the number of pairs. */
   get queueCount(): number | undefined {
     return this.#backEnd.agreement.queueCount;
   }
@@ -166,12 +163,12 @@ export class VhostUserTarget implements DmaTarget {
    *
    * @param index of the queue, 0 to 255
    * @throws {PeerDmaError} `ERR_NOT_MAPPED` if an area of the queue does not lie within one sub-mapping of this target;
-   * `ERR_UNALIGNED`, `ERR_INVALID_ARGUMENT`; `ERR_UNSUPPORTED` for more than 1,024 descriptors with `reconnect`;
-   * `ERR_REQUEST_REFUSED`, `ERR_TIMEOUT`, `ERR_DISCONNECTED`, `ERR_INVALID_REPLY`, `ERR_CLOSED`
+   * `ERR_UNALIGNED`, `ERR_OUT_OF_RANGE`, `ERR_INVALID_ARGUMENT`; `ERR_UNSUPPORTED` for more than 1,024 descriptors with
+   * `reconnect`; `ERR_REQUEST_REFUSED`, `ERR_TIMEOUT`, `ERR_DISCONNECTED`, `ERR_INVALID_REPLY`, `ERR_CLOSED`
    */
   async setQueue(index: number, options: VhostUserQueue): Promise<void> {
-    this.#requireQueueIndex(index);
-    const queue = new Queue(index, options, (this.features & FEATURE.RING_PACKED) !== 0n);
+    requireQueueIndex(index);
+    const queue = new Queue(index, options);
     try {
       await this.#backEnd.run(() => this.#backEnd.setQueue(queue));
     } catch (error) {
@@ -190,7 +187,7 @@ export class VhostUserTarget implements DmaTarget {
    * `ERR_INVALID_REPLY`, `ERR_CLOSED`
    */
   async stopQueue(index: number): Promise<number> {
-    this.#requireQueueIndex(index);
+    requireQueueIndex(index);
     return this.#backEnd.run(() => this.#backEnd.stopQueue(index));
   }
 
@@ -252,23 +249,20 @@ export class VhostUserTarget implements DmaTarget {
   [INSPECT](depth: number): string {
     return objectText(depth, 'VhostUserTarget', () => [`"${this.name}"`, this.state]);
   }
+}
 
-  #requireQueueIndex(index: number): void {
-    requireIndex(index, 'index');
-    const count = Math.min(this.queueCount ?? Infinity, MAX_QUEUE + 1);
-    if (index < count) return;
-    const message = `${this.name}: queue ${index} is not one of the ${count} queues of the device`;
-    throw new PeerDmaError('ERR_OUT_OF_RANGE', message, { target: this.name });
-  }
+/** @throws {PeerDmaError} `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_RANGE` */
+function requireQueueIndex(index: number): void {
+  if (requireIndex(index, 'index') < MAX_QUEUES) return;
+  throw new PeerDmaError('ERR_OUT_OF_RANGE', `the index of a queue is 0 to ${MAX_QUEUES - 1}, not ${index}`);
 }
 
 /** Returns the function that makes connections. @throws {PeerDmaError} `ERR_INVALID_ARGUMENT` */
 function connector(
   to: string | UnixSocket,
   reconnect: number | undefined,
-  signal: AbortSignalLike | undefined,
-): () => Promise<UnixSocket> {
-  if (typeof to === 'string') return () => UnixSocket.connect(to, { signal });
+): (signal?: AbortSignalLike) => Promise<UnixSocket> {
+  if (typeof to === 'string') return (signal) => UnixSocket.connect(to, { signal });
   if (!isUnixSocket(to)) {
     const message = `a back end is the path of a socket or a UnixSocket, not ${valueText(to)}`;
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', message);

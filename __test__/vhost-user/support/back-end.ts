@@ -32,6 +32,8 @@ const NAMES: Readonly<Record<number, string>> = {
   38: 'REM_MEM_REG',
 };
 
+const SET_MEM_TABLE = 5;
+
 export const BIT = {
   protocolFeatures: 1n << 30n,
   version1: 1n << 32n,
@@ -52,6 +54,7 @@ export type Fault =
   | 'refuse'
   | 'other request'
   | 'short payload'
+  | 'no config'
   | 'huge payload'
   | 'no reply flag'
   | 'descriptor'
@@ -95,6 +98,8 @@ export class TestBackEnd {
   acceptedFeatures = 0n;
   acceptedProtocol = 0n;
   inflight: MemoryFile | undefined;
+  /** Faults of the next requests, by name; each occurs once. */
+  readonly next = new Map<string, Fault>();
   /** Settles when it has stopped to serve. */
   readonly ended: Promise<void>;
   readonly #socket: UnixSocket;
@@ -151,13 +156,15 @@ export class TestBackEnd {
         const [request = 0, flags = 0, size = 0] = new Uint32Array(header.bytes.buffer);
         const payload = size === 0 ? new Uint8Array() : ((await this.#socket.receive(size))?.bytes ?? new Uint8Array());
         const number = this.requests.push(NAMES[request] ?? `request ${request}`) - 1;
-        const fault = number === this.#options.faultAt ? this.#options.fault : undefined;
+        const name = NAMES[request] ?? '';
+        const fault = number === this.#options.faultAt ? this.#options.fault : this.next.get(name);
+        this.next.delete(name);
         const hangs = fault === 'hang after it';
         if (fault !== undefined && !hangs) {
           if (await this.#fail(fault, request, flags, header.descriptors)) return;
           continue;
         }
-        const reply = this.#answer(NAMES[request] ?? '', payload, header.descriptors);
+        const reply = this.#answer(name, payload, header.descriptors);
         for (const descriptor of header.descriptors) descriptor.close();
         if (hangs) return; // with its memory, until die()
         const acknowledges = (flags & 8) !== 0 && (this.acceptedProtocol & BIT.replyAck) !== 0n;
@@ -184,15 +191,22 @@ export class TestBackEnd {
         return true;
       case 'hang':
         return true; // with its memory, until die()
-      case 'refuse':
-        if ((flags & 8) !== 0) await this.#reply(request, u64(1n));
-        else this.die();
-        return (flags & 8) === 0;
+      case 'refuse': {
+        const isConfirmed = (flags & 8) !== 0;
+        const hasReply = (NAMES[request] ?? '').startsWith('GET_');
+        if (isConfirmed) await this.#reply(request, u64(1n));
+        // Back ends that cannot report it end the connection without their memory, or go on with what they have.
+        else if (hasReply || request === SET_MEM_TABLE) this.die();
+        return !isConfirmed && (hasReply || request === SET_MEM_TABLE);
+      }
       case 'other request':
         await this.#reply(request + 1, u64(0n));
         return false;
       case 'short payload':
         await this.#reply(request, new Uint8Array(4));
+        return false;
+      case 'no config':
+        await this.#reply(request, new Uint8Array(12));
         return false;
       case 'huge payload':
         await this.#send(request, 5, 0xffff_ffff, new Uint8Array(64));
