@@ -35,7 +35,7 @@ test.serial('holds no descriptors of a back end that has failed', async (t) => {
   const before = openFiles().length;
   const descriptors = Array.from({ length: MANY }, () => theirs.fd);
   for (let round = 0; round < 4; round++) {
-    await theirs.send(Uint8Array.of(1), { descriptors });
+    await theirs.send(new Uint8Array(12), { descriptors });
     await new Promise((resolve) => setTimeout(resolve, 5));
     t.is(openFiles().length, before);
   }
@@ -74,6 +74,19 @@ for (const early of [0, 12]) {
     t.true(session.isGone);
   });
 }
+
+test('a close that the back end does not confirm leaves the target failed until the end', async (t) => {
+  const [ours, theirs] = UnixSocket.pair();
+  const inherited = UnixSocket.fromFd(theirs.fd); // a child of the back end has it, too
+  const backEnd = new TestBackEnd(theirs);
+  t.teardown(() => backEnd.die());
+  const target = await VhostUserTarget.connect(ours, { timeout: TIMEOUT });
+  await rejectsCode(t, target.close(), 'ERR_TIMEOUT');
+  t.is(target.state, 'failed');
+  inherited.close();
+  await target.close();
+  t.is(target.state, 'closed');
+});
 
 test('a socket that its owner closes does not count as the end of the back end', async (t) => {
   const [ours, theirs] = UnixSocket.pair();
