@@ -139,9 +139,12 @@ test.serial('a named address space keeps its peer-to-peer domains', async (t) =>
   const { open, placed } = await opener(t, ALL);
   await open(4, { addressSpace: 'shared', peerToPeerDomains: ['a'] });
   const error = await rejectsCode(t, open(3, { addressSpace: 'shared' }), 'ERR_INVALID_ARGUMENT');
-  t.regex(error.message, /maps the peer-to-peer domains "a"\. Pass these as peerToPeerDomains\.$/);
+  t.regex(error.message, /maps the peer-to-peer domains "a"\. Pass \["a"\] as peerToPeerDomains\.$/);
   await open(3, { addressSpace: 'shared', peerToPeerDomains: ['a'] });
-  t.deepEqual(placed(), ['4 3 in shared for a']);
+  await open(7, { addressSpace: 'none', peerToPeerDomains: [] });
+  const other = await rejectsCode(t, open(8, { addressSpace: 'none' }), 'ERR_INVALID_ARGUMENT');
+  t.regex(other.message, /maps no peer-to-peer domain\. Pass \[\] as peerToPeerDomains\.$/);
+  t.deepEqual(placed(), ['4 3 in shared for a', '7 in none for ']);
 });
 
 test.serial('the devices of an IOMMU group are in one address space', async (t) => {

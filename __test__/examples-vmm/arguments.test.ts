@@ -76,6 +76,10 @@ const problems: [args: string[], message: string][] = [
     '--device takes 01:00.0,clique=NUMBER from 0 to 15, not "01:00.0,clique=16"',
   ],
   [
+    [...kernel, '--device', '01:00.0,clique=1', '--device', '0000:01:00.0'],
+    '--device names 0000:01:00.0 twice, with different options. Name it once',
+  ],
+  [
     [...kernel, '--device', '01:00.0,clique=1,'],
     '--device takes 01:00.0,clique=NUMBER from 0 to 15, not "01:00.0,clique=1,"',
   ],

@@ -1,7 +1,15 @@
 // Each step of plugging, unplugging and adding RAM fails alone, with each later one, and with all later ones. The map,
 // the targets and the bytes are as before, and the call can be repeated.
 import test, { type ExecutionContext } from 'ava';
-import { GuestMemory, MemoryFile, PeerDmaError, type PluggableRam, type PluggableRamOptions } from '../../ts/index.ts';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import {
+  GuestMemory,
+  MemoryFile,
+  type MemorySettledEvent,
+  PeerDmaError,
+  type PluggableRam,
+  type PluggableRamOptions,
+} from '../../ts/index.ts';
 import { type FaultPlan, countNative, heal, inject, judgeOf } from '../support/faults.ts';
 import { rejectsCode } from '../support/errors.ts';
 import { at, PAGE, pages } from '../support/pages.ts';
@@ -174,6 +182,22 @@ test.serial('the bytes of a block that could not be discarded never appear again
     t.is(memory.read8(at(18)), 0);
     await memory.close();
   }
+});
+
+test.serial('the events report a change that succeeded, although a discard failed after it', async (t) => {
+  const { memory, ram } = await Scene.create({});
+  const actions: string[] = [];
+  const listener = (event: unknown): void => {
+    const { memory: id, action, error } = event as MemorySettledEvent;
+    if (id === memory.id) actions.push(error === undefined ? action : `${action} failed`);
+  };
+  subscribe('peerdma:memory.settled', listener);
+  inject((_step, what) => what === 'native: discard');
+  await rejectsCode(t, ram.unplug([pages(18, 1)]), 'ERR_DISCARD_FAILED');
+  heal();
+  unsubscribe('peerdma:memory.settled', listener);
+  t.deepEqual(actions, ['change']);
+  await memory.close();
 });
 
 test.after(() => console.log(`# cases of pluggable RAM: ${cases}`));

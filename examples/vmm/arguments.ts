@@ -93,7 +93,7 @@ export function readArguments(args: readonly string[]): GuestArguments | 'help' 
   if (values.help === true) return 'help';
   if (values.testbed === true) throw new UsageError('--testbed has no other option. Run npm run vmm -- --testbed');
   if (values.kernel === undefined) throw new UsageError('--kernel is missing. Name a bzImage');
-  const devices = [...new Map((values.device ?? []).map(deviceOf).map((device) => [device.bdf, device])).values()];
+  const devices = uniqueDevices((values.device ?? []).map(deviceOf));
   const simulated = (values.simulated ?? []).map((kind) => oneOf('simulated', SIMULATED_KINDS, kind));
   if (devices.length + simulated.length > MAX_DEVICES) {
     throw new UsageError(`--device and --simulated take up to ${MAX_DEVICES} devices. Give the guest fewer`);
@@ -135,6 +135,19 @@ function deviceOf(text: string): DeviceArgument {
   const clique = Number(digits);
   if (digits !== '' && clique < 16) return { bdf, clique };
   throw new UsageError(`--device takes ${address},clique=NUMBER from 0 to 15, not ${JSON.stringify(text)}`);
+}
+
+/** Each device once. @throws {UsageError} for a device with different options */
+function uniqueDevices(devices: readonly DeviceArgument[]): DeviceArgument[] {
+  const byAddress = new Map<string, DeviceArgument>();
+  for (const device of devices) {
+    const { bdf, clique } = byAddress.get(device.bdf) ?? device;
+    if (clique !== device.clique) {
+      throw new UsageError(`--device names ${bdf} twice, with different options. Name it once`);
+    }
+    byAddress.set(bdf, device);
+  }
+  return [...byAddress.values()];
 }
 
 function addressOf(text: string): string {

@@ -30,7 +30,7 @@ export class VaMapper {
   readonly #reservation: NativeReservation;
   /** Discarded mappings that could not be unmapped. */
   readonly #stale = new Set<VaMapping>();
-  /** The errors passed to {@link VaMapper.miss}, if it was called. */
+  /** The errors passed to {@link VaMapper.recordFailure}, if it was called. */
   #failures: WeakMap<VaMapping, unknown> | undefined;
 
   /** @throws {PeerDmaError} `ERR_ADDRESS_SPACE_LIMIT` if the process may not reserve 2^addressWidth bytes */
@@ -130,7 +130,7 @@ export class VaMapper {
 
   /**
    * @throws {PeerDmaError} `ERR_VA_NOT_MAPPED` when the memory is not mapped at its range; the error passed to
-   * {@link VaMapper.miss}
+   * {@link VaMapper.recordFailure}
    */
   requireMapped(mapping: VaMapping): void {
     if (!mapping.isInHostView) throw this.#failures?.get(mapping) ?? notMapped(mapping);

@@ -50,8 +50,10 @@ export function candidateSpaces<S extends PlacedSpace>(
   const named = open.find(({ placement }) => addressSpace !== undefined && placement.addressSpace === addressSpace);
   if (named !== undefined && !haveSameDomains(named.placement.policy, wanted.policy)) {
     const domains = [...named.placement.policy.domains].map((domain) => JSON.stringify(domain)).join(', ');
-    const reason = `the address space ${spaceText(named)} maps the peer-to-peer domains ${domains}`;
-    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${bdf}: open failed: ${reason}. Pass these as peerToPeerDomains.`, {
+    const mapped = domains === '' ? 'no peer-to-peer domain' : `the peer-to-peer domains ${domains}`;
+    const reason = `the address space ${spaceText(named)} maps ${mapped}`;
+    const remedy = `Pass [${domains}] as peerToPeerDomains`;
+    throw new PeerDmaError('ERR_INVALID_ARGUMENT', `${bdf}: open failed: ${reason}. ${remedy}.`, {
       bdf,
       target: named.name,
     });
