@@ -86,8 +86,8 @@ export function readPluggableRam(options: PluggableRamOptions): {
   const { blockSize: size, plugged = [], mappingSize, ...ram } = readOptions(options, [...RAM, ...BLOCKS], 'ram');
   const range = AddressRange.of(ram.start, ram.length);
   requireBigint(size, 'blockSize');
-  if (size < hostPageSize() || (size & (size - 1n)) !== 0n) {
-    const form = `a power of two of at least a page (${hostPageSize()}n)`;
+  if (size < hostPageSize() || size > range.length || (size & (size - 1n)) !== 0n) {
+    const form = `a power of two from a page (${hostPageSize()}n) to the length of the RAM`;
     throw new PeerDmaError('ERR_INVALID_ARGUMENT', `blockSize is ${form}, not ${valueText(size)}`);
   }
   requireAligned(range, size, 'pluggable RAM at');
