@@ -2,6 +2,8 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -10,6 +12,10 @@ use super::group::GroupInner;
 use super::ioctl_hot_reset::{self, WORDS_EACH};
 use crate::locked::write;
 use crate::{Error, ErrorCode, Result};
+
+/// The number of tries of a reset that finds a lock taken, and the time between them: a second in all.
+const TRIES: u32 = 1000;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// A device that a hot reset affects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +98,7 @@ impl Device {
             None => self.inner.expect_open(None)?, // unreachable: the devices include this one
         };
         let result = GroupInner::with_descriptors(groups, |groups| {
-            ioctl_hot_reset::pci_hot_reset(this.fd.as_fd(), groups)
+            until_idle(|| ioctl_hot_reset::pci_hot_reset(this.fd.as_fd(), groups))
         })?;
         // With these errors the kernel rejects the reset before it touches any device. After any other failure it may
         // have revoked the dma-bufs of some (`vfio_pci_dev_set_hot_reset`); ENOTTY also means that a device did not
@@ -117,6 +123,18 @@ impl Device {
     }
 }
 
+/// Repeats a reset that fails with `EBUSY`. The kernel does not wait for the locks of a device's memory and of this
+/// process's mappings (`vfio_pci_dev_set_hot_reset`): a page fault in another thread is enough. Nothing was reset then.
+fn until_idle(mut reset: impl FnMut() -> nix::Result<()>) -> nix::Result<()> {
+    for _ in 1..TRIES {
+        match reset() {
+            Err(Errno::EBUSY) => thread::sleep(PAUSE),
+            result => return result,
+        }
+    }
+    reset()
+}
+
 fn refused(errno: Errno, syscall: &'static str, operation: String) -> Error {
     let code = match errno {
         Errno::ENODEV | Errno::EINVAL | Errno::ENOTTY | Errno::EPERM => ErrorCode::ResetUnsupported,
@@ -128,6 +146,33 @@ fn refused(errno: Errno, syscall: &'static str, operation: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reset_waits_for_locks_that_other_threads_hold() {
+        let mut busy = 3;
+        let result = until_idle(|| {
+            if busy == 0 {
+                return Ok(());
+            }
+            busy -= 1;
+            Err(Errno::EBUSY)
+        });
+        assert_eq!((result, busy), (Ok(()), 0));
+
+        let mut calls = 0;
+        let result = until_idle(|| {
+            calls += 1;
+            Err(Errno::EBUSY)
+        });
+        assert_eq!((result, calls), (Err(Errno::EBUSY), TRIES));
+
+        let mut calls = 0;
+        let result = until_idle(|| {
+            calls += 1;
+            Err(Errno::ENODEV)
+        });
+        assert_eq!((result, calls), (Err(Errno::ENODEV), 1));
+    }
 
     #[test]
     fn formats_an_address_like_the_kernel() {
