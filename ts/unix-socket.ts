@@ -82,7 +82,7 @@ export interface SendOptions {
 /** The result of {@link UnixSocket.receive}. */
 export interface ReceivedMessage {
   /** As many bytes as were requested. */
-  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly bytes: Uint8Array;
   /** The descriptors that were sent with these bytes, in order. The receiver closes them. */
   readonly descriptors: readonly OwnedDescriptor[];
 }
