@@ -23,6 +23,7 @@ const NOT_INTERPRETED = [
   'memory::moves_test',
   'memory::fork_test',
   'memory::dropper_test',
+  'memory::discard',
   'memory::leasing',
   'memory::budget',
   'memory::fault_in',

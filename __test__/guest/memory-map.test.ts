@@ -9,7 +9,16 @@ import { throwsCode } from '../support/errors.ts';
 import { at, pages } from '../support/pages.ts';
 
 function region(id: number, count: number, priority = 0): RegionState {
-  return { id, name: `r${id}`, kind: 'ram', priority, length: at(count), writable: true, mappings: new IntervalMap(), mappedLength: 0n };
+  return {
+    id,
+    name: `r${id}`,
+    kind: 'ram',
+    priority,
+    length: at(count),
+    writable: true,
+    mappings: new IntervalMap(),
+    mappedLength: 0n,
+  };
 }
 
 function whole(draft: MemoryMapDraft, id: number, count: number, first: number, memory?: MemorySlice): void {

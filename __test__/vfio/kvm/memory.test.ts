@@ -254,7 +254,7 @@ test.serial('closing the machine removes its slots, and guest memory can have an
   const { memory, vm } = await smallGuest(t, new Code().out(END_PORT));
   const error = await t.throwsAsync(VirtualMachine.create({ memory }), { instanceOf: PeerDmaError });
   t.is(error.code, 'ERR_INVALID_ARGUMENT');
-  t.regex(error.message, /Close that machine first/);
+  t.regex(error.message, /Close that virtual machine first/);
   t.deepEqual(
     memory.inspect().targets.map(({ name }) => name),
     ['kvm'],
