@@ -369,8 +369,9 @@ export declare class NativeUnixSocket {
    */
   sendEach(from: Bytes, messages: BigUint64Array): Index
   /**
-   * Fills `into` with at most as many bytes as it has, and accepts up to `room` descriptors. Returns `null` if nothing
-   * has arrived.
+   * Fills `into` with at most as many bytes as it has, and accepts up to `room` descriptors.
+   *
+   * Returns `null` if nothing has arrived.
    */
   receive(into: Bytes, room: Index): NativeReceived | null
   /** Ends the stream to the peer. The other direction continues. */

@@ -141,8 +141,9 @@ impl NativeUnixSocket {
         })
     }
 
-    /// Fills `into` with at most as many bytes as it has, and accepts up to `room` descriptors. Returns `null` if nothing
-    /// has arrived.
+    /// Fills `into` with at most as many bytes as it has, and accepts up to `room` descriptors.
+    ///
+    /// Returns `null` if nothing has arrived.
     #[napi]
     pub fn receive(
         &self,

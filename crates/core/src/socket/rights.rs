@@ -30,7 +30,7 @@ impl ControlBuffer {
         message.msg_controllen = size_of::<[u64; WORDS]>();
     }
 
-    /// Makes the buffer that of a message to receive with up to `room` descriptors, at most [`MAX_DESCRIPTORS`].
+    /// Makes the buffer that of a message to receive. It has room for `room` descriptors, [`MAX_DESCRIPTORS`] at most.
     pub(super) fn attach_room(&mut self, message: &mut msghdr, room: usize) {
         if room == 0 {
             return;

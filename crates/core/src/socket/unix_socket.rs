@@ -179,7 +179,7 @@ impl UnixSocket {
     ///
     /// # Errors
     /// `ERR_PEER_CLOSED` if the peer has ended without reading all that was sent to it. `ERR_SYSTEM` if the process
-    /// cannot have as many descriptors (`EMFILE`): those that arrived are closed, and the bytes of the message are lost.
+    /// cannot have as many descriptors (`EMFILE`): those that arrived are closed, and the bytes are lost.
     /// `ERR_INVALID_ARGUMENT` if `into` is empty.
     pub fn receive<'a>(
         &self,
