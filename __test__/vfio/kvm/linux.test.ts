@@ -50,24 +50,6 @@ test.serial('programs in Linux make simulated devices copy as they do real ones'
 });
 
 testWith(
-  { edu: 1, ivshmem: 1 },
-  'Linux finds the approval of peer-to-peer DMA in config space, and cannot write it',
-  async (t, { edu: [edu = ''], ivshmem: [ivshmem = ''] }) => {
-    const config = '/sys/bus/pci/devices/0000:00:01.0/config';
-    const script = [
-      `echo "approval: $(hexdump -s 200 -n 8 -e '8/1 "%02x"' ${config})"`,
-      `printf '\\377\\377\\377\\377' | dd of=${config} bs=4 seek=51 conv=notrunc 2>/dev/null`,
-      `echo "approval: $(hexdump -s 200 -n 8 -e '8/1 "%02x"' ${config})"`,
-      `echo "without: $(hexdump -s 200 -n 8 -e '8/1 "%02x"' /sys/bus/pci/devices/0000:00:02.0/config)"`,
-    ].join('\n');
-    const run = await runLinux(t, { script, options: ['--device', `${edu},clique=5`, '--device', ivshmem] });
-    t.deepEqual(valuesOf(run, 'approval'), ['0900085032502800', '0900085032502800'], all(run));
-    t.deepEqual(valuesOf(run, 'without'), ['0000000000000000'], all(run));
-    t.is(run.status, 0, all(run));
-  },
-);
-
-testWith(
   { nvme: 1 },
   'the NVMe driver of Linux writes and reads 16 MiB on an assigned disk, with no JavaScript for its interrupts',
   async (t, { nvme: [nvme = ''] }) => {
