@@ -146,7 +146,7 @@ test('pages that were read and not reported stay recorded while the memory is hi
   t.deepEqual(numbers(await tracking.readDirty(ALL)), [4]);
 });
 
-test('a read that fails half-way loses nothing, also pages that the failed call has taken out of the log', async (t) => {
+test('a read that fails half-way loses no page, also of those that it has cleared in the log', async (t) => {
   const { tracking, logs } = await stage(t);
   const [one, two] = logs;
   one.write(7, 210);

@@ -91,7 +91,7 @@ test('explains why the policy excludes a target', async (t) => {
   t.is(explained(56, 'other'), 'the memory is in the peer-to-peer domain "a", and it maps "default"');
 });
 
-test('a window that moves between domains by replacement is unmapped from one target and mapped to the other', async (t) => {
+test('a window that replaces one of another domain is unmapped from one target and mapped to the other', async (t) => {
   const memory = await guest(t, { ram: [{ start: 0n, length: PAGE }] });
   const [a, b] = ['a', 'b'].map((name) => new RecordingTarget({ name }));
   if (a === undefined || b === undefined) throw new Error('two were made');

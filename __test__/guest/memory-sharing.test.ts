@@ -121,7 +121,7 @@ test('changes that cancel each other out are not reported to a slow consumer', a
   t.is(((await pending).value as SharingChange).removed.length, 2);
 });
 
-test('the file of a received range is open until the change after its removal, also if its owner closes it', async (t) => {
+test('the file of a received range is open until the change after its removal, if its owner closes it', async (t) => {
   const memory = await guest(t);
   const file = MemoryFile.create(PAGE, { name: 'closed early' });
   const region = await memory.regions.addRegion({ name: 'r', range: pages(4, 1) });

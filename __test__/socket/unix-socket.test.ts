@@ -48,7 +48,7 @@ test('completes waiting receives and sends in the order of their start', async (
   const sends = [large.fill(1), bytes('second'), bytes('third')].map((message, index) =>
     one.send(message).then(() => order.push(`send ${index}`)),
   );
-  large.fill(2); // the socket has copied what it has not sent
+  large.fill(2); // the socket has copied the unsent bytes
   const lengths = [1 << 19, 1 << 19, 6, 5];
   const messages = await Promise.all(lengths.map((length) => received(other, length)));
   await Promise.all(sends);

@@ -129,7 +129,7 @@ testWith(
 
 testWith(
   { edu: 1, ivshmem: 1 },
-  'a device reaches neither the trapped nor the mirrored pages of a BAR, and the guest reads its own config space there',
+  'a device reaches no trapped or mirrored page of a BAR, where the guest reads its own config space',
   async (t, devices) => {
     const { memory, open, edu: openEdu } = await rig(t);
     const edu = await openEdu(devices.edu[0] ?? '');

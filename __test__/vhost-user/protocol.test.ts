@@ -89,7 +89,7 @@ test('receives no memory that a back end could not map or must not write', async
   await rejectsCode(t, more.addMapping({ backing: 'private' }), 'ERR_FILE_REQUIRED');
 });
 
-test('starts a queue with the addresses, events and index of its driver, and returns the index at its stop', async (t) => {
+test('starts a queue with addresses, events and index of its driver, and returns the index when stopped', async (t) => {
   const { backEnd, target } = await pairOf(t);
   const memory = await guestMemory(t);
   await memory.dmaMappers.addDmaMapper(target);

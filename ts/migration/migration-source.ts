@@ -124,7 +124,7 @@ export class MigrationSource {
   }
 
   /**
-   * Returns what is left to copy now. When it is small, stop the VM.
+   * Returns the amount of data that is left to copy. When it is small, stop the VM.
    *
    * @throws {PeerDmaError} as {@link MigrationSource.preCopy}
    */
@@ -184,7 +184,7 @@ export class MigrationSource {
   /**
    * Yields the rest: RAM that was written since the last round, and the data of all devices.
    *
-   * If the consumer ends the loop early, another call yields what is left.
+   * If the consumer ends the loop early, another call yields the rest.
    *
    * @throws {PeerDmaError} `ERR_MIGRATION_STATE` in another phase than `stopped`, or during a round;
    * `ERR_MIGRATION_DATA`

@@ -144,7 +144,7 @@ export function iommuRefused(bdf: string, error: PeerDmaError, facts?: RefusalFa
 
 /** @internal */
 export function noMemoryToAttach(bdf: string, error: PeerDmaError): PeerDmaError {
-  const text = `${bdf} cannot be attached to an address space: the kernel has no memory. Free memory, and open it again`;
+  const text = `${bdf} cannot be attached to an address space: the kernel has no memory. Free memory and open it again`;
   return renamed('ERR_DEVICE_ATTACH', error, text, bdf);
 }
 

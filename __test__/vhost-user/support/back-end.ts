@@ -195,7 +195,7 @@ export class TestBackEnd {
         const isConfirmed = (flags & 8) !== 0;
         const hasReply = (NAMES[request] ?? '').startsWith('GET_');
         if (isConfirmed) await this.#reply(request, u64(1n));
-        // Back ends that cannot report it end the connection without their memory, or go on with what they have.
+        // A back end that cannot report it ends the connection, or goes on with its old memory.
         else if (hasReply || request === SET_MEM_TABLE) this.die();
         return !isConfirmed && (hasReply || request === SET_MEM_TABLE);
       }

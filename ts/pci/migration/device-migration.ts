@@ -95,8 +95,8 @@ export interface DeviceMigration {
    */
   readonly preCopyData: PreCopyData;
   /**
-   * Yields the data of the device: in `pre-copy` what it has now, in `stop-copy` the rest. Keep the order of the bytes;
-   * their division into chunks has no meaning.
+   * Yields the data of the device: its present data in `pre-copy`, the rest in `stop-copy`. Keep the order of the
+   * bytes; their division into chunks has no meaning.
    *
    * @param options.buffer memory for chunks. A device may yield parts of it, each valid until the next chunk is
    * requested. Default: each chunk is a new array

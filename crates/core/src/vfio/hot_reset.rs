@@ -123,8 +123,8 @@ impl Device {
     }
 }
 
-/// Repeats a reset that fails with `EBUSY`. The kernel does not wait for the locks of a device's memory and of this
-/// process's mappings (`vfio_pci_dev_set_hot_reset`): a page fault in another thread is enough. Nothing was reset then.
+/// Repeats a reset that fails with `EBUSY`. The kernel does not wait for the lock of a device's memory
+/// (`vfio_pci_dev_set_hot_reset`), which an access to its BARs takes. Nothing was reset then.
 fn until_idle(mut reset: impl FnMut() -> nix::Result<()>) -> nix::Result<()> {
     for _ in 1..TRIES {
         match reset() {
